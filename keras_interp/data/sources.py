@@ -1,0 +1,58 @@
+"""Data sets by name, through TensorFlow Datasets, or from `.npz` files without TensorFlow."""
+
+import os
+import pathlib
+
+import numpy as np
+
+from keras_interp.data.arrays import ArrayDataset
+
+
+def load(name, split="train", data_dir=None):
+    """Loads a split of an image classification data set into memory.
+
+    Args:
+        name: name of the data set in TensorFlow Datasets, as "cifar10"; or the path of an `.npz` file with the arrays
+            `images` (n, height, width, 3) uint8, `labels` (n,) and optionally `class_names`, which needs no TensorFlow.
+        split: split, in the notation of TFDS: "train", "test", "train[:90%]". An `.npz` file is read whole.
+        data_dir: folder of the prepared data sets; by default `TFDS_DATA_DIR`, then TFDS's own default.
+
+    Returns:
+        An `ArrayDataset`.
+
+    Raises:
+        FileNotFoundError: when the data set has not been prepared there, with the command that does it.
+        ValueError: for an unknown split, or a file without the arrays.
+    """
+    if str(name).endswith(".npz"):
+        return load_npz(name)
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise ImportError("Data sets by name need TensorFlow Datasets: pip install 'keras-interp[train]'") from error
+    data_dir = data_dir or os.environ.get("TFDS_DATA_DIR")
+    if data_dir is not None and not pathlib.Path(data_dir).is_dir():
+        raise FileNotFoundError(f"There is no folder of data sets at `data_dir`. Received: data_dir={data_dir}")
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+        prepared = bool(builder.info.splits)
+    except tfds.core.DatasetNotFoundError:
+        prepared = False
+    if not prepared:
+        where = f" --data_dir {data_dir}" if data_dir else ""
+        raise FileNotFoundError(f"The data set {name!r} is not prepared there. Fetch it with: tfds build {name}{where}")
+    images, labels = builder.as_dataset(split=split, batch_size=-1, as_supervised=True)
+    return ArrayDataset(
+        np.asarray(images), np.asarray(labels, "int32"), tuple(builder.info.features["label"].names), f"{name} {split}"
+    )
+
+
+def load_npz(path):
+    """Loads an `.npz` file, see `load`. Never unpickles."""
+    with np.load(path, allow_pickle=False) as file:
+        missing = {"images", "labels"} - set(file.files)
+        if missing:
+            raise ValueError(f"{path} must hold the arrays 'images' and 'labels'. Received: {sorted(file.files)}")
+        labels = np.asarray(file["labels"], "int32")
+        names = file["class_names"].tolist() if "class_names" in file.files else range(labels.max() + 1)
+        return ArrayDataset(file["images"], labels, tuple(map(str, names)), pathlib.Path(path).stem)

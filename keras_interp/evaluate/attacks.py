@@ -1,0 +1,281 @@
+"""Black-box attacks: how often a few changed pixels flip a correct prediction (Table 3 of the label-sensitive gate paper).
+
+Both attacks only ask for logits, so they run on any model and any Keras backend. All images are attacked at once, and an image
+that has flipped asks no further. Random numbers are drawn for every image at every step, whatever became of the others: with
+the same seed and images, two models face the same draws, and the size of the batches changes nothing.
+"""
+
+import dataclasses
+
+import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from keras_interp.models.inputs import check_images, check_labels
+
+
+@dataclasses.dataclass(frozen=True)
+class AttackResult:
+    """What an attack achieved on n images.
+
+    Attributes:
+        correct: booleans (n,), the images that were classified correctly. Only these are attacked.
+        flipped: booleans (n,), the attacked images whose predicted class changed.
+        adversarial: the changed images (succeeded, height, width, channels) in the dtype of the originals and within 0..255,
+            in the order of `indices`.
+        queries: forward passes in all, those on the n unchanged images included.
+    """
+
+    correct: np.ndarray
+    flipped: np.ndarray
+    adversarial: np.ndarray
+    queries: int
+
+    @property
+    def attempted(self):
+        """Number of images that were attacked, the correctly classified ones."""
+        return int(self.correct.sum())
+
+    @property
+    def misclassified(self):
+        """Number of images that were left out, since the model gets them wrong anyway."""
+        return len(self.correct) - self.attempted
+
+    @property
+    def succeeded(self):
+        """Number of images that flipped."""
+        return int(self.flipped.sum())
+
+    @property
+    def success_rate(self):
+        """Share of the attacked images that flipped, in [0, 1]; NaN where none was attacked. Lower is more robust."""
+        return self.succeeded / self.attempted if self.attempted else float("nan")
+
+    @property
+    def indices(self):
+        """Positions (succeeded,) of the flipped images among the n."""
+        return np.flatnonzero(self.flipped)
+
+
+def one_pixel_attack(predict, images, labels, population=40, generations=10, batch_size=1000, seed=0, progress=True):
+    """One-pixel attack (Su et al., 2019): differential evolution over a pixel's place and colour.
+
+    The settings are those of one-pixel-attack-keras and of SciPy's "best1bin": recombination 1, mutation drawn from [0.5, 1)
+    for each generation, a Latin hypercube to start from. A candidate replaces its parent when the probability of the true
+    class is no higher; an image is done as soon as any candidate flips it. Colours are whole numbers.
+
+    An image that holds out costs `population` · (`generations` + 1) passes. The default, at most 220,000 passes for 500 images,
+    takes a minute or two at 3,000 passes per second; the published budget, `population=400, generations=75`, takes 69 times as
+    many. Success rates rise with the budget: compare models under one budget only.
+
+    Args:
+        predict: callable from pixels (m, height, width, channels) in 0..255, in the dtype of `images`, to logits (m, classes);
+            m is at most `batch_size` and varies.
+        images: array (n, height, width, channels) of pixels in 0..255, uint8 or float.
+        labels: integers (n,), the true classes.
+        population: candidates for each image, at least 5.
+        generations: generations after the first population.
+        batch_size: images in one call of `predict`, which bounds the memory.
+        seed: integer or `np.random.Generator`.
+        progress: whether to show a progress bar.
+
+    Returns:
+        An `AttackResult`, whose images differ from the originals in one pixel.
+
+    Raises:
+        ValueError: for images or labels of another shape or range, a budget that is too small, or logits that are not finite
+            and of shape (m, classes).
+        TypeError: for labels that are not integers.
+
+    Example:
+
+    >>> predict = lambda pixels: pixels[:, 0, 0, :2].astype("float32")
+    >>> images = np.full((5, 2, 2, 3), [200, 100, 0], "uint8")
+    >>> result = one_pixel_attack(predict, images, np.zeros(5, int), progress=False)
+    >>> result.attempted, result.success_rate
+    (5, 1.0)
+    """
+    _check_at_least(1, generations=generations, batch_size=batch_size)
+    _check_at_least(5, population=population)
+    images = _check_pixels(images)
+    n, height, width, channels = images.shape
+    adversarial, flipped = images.copy(), np.zeros(n, bool)
+    scale = np.array([height, width] + [256] * channels)
+
+    with _Queries(predict, images, labels, batch_size, progress, "One-pixel attack") as queries:
+        queries.expect(queries.correct.sum() * population * (generations + 1))
+
+        def evaluate(active, points):
+            # Points reach 1 only through rounding, where the floor would leave the image.
+            genes = np.minimum((points * scale).astype(int), scale - 1)
+            owners = np.repeat(active, population)
+            flat = genes.reshape(len(owners), -1)
+
+            def changed(part):
+                batch = images[owners[part]]
+                batch[np.arange(len(batch)), flat[part, 0], flat[part, 1]] = flat[part, 2:]
+                return batch
+
+            odds, wins = (values.reshape(len(active), population) for values in queries.ask(changed, owners))
+            done = wins.any(axis=1)
+            winners = np.where(wins, odds, np.inf).argmin(axis=1)[done]
+            row, column, *colour = genes[done, winners].T
+            adversarial[active[done], row, column] = np.stack(colour, axis=-1)
+            flipped[active[done]] = True
+            queries.give_up(done.sum() * population)
+            return odds, done
+
+        differential_evolution(
+            evaluate, n, 2 + channels, population, generations, np.random.default_rng(seed), np.flatnonzero(queries.correct)
+        )
+    return AttackResult(queries.correct, flipped, adversarial[flipped], queries.count)
+
+
+def differential_evolution(evaluate, runs, dimensions, population, generations, rng, active=None):
+    """Minimises many functions over the unit cube at once: SciPy's "best1bin" with recombination 1 and deferred updating.
+
+    Args:
+        evaluate: callable of run numbers (m,) and points (m, population, dimensions) in [0, 1), to values (m, population) and
+            booleans (m,), the runs that are done. These evolve no further.
+        runs: number of functions.
+        dimensions: dimensions of the cube.
+        population: points of each run, at least 5.
+        generations: generations after the first population.
+        rng: `np.random.Generator`.
+        active: numbers of the runs to evolve; by default all.
+
+    Returns:
+        Points (runs, population, dimensions) and their values (runs, population), infinite for runs that were not active.
+    """
+    segments = np.broadcast_to(np.arange(population)[:, None], (runs, population, dimensions))
+    points = (rng.permuted(segments, axis=1) + rng.random(segments.shape)) / population
+    values = np.full((runs, population), np.inf)
+    active = np.arange(runs) if active is None else active
+    if not len(active):
+        return points, values
+    values[active], done = evaluate(active, points[active])
+
+    members = np.arange(population)
+    for _ in range(generations):
+        dither = rng.uniform(0.5, 1.0, (runs, 1, 1))
+        # Distances to two other members, unlike each other and never 0.
+        first = rng.integers(1, population, (runs, population))
+        second = rng.integers(1, population - 1, (runs, population))
+        second += second >= first
+        fresh = rng.random(points.shape)
+
+        active = active[~done]
+        if not len(active):
+            break
+        own = points[active]
+        best = own[np.arange(len(active)), values[active].argmin(axis=1)][:, None]
+        one, other = (
+            np.take_along_axis(own, ((members + step[active]) % population)[..., None], axis=1) for step in (first, second)
+        )
+        trials = best + dither[active] * (one - other)
+        trials = np.where((trials >= 0.0) & (trials < 1.0), trials, fresh[active])
+        trial_values, done = evaluate(active, trials)
+        better = trial_values <= values[active]
+        points[active] = np.where(better[..., None], trials, own)
+        values[active] = np.where(better, trial_values, values[active])
+    return points, values
+
+
+def local_search_attack(
+    predict,
+    images,
+    labels,
+    rounds=30,
+    max_candidates=32,
+    pixels_per_round=5,
+    half_side=5,
+    probe=10.0,
+    factor=1.5,
+    descending=False,
+    batch_size=1000,
+    seed=0,
+    progress=True,
+):
+    """Greedy local search (Narodytska & Kasiviswanathan, 2016), with the settings of foolbox.
+
+    With pixels scaled to [-0.5, 0.5], each round
+    - probes candidate pixels one at a time: all channels are set to `probe` times their sign, and the probability of the true
+      class is the pixel's score. The first candidates are a random tenth of all pixels;
+    - picks `pixels_per_round` of them by score and multiplies their values by `factor`, in the image that the next round
+      starts from. A value that leaves [-0.5, 0.5] comes back in from the other end;
+    - takes the squares around the picked pixels as the next candidates.
+    An image is done when its changed version, not a probe, flips. Integer images are rounded in each round.
+
+    An image that holds out costs `rounds` · (`max_candidates` + 1) passes. The default, at most 495,000 passes for 500 images,
+    takes about three minutes at 3,000 passes per second; the published budget, `rounds=150, max_candidates=128`, takes 20 times
+    as many. Success rates rise with the budget: compare models under one budget only.
+
+    Args:
+        predict: callable from float pixels (m, height, width, channels) to logits (m, classes); m is at most `batch_size` and
+            varies. Unless `probe` is 0.5 or less, the probes lie far outside 0..255 and must be taken as they are.
+        images: array (n, height, width, channels) of pixels in 0..255, uint8 or float.
+        labels: integers (n,), the true classes.
+        rounds: largest number of rounds, R of the paper.
+        max_candidates: largest number of pixels probed in a round, drawn at random from the candidates.
+        pixels_per_round: pixels changed in a round, t of the paper.
+        half_side: the squares reach so many pixels to each side, d of the paper.
+        probe: p of the paper, above 0.
+        factor: r of the paper, in [0, 2].
+        descending: picks the pixels whose probe leaves the true class its highest probability, as foolbox does since its issue
+            237; by default those whose probe lowers it most, as foolbox did when the gate paper was written. A probe drives a
+            value outwards while a factor of 1.5 flips the sign of values beyond a third, so that either order can be right.
+        batch_size: images in one call of `predict`, which bounds the memory.
+        seed: integer or `np.random.Generator`.
+        progress: whether to show a progress bar.
+
+    Returns:
+        An `AttackResult`, whose images differ from the originals in `rounds` · `pixels_per_round` pixels or fewer.
+
+    Raises:
+        ValueError: for images or labels of another shape or range, settings out of range, or logits that are not finite and of
+            shape (m, classes).
+        TypeError: for labels that are not integers.
+    """
+    _check_at_least(1, rounds=rounds, max_candidates=max_candidates, pixels_per_round=pixels_per_round, batch_size=batch_size)
+    _check_at_least(0, half_side=half_side)
+    if not probe > 0.0 or not 0.0 <= factor <= 2.0:
+        raise ValueError(f"`probe` must be above 0 and `factor` in [0, 2]. Received: probe={probe}, factor={factor}")
+    images = _check_pixels(images)
+    n, height, width, _ = images.shape
+    current, flipped = images.copy(), np.zeros(n, bool)
+    rng = np.random.default_rng(seed)
+    dtype = np.result_type(images.dtype, np.float32)
+    candidates = np.ones((n, height * width), bool)
+    limit = min(max_candidates, max(1, height * width // 10))
+
+    with _Queries(lambda batch: predict(batch.astype(dtype, copy=False)), images, labels, batch_size, progress, "Local search") as queries:
+        active = np.flatnonzero(queries.correct)
+        queries.expect(len(active) * rounds * (max_candidates + 1))
+        for _ in range(rounds):
+            # The candidates with the lowest of random numbers are a random choice of them.
+            keys = np.where(candidates, rng.random(candidates.shape, dtype=np.float32), np.inf)[active]
+            if not len(active):
+                break
+            pixels = np.argpartition(keys, limit - 1, axis=1)[:, :limit]
+            probed = np.isfinite(np.take_along_axis(keys, pixels, axis=1))
+            owners, rows, columns = active[np.nonzero(probed)[0]], *np.divmod(pixels[probed], width)
+
+            def probes(part):
+                batch = current[owners[part]].astype(dtype)
+                place = np.arange(len(batch)), rows[part], columns[part]
+                batch[place] = (np.sign(batch[place] / 255 - 0.5) * probe + 0.5) * 255
+                return batch
+
+            scores = np.full(pixels.shape, np.inf)
+            odds, _ = queries.ask(probes, owners)
+            scores[probed] = -odds if descending else odds
+            order = scores.argsort(axis=1, kind="stable")[:, :pixels_per_round]
+            picked = np.take_along_axis(probed, order, axis=1)
+            owners = active[np.nonzero(picked)[0]]
+            rows, columns = np.divmod(np.take_along_axis(pixels, order, axis=1)[picked], width)
+            current[owners, rows, columns] = _cycle(current[owners, rows, columns], factor)
+
+            _, wins = queries.ask(lambda part: current[active[part]], active)
+            flipped[active[wins]] = True
+            candidates[active] = False
+            ...
+    return AttackResult(queries.correct, flipped, current[flipped], queries.count)

@@ -1,0 +1,154 @@
+"""How well a classifier classifies: functions of logits, predictions and labels."""
+
+import numpy as np
+
+from keras_interp.models.inputs import check_labels
+
+
+def accuracy(logits, labels):
+    """Share of examples whose largest logit is that of their label (Table 1 of the LSG paper, and everywhere else).
+
+    Args:
+        logits: float array (n, classes).
+        labels: integers (n,) in [0, classes).
+
+    Returns:
+        A float in [0, 1]; higher is better.
+
+    Raises:
+        ValueError: for arrays whose shapes do not fit, no examples, NaN, or labels out of range.
+        TypeError: for labels that are not integers.
+
+    Example:
+
+    >>> accuracy(np.array([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]]), np.array([0, 1, 1]))
+    0.6666666666666666
+    """
+    logits = check_array("logits", logits, ("n", "classes"))
+    labels = check_classes(labels, logits.shape[1], len(logits))
+    return float((logits.argmax(axis=1) == labels).mean())
+
+
+def cross_entropy(logits, labels):
+    """Mean negative logarithm of the label's softmax probability, in nats.
+
+    The "Cross Entropy" of the LSG paper's Table 1, 6.9 at an accuracy of .90, is too large for this mean: it is probably a sum
+    over batches.
+
+    Args:
+        logits: float array (n, classes).
+        labels: integers (n,) in [0, classes).
+
+    Returns:
+        A float in [0, ∞); lower is better, ln(classes) for uniform predictions.
+
+    Raises:
+        ValueError: for arrays whose shapes do not fit, no examples, NaN, or labels out of range.
+        TypeError: for labels that are not integers.
+
+    Example:
+
+    >>> round(cross_entropy(np.zeros((3, 10)), np.array([0, 4, 9])), 4)
+    2.3026
+    """
+    logits = check_array("logits", logits, ("n", "classes"))
+    labels = check_classes(labels, logits.shape[1], len(logits))
+    return float(-log_softmax(logits)[np.arange(len(labels)), labels].mean())
+
+
+def confusion_matrix(predictions, labels, num_classes, normalize=True):
+    """Counts or shares of examples by true class (row) and predicted class (column), as in Figure 4 of the LSG paper.
+
+    Args:
+        predictions: integers (n,) in [0, num_classes).
+        labels: integers (n,) in [0, num_classes).
+        num_classes: number of classes.
+        normalize: whether to divide each row by its sum. The row of a class without examples is then NaN.
+
+    Returns:
+        An array (classes, classes): float64 rows in [0, 1] that sum to 1, or integer counts. A large diagonal is good.
+
+    Raises:
+        ValueError: for another number of predictions than labels, no examples, or class numbers out of range.
+        TypeError: for predictions or labels that are not integers.
+
+    Example:
+
+    >>> confusion_matrix(np.array([0, 1, 1, 1]), np.array([0, 0, 1, 1]), num_classes=2)
+    array([[0.5, 0.5],
+           [0. , 1. ]])
+    """
+    predictions = check_labels(predictions, num_classes)
+    labels = check_classes(labels, num_classes, len(predictions))
+    # int64: small integer labels would overflow in the product.
+    pairs = labels.astype("int64") * num_classes + predictions
+    counts = np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+    if not normalize:
+        return counts
+    totals = counts.sum(axis=1, keepdims=True)
+    return np.where(totals, counts / np.maximum(totals, 1), np.nan)
+
+
+def recall(predictions, labels, num_classes):
+    """Share of each class's examples that are predicted as that class, the diagonal of the normalised confusion matrix.
+
+    Args:
+        predictions: integers (n,) in [0, num_classes).
+        labels: integers (n,) in [0, num_classes).
+        num_classes: number of classes.
+
+    Returns:
+        float64 array (classes,) in [0, 1], NaN for a class without examples; higher is better.
+
+    Raises:
+        ValueError: for another number of predictions than labels, no examples, or class numbers out of range.
+        TypeError: for predictions or labels that are not integers.
+
+    Example:
+
+    >>> recall(np.array([0, 1, 1, 1]), np.array([0, 0, 1, 1]), num_classes=2)
+    array([0.5, 1. ])
+    """
+    return np.diagonal(confusion_matrix(predictions, labels, num_classes)).copy()
+
+
+def log_softmax(logits):
+    """Logarithms of the softmax probabilities over the last axis, without overflow."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def check_array(name, array, shape, dtype="float64"):
+    """Returns `array` with `dtype`, or raises.
+
+    Args:
+        name: the argument's name, for the message.
+        array: what was given.
+        shape: expected shape: numbers, or names for lengths that are free.
+        dtype: a float dtype to convert to, or "bool" to insist on booleans.
+
+    Raises:
+        ValueError: for another shape, an empty array, other values than booleans, or NaN and infinite values.
+    """
+    array = np.asarray(array)
+    fits = array.ndim == len(shape) and all(isinstance(e, str) or e == s for e, s in zip(shape, array.shape))
+    if not fits or not array.size:
+        raise ValueError(
+            f"`{name}` must have the shape ({', '.join(map(str, shape))}) and not be empty. Received: shape={array.shape}"
+        )
+    if dtype == "bool" and array.dtype != bool:
+        raise ValueError(f"`{name}` must be booleans. Received: dtype={array.dtype}")
+    array = array.astype(dtype, copy=False)
+    if not np.isfinite(array).all():
+        raise ValueError(f"`{name}` must be finite. Received: {np.count_nonzero(~np.isfinite(array))} NaN or infinite values")
+    return array
+
+
+def check_classes(labels, num_classes, num_examples):
+    """Returns `labels` as an integer array (num_examples,), or raises as `check_labels` and for another, or no, length."""
+    labels = check_labels(labels, num_classes)
+    if len(labels) != num_examples or not num_examples:
+        raise ValueError(
+            f"There must be one label for each of {num_examples} examples, and at least one. Received: {len(labels)} labels"
+        )
+    return labels

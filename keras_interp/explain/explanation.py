@@ -1,0 +1,81 @@
+"""What an explanation of a prediction consists of, whatever the method."""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """Explains one logit for each of n inputs by the contributions of named units.
+
+    Attributes:
+        images: the inputs that were explained, (n, height, width, 3) or rows (n, columns).
+        logits: float32 (n, classes).
+        labels: names of the classes.
+        target: class numbers (n,) of the logits that are explained.
+        unit_names: names of the units.
+        contributions: float32 (n, units): what each unit adds to the target's logit.
+        bias: float32 (n,): the part of the logit that no unit accounts for. Where the method is linear in its units,
+            contributions and bias add up to the logit, see `residual`.
+        maps: float32 (n, h, w, units), where in the image each unit's contribution arises; None for tables. Their mean over
+            h and w is the contribution.
+        units_of_target: booleans (n, units), the units that belong to the target by the method's own account; None where the
+            method assigns none.
+    """
+
+    images: np.ndarray
+    logits: np.ndarray
+    labels: tuple
+    target: np.ndarray
+    unit_names: tuple
+    contributions: np.ndarray
+    bias: np.ndarray
+    maps: np.ndarray | None = None
+    units_of_target: np.ndarray | None = None
+
+    @property
+    def prediction(self):
+        """Predicted class numbers (n,)."""
+        return self.logits.argmax(axis=-1)
+
+    @property
+    def probabilities(self):
+        """Softmax of the logits, float32 (n, classes)."""
+        shifted = np.exp(self.logits - self.logits.max(axis=-1, keepdims=True))
+        return shifted / shifted.sum(axis=-1, keepdims=True)
+
+    @property
+    def residual(self):
+        """Logit of the target minus contributions and bias, (n,): zero up to rounding where the explanation is complete."""
+        logit = np.take_along_axis(self.logits, self.target[:, None], axis=1)[:, 0]
+        return logit - self.contributions.sum(axis=1) - self.bias
+
+    @property
+    def class_activation_map(self):
+        """Class activation maps of the targets, float32 (n, h, w): the sum of `maps` over the units."""
+        return None if self.maps is None else self.maps.sum(axis=-1)
+
+    def top_units(self, count=5):
+        """Numbers (n, count) of the units that contribute most to the target, largest first."""
+        return np.argsort(-self.contributions, axis=1, kind="stable")[:, :count]
+
+    def __len__(self):
+        return len(self.logits)
+
+    def plot(self, count=5, path=None):
+        """Draws each image with its class activation map and the `count` units that contribute most.
+
+        Args:
+            count: units to draw for each image.
+            path: where to save the picture, or None.
+
+        Returns:
+            The matplotlib figure.
+        """
+        from keras_interp import plots
+
+        figure = plots.plot_explanation(self, count)
+        if path is not None:
+            figure.savefig(path, dpi=120)
+        return figure

@@ -1,0 +1,192 @@
+"""Label-sensitive gates (LSG): a classifier whose last filters each answer for one or few classes.
+
+Paper: "Training Interpretable Convolutional Neural Networks towards Class-Specific Filters". A matrix G (classes x filters)
+says which filters each class may use. The standard path, the one of test time, does not know G. In the gated path the feature
+maps of an image of class y are multiplied by G_y; training through both paths (Algorithm 1) makes the filters class-specific,
+and an L1 term makes G sparse.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_interp.layers.label_sensitive_gate import (
+    LabelSensitiveGate,
+    fixed_gate_matrix,
+    gate_sparsity_penalty,
+    project_gate,
+)
+from keras_interp.models.classifier import Classifier
+from keras_interp.models.inputs import check_images, check_labels
+from keras_interp.models.objective import ObjectiveTrainer
+
+
+@keras.saving.register_keras_serializable("keras_interp")
+class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
+    """A `Classifier` trained with label-sensitive gates.
+
+    The model itself is the standard path. With E the epoch, counted from 0, `fit` follows Algorithm 1: where
+    E % `period` == 1 (and E ≥ `first_gated_epoch`) a step minimises λ (CE_G + a |‖G‖₁ − s|), CE_G being the cross-entropy
+    through the gate, and G takes a plain gradient step and is projected; in all other epochs a step minimises the standard
+    cross-entropy and G does not move. Both are one pass through the backbone: the gate multiplies the pooled features, which
+    is the same as multiplying the maps.
+
+    The log of a step holds `accuracy` and the other compiled metrics for the standard path in every epoch, `gated_loss` and
+    `gated_accuracy` for the gated path, and `gate_density`.
+
+    Args:
+        backbone: a functional `keras.Model` that ends in feature maps, see `Classifier`.
+        num_classes: number of classes.
+        labels: names of the classes.
+        scheme: "alternating" for Algorithm 1, or "joint" for both paths in each step (Eq. 3; the paper's footnote 1).
+        period: a gated epoch comes every `period` epochs.
+        first_gated_epoch: epochs before this one are all standard.
+        gate_weight: λ of Eq. 3.
+        sparsity_weight: a of Eq. 2, for the sum norm ‖G‖₁.
+        target_norm: s of Eq. 2; by default the number of filters, the smallest norm that the projection allows.
+        gate_learning_rate: step size ε of G. G stays near one until a · Σε over the gated steps exceeds 1.
+        initial_gate: initial value of every entry of G.
+        fixed_gate: None to learn G; a number of filters for each class (`fixed_gate_matrix`), or a matrix
+            (num_classes, filters), to hold G fixed (section 4.4).
+        name: name of the model.
+
+    Example:
+
+    >>> model = LabelSensitiveClassifier(cifar_resnet(20), num_classes=10)
+    >>> model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    >>> model.fit(images, labels, epochs=4)
+    """
+
+    objective_metrics = ("gated_loss", "gated_accuracy", "gate_density")
+
+    def __init__(
+        self,
+        backbone,
+        num_classes=None,
+        labels=None,
+        scheme="alternating",
+        period=3,
+        first_gated_epoch=1,
+        gate_weight=1.0,
+        sparsity_weight=6e-3,
+        target_norm=None,
+        gate_learning_rate=0.1,
+        initial_gate=0.5,
+        fixed_gate=None,
+        name=None,
+    ):
+        super().__init__(backbone, num_classes, labels, name=name)
+        if scheme not in ("alternating", "joint"):
+            raise ValueError(f"`scheme` must be 'alternating' or 'joint'. Received: scheme={scheme!r}")
+        if period < 2 and scheme == "alternating":
+            raise ValueError(f"`period` must be at least 2, so that standard epochs remain. Received: period={period}")
+        for option in ("gate_weight", "sparsity_weight", "gate_learning_rate"):
+            if locals()[option] < 0:
+                raise ValueError(f"`{option}` must not be negative. Received: {option}={locals()[option]}")
+        self.scheme = scheme
+        self.period = period
+        self.first_gated_epoch = first_gated_epoch
+        self.gate_weight = gate_weight
+        self.sparsity_weight = sparsity_weight
+        self.target_norm = float(target_norm if target_norm is not None else self.num_filters)
+        self.gate_learning_rate = gate_learning_rate
+        self.fixed_gate = fixed_gate if fixed_gate is None or isinstance(fixed_gate, int) else np.asarray(fixed_gate).tolist()
+
+        self.gate_layer = LabelSensitiveGate(self.num_classes, initial_gate, name="label_sensitive_gate")
+        self.gate_layer.build((None, self.num_filters))
+        if fixed_gate is not None:
+            self.gate_layer.gate.assign(self._fixed_matrix(fixed_gate))
+        # 1 while steps go through the gate, else 0. A variable, since a Python flag would be traced once and then be constant.
+        self.phase = self.add_weight(
+            name="phase", shape=(), initializer="zeros", dtype="float32", trainable=False, autocast=False, aggregation="mean"
+        )
+        self.gated_loss = keras.metrics.Mean(name="gated_loss")
+        self.gated_accuracy = keras.metrics.SparseCategoricalAccuracy(name="gated_accuracy")
+        self.gate_density = keras.metrics.Mean(name="gate_density")
+
+    def _fixed_matrix(self, fixed_gate):
+        if isinstance(fixed_gate, int):
+            return fixed_gate_matrix(self.num_classes, self.num_filters, fixed_gate)
+        matrix = np.asarray(fixed_gate, "float32")
+        if matrix.shape != (self.num_classes, self.num_filters) or matrix.min() < 0 or matrix.max() > 1:
+            raise ValueError(
+                f"`fixed_gate` must be a matrix ({self.num_classes}, {self.num_filters}) with entries in [0, 1]. "
+                f"Received: shape={matrix.shape}"
+            )
+        return matrix
+
+    # --- The objective: Eq. 3, alternating (Algorithm 1) or joint.
+
+    @property
+    def extra_variables(self):
+        return [self.gate_layer.gate] if self.fixed_gate is None else []
+
+    def objective(self, extra, x, y, sample_weight=None):
+        gate = extra[0] if extra else ops.convert_to_tensor(self.gate_layer.gate)
+        _, pooled, logits = self._feature_view(x, training=True)
+        gated_logits = self.get_layer("logits")(self.gate_layer.apply(pooled, ops.cast(y, "int32"), gate))
+        gated_loss = self.task_loss(y, gated_logits, sample_weight)
+        gated_cost = self.gate_weight * (
+            gated_loss + self.sparsity_weight * gate_sparsity_penalty(gate, self.target_norm)
+        )
+        standard_loss = self.task_loss(y, logits, sample_weight)
+        if self.scheme == "joint":
+            loss = standard_loss + gated_cost
+        else:
+            loss = ops.where(self.phase > 0, gated_cost, standard_loss)
+        return loss, {"y_pred": logits, "gated_logits": gated_logits, "gated_loss": gated_loss}
+
+    def update_extra(self, extra, gradients):
+        moving = True if self.scheme == "joint" else self.phase > 0
+        return [
+            ops.where(moving, project_gate(gate - self.gate_learning_rate * gradient), gate)
+            for gate, gradient in zip(extra, gradients)
+        ]
+
+    def log_objective(self, y, sample_weight, outputs):
+        self.gated_loss.update_state(outputs["gated_loss"])
+        self.gated_accuracy.update_state(y, outputs["gated_logits"], sample_weight)
+        self.gate_density.update_state(self.gate_layer.density())
+
+    def is_gated_epoch(self, epoch):
+        """Whether an epoch, counted from 0, trains through the gate."""
+        return self.scheme == "alternating" and epoch >= self.first_gated_epoch and epoch % self.period == 1
+
+    def set_phase(self, gated):
+        """Sets by hand which path the next steps train, for `train_on_batch` loops; `fit` does it epoch by epoch."""
+        self.phase.assign(float(gated))
+
+    def training_callbacks(self):
+        schedule = keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: self.set_phase(self.is_gated_epoch(epoch))
+        )
+        return [schedule, *super().training_callbacks()]
+
+    # --- What the trained gate says.
+
+    @property
+    def gate(self):
+        """The gate matrix G, float32 array (classes, filters)."""
+        return ops.convert_to_numpy(self.gate_layer.gate)
+
+    def units_of_classes(self, targets, threshold=0.5):
+        """The filters whose gate exceeds `threshold`, for each class of `targets`: booleans (n, filters)."""
+        return self.gate[np.asarray(targets)] > threshold
+
+    @property
+    def unit_names(self):
+        """Each filter's number with the classes whose gate it passes above 0.5, as in "filter 12 (cat, dog)"."""
+        names = []
+        for number, column in enumerate(self.gate.T > 0.5):
+            owners = [label for label, passes in zip(self.labels, column) if passes]
+            owners = ["all"] if len(owners) == self.num_classes else owners
+            names.append(f"filter {number} ({', '.join(owners)})" if owners else f"filter {number}")
+        return tuple(names)
+
+    def get_config(self):
+        names = (
+            *("scheme", "period", "first_gated_epoch", "gate_weight", "sparsity_weight", "target_norm"),
+            *("gate_learning_rate", "fixed_gate"),
+        )
+        config = {name: getattr(self, name) for name in names}
+        return {**super().get_config(), **config, "initial_gate": self.gate_layer.initial_value}

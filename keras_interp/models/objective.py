@@ -1,0 +1,149 @@
+"""Training by an objective that is more than one loss: the part that all methods share, once for each backend."""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+class ObjectiveTrainer:
+    """Mixin for a `keras.Model` whose objective has extra variables that the optimizer must leave alone.
+
+    A method supplies three functions:
+
+    - `objective(extra, x, y, sample_weight)` returns the loss (a scalar, the mean over the replica's own batch, without the
+      layers' regularisation) and a structure of tensors for the log. `extra` are the extra variables as tensors.
+    - `update_extra(extra, gradients)` returns the new values of the extra variables; the gradients are summed over replicas.
+    - `log_objective(y, sample_weight, outputs)` updates the method's metrics, the attributes named in `objective_metrics`.
+
+    The extra variables must be weights of the model with `trainable=False, autocast=False, aggregation="mean"`.
+    """
+
+    extra_variables = ()
+    objective_metrics = ()
+
+    def task_loss(self, y, y_pred, sample_weight=None):
+        """The compiled loss as a mean over the replica's batch, whatever the number of replicas."""
+        if self.loss is None:
+            raise ValueError("Compile the model with a loss before training it. Received: loss=None")
+        loss = keras.losses.get(self.loss)
+        if isinstance(loss, keras.losses.Loss):
+            # A Keras loss divides itself by the number of replicas.
+            return loss(y, y_pred, sample_weight=sample_weight) * _num_replicas()
+        values = loss(y, y_pred)
+        return ops.mean(values if sample_weight is None else values * ops.cast(sample_weight, values.dtype))
+
+    def train_step(self, *args):
+        if keras.backend.backend() == "tensorflow":
+            return self._tensorflow_train_step(*args)
+        if keras.backend.backend() == "jax":
+            return self._jax_train_step(*args)
+        raise NotImplementedError(
+            f"{type(self).__name__} trains on the TensorFlow and JAX backends. Received: {keras.backend.backend()}"
+        )
+
+    def _tensorflow_train_step(self, data):
+        import tensorflow as tf
+
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        extra = [tf.convert_to_tensor(variable) for variable in self.extra_variables]
+        with tf.GradientTape() as tape:
+            tape.watch(extra)
+            loss, outputs = self.objective(extra, x, y, sample_weight)
+            loss = loss / _num_replicas() + sum(self.losses)
+            scaled_loss = self.optimizer.scale_loss(loss)
+        trainable = self.trainable_variables
+        gradients = tape.gradient(scaled_loss, [*trainable, *extra])
+        extra_gradients = tf.distribute.get_replica_context().all_reduce("sum", gradients[len(trainable) :])
+        scale = self.optimizer.scale_loss(tf.ones(()))
+        self.optimizer.apply_gradients(zip(gradients, trainable))
+        for variable, value in zip(self.extra_variables, self._finite_update(extra, extra_gradients, scale)):
+            variable.assign(value)
+        return self._log_step(loss * _num_replicas(), x, y, sample_weight, outputs)
+
+    def _jax_train_step(self, state, data):
+        import jax
+
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        trainable, non_trainable, optimizer_state, metrics = state
+        extra_ids = {id(variable): number for number, variable in enumerate(self.extra_variables)}
+        positions = {extra_ids[id(v)]: p for p, v in enumerate(self.non_trainable_variables) if id(v) in extra_ids}
+        extra = [non_trainable[positions[number]] for number in range(len(positions))]
+
+        def scope(trainable, non_trainable, metrics):
+            pairs = [
+                *zip(self.trainable_variables, trainable),
+                *zip(self.non_trainable_variables, non_trainable),
+                *zip(self.optimizer.variables, optimizer_state),
+                *zip(self.metrics_variables, metrics),
+            ]
+            return keras.StatelessScope(state_mapping=pairs)
+
+        def scaled_objective(trainable, extra):
+            with scope(trainable, non_trainable, metrics) as inner:
+                loss, outputs = self.objective(extra, x, y, sample_weight)
+                loss = loss + sum(self.losses)
+                scaled_loss = self.optimizer.scale_loss(loss)
+            return scaled_loss, (loss, outputs, [inner.get_current_value(v) for v in self.non_trainable_variables])
+
+        gradient_function = jax.value_and_grad(scaled_objective, argnums=(0, 1), has_aux=True)
+        (_, (loss, outputs, non_trainable)), (gradients, extra_gradients) = gradient_function(trainable, extra)
+        with scope(trainable, non_trainable, metrics) as inner:
+            scale = self.optimizer.scale_loss(ops.ones(()))
+            for number, value in enumerate(self._finite_update(extra, extra_gradients, scale)):
+                non_trainable[positions[number]] = value
+                inner.add_update((self.extra_variables[number], value))
+            logs = self._log_step(loss, x, y, sample_weight, outputs)
+        metrics = [inner.get_current_value(variable) for variable in self.metrics_variables]
+        trainable, optimizer_state = self.optimizer.stateless_apply(optimizer_state, gradients, trainable)
+        return logs, (trainable, non_trainable, optimizer_state, metrics)
+
+    def _finite_update(self, extra, gradients, scale):
+        """The new extra values; the old ones where a gradient overflowed, as a loss-scaled optimizer skips such a step too."""
+        gradients = [gradient / scale for gradient in gradients]
+        finite = [ops.all(ops.isfinite(gradient)) for gradient in gradients]
+        values = self.update_extra(extra, [ops.where(ok, g, ops.zeros_like(g)) for ok, g in zip(finite, gradients)])
+        return [ops.where(ok, value, old) for ok, value, old in zip(finite, values, extra)]
+
+    def _log_step(self, loss, x, y, sample_weight, outputs):
+        self._loss_tracker.update_state(loss, sample_weight=ops.shape(outputs["y_pred"])[0])
+        super().compute_metrics(x, y, outputs["y_pred"], sample_weight=sample_weight)
+        self.log_objective(y, sample_weight, outputs)
+        return self.get_metrics_result()
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        # Only evaluation comes through here: the objective's metrics have no value then, so they are left out of its log.
+        logs = super().compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        return {name: value for name, value in logs.items() if name not in self.objective_metrics}
+
+    def training_callbacks(self):
+        """Callbacks that every `fit` of this model runs with."""
+        return [StopAtNaN()]
+
+    def fit(self, x=None, y=None, *args, callbacks=None, **kwargs):
+        """As `keras.Model.fit`, after checking `x` and `y` where they are arrays."""
+        self.check_arrays(x, y)
+        callbacks = callbacks if isinstance(callbacks, (list, tuple)) else [] if callbacks is None else [callbacks]
+        return super().fit(x, y, *args, callbacks=[*self.training_callbacks(), *callbacks], **kwargs)
+
+    def check_arrays(self, x, y):
+        """Raises for arrays that cannot be trained on; a method overrides it."""
+
+
+class StopAtNaN(keras.callbacks.Callback):
+    """Stops training at the first loss that is not finite, before the weights of that epoch replace a checkpoint."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        loss = (logs or {}).get("loss")
+        if loss is not None and not np.isfinite(loss):
+            raise FloatingPointError(
+                f"The loss is not finite at batch {batch}. The likely causes are a label outside [0, num_classes), NaN or "
+                f"infinite inputs, or a learning rate that is too high. Received: loss={loss}"
+            )
+
+
+def _num_replicas():
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync

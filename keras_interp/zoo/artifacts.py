@@ -1,0 +1,222 @@
+"""Trained models on disk: Keras's own files, checked by sha256 and against an allow-list before anything is deserialised."""
+
+import contextlib
+import datetime
+import hashlib
+import io
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+
+import h5py
+import keras
+import numpy as np
+
+FORMAT = 1
+CONFIG, METADATA, WEIGHTS, GOLDEN, METRICS = "config.json", "metadata.json", "model.weights.h5", "golden.npz", "metrics.json"
+
+_PACKAGE = pathlib.Path(__file__).parent
+PINS = _PACKAGE / "pins.json"
+
+_KERAS_MODULES = ("keras", "keras.layers", "keras.initializers", "keras.regularizers", "keras.constraints")
+# Layers that carry code, or a path to it, in their config.
+_CODE_LAYERS = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
+
+
+class ArtifactError(ValueError):
+    """A trained model's folder that is incomplete, altered, foreign, or of a newer format."""
+
+
+def shipped_folder(name):
+    """The folder of a model that came with the checkout or the installed package, or None."""
+    for root in (_PACKAGE.parents[1] / "zoo", _PACKAGE / "artifacts"):
+        if (root / name / CONFIG).is_file():
+            return root / name
+    return None
+
+
+def save(model, folder, golden_inputs=None, storage_dtype="float32", provenance=None):
+    """Saves a model as a folder that `load`, and Keras itself, can read. No optimizer state.
+
+    Args:
+        model: a built `keras.Model` of this package.
+        folder: where to; an existing artifact's other files (metrics, card, figures) stay.
+        golden_inputs: uint8 array (n, height, width, 3); stored with their logits, so that loading can be checked.
+        storage_dtype: "float32", or "float16" to halve the file. The golden logits are those of what is stored.
+        provenance: dict for `metadata.json`: how the model came about.
+
+    Returns:
+        The folder as a `pathlib.Path`.
+    """
+    from keras_interp import __version__
+
+    folder = pathlib.Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Without the compile state and the optimizer's variables; in a folder beside, so that a crash leaves no half artifact.
+    model = _uncompiled_copy(model, storage_dtype)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        scratch = pathlib.Path(scratch)
+        keras.saving.save_model(model, scratch / "model.keras")
+        shutil.unpack_archive(scratch / "model.keras", scratch / "model", "zip")
+        metadata = json.loads((scratch / "model" / METADATA).read_text())
+        metadata["date_saved"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        metadata["keras_interp"] = {"format": FORMAT, "version": __version__, "provenance": provenance or {}}
+        (scratch / "model" / METADATA).write_text(json.dumps(metadata, indent=1) + "\n")
+        config = json.loads((scratch / "model" / CONFIG).read_text())
+        (scratch / "model" / CONFIG).write_text(json.dumps(config, separators=(",", ":")) + "\n")
+        _rewrite_weights(scratch / "model" / WEIGHTS, storage_dtype)
+        if golden_inputs is not None:
+            logits = np.asarray(model.predict(golden_inputs, verbose=0), "float32")
+            np.savez_compressed(scratch / "model" / GOLDEN, inputs=golden_inputs, logits=logits)
+        folder.mkdir(exist_ok=True)
+        for path in (scratch / "model").iterdir():
+            if path.is_file():
+                os.replace(path, folder / path.name)
+    return folder
+
+
+def _uncompiled_copy(model, storage_dtype):
+    copy = keras.saving.deserialize_keras_object(_without_compile_state(keras.saving.serialize_keras_object(model)))
+    copy.set_weights([np.asarray(weight, storage_dtype).astype(weight.dtype) for weight in model.get_weights()])
+    return copy
+
+
+def _without_compile_state(config):
+    return {key: value for key, value in config.items() if key != "compile_config"}
+
+
+def _rewrite_weights(path, storage_dtype):
+    """Packs the weights: compressed, and in the storage dtype."""
+    packed = io.BytesIO()
+    with h5py.File(path, "r") as source, h5py.File(packed, "w") as target:
+
+        def copy(name, item):
+            if isinstance(item, h5py.Dataset):
+                values = item[()]
+                values = values.astype(storage_dtype) if values.dtype.kind == "f" else values
+                target.create_dataset(name, data=values, compression="gzip" if values.ndim else None)
+            else:
+                target.require_group(name)
+            target[name].attrs.update(item.attrs)
+
+        source.visititems(copy)
+        target.attrs.update(source.attrs)
+    path.write_bytes(packed.getvalue())
+
+
+def load(folder, pins=None):
+    """Loads a model folder, uncompiled, after checking it.
+
+    Args:
+        folder: a folder in the layout of `save` or of `keras.saving`.
+        pins: {file name: sha256} that the files must match, or None.
+
+    Raises:
+        ArtifactError: when a file is missing, altered, truncated or of a newer format, or when the config names a class
+            outside the allow-list. Nothing of the artifact is ever executed.
+    """
+    folder = pathlib.Path(folder)
+    for name in (CONFIG, METADATA, WEIGHTS):
+        if not (folder / name).is_file():
+            raise ArtifactError(f"A model folder holds {CONFIG}, {METADATA} and {WEIGHTS}. Received: {folder} without {name}")
+    verify(folder, pins or {})
+    metadata, config = _read_json(folder / METADATA), _read_json(folder / CONFIG)
+    found = metadata.get("keras_interp", {}).get("format", FORMAT)
+    if not isinstance(found, int) or found > FORMAT:
+        raise ArtifactError(
+            f"This version of keras-interp reads artifacts up to format {FORMAT}; install a newer one. Received: format {found}"
+        )
+    check_config(config)
+    model = keras.saving.deserialize_keras_object(_without_compile_state(config), safe_mode=True)
+    try:
+        model.load_weights(folder / WEIGHTS)
+    except (OSError, ValueError, KeyError) as error:
+        raise ArtifactError(f"The weights do not fit the model or are damaged. Received: {folder / WEIGHTS}: {error}") from error
+    return model
+
+
+def _read_json(path):
+    try:
+        value = json.loads(path.read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ArtifactError(f"The file is not JSON. Received: {path}: {error}") from error
+    if not isinstance(value, dict):
+        raise ArtifactError(f"The file must hold a JSON object. Received: {path}: {type(value).__name__}")
+    return value
+
+
+def verify(folder, pins):
+    """Raises an `ArtifactError` that names the first file whose sha256 is not the pinned one."""
+    for name, expected in pins.items():
+        path = pathlib.Path(folder) / name
+        if not path.is_file():
+            raise ArtifactError(f"A file of the artifact is missing. Received: {path}")
+        found = sha256(path)
+        if found != expected:
+            raise ArtifactError(
+                f"A file of the artifact is not the one that was published: sha256 {expected[:12]}... expected. "
+                f"Received: {path} with sha256 {found[:12]}..."
+            )
+
+
+def sha256(path):
+    """Hexadecimal sha256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_pins():
+    """The pinned files of all shipped models: {name: {file name: sha256}}."""
+    return json.loads(PINS.read_text()) if PINS.is_file() else {}
+
+
+def pin(name, folder):
+    """Pins the files of a shipped model as they are now. For maintainers; needs a checkout."""
+    files = sorted(path for path in pathlib.Path(folder).iterdir() if path.is_file())
+    pins = {**read_pins(), name: {path.name: sha256(path) for path in files}}
+    PINS.write_text(json.dumps(pins, indent=1, sort_keys=True) + "\n")
+
+
+def golden_difference(model, folder):
+    """Largest difference between a model's logits on the stored golden inputs and the stored logits."""
+    with np.load(pathlib.Path(folder) / GOLDEN, allow_pickle=False) as golden:
+        return float(np.abs(model.predict(golden["inputs"], verbose=0) - golden["logits"]).max())
+
+
+def check_config(config):
+    """Checks every class that a Keras config names: this package's own, and Keras's layers without code in their config.
+
+    Raises:
+        ArtifactError: for any other, before anything is deserialised.
+    """
+    if isinstance(config, dict):
+        if "class_name" in config:
+            _check_class(config.get("module"), config["class_name"], config.get("registered_name"))
+        for value in config.values():
+            check_config(value)
+    elif isinstance(config, list):
+        for value in config:
+            check_config(value)
+
+
+def _check_class(module, class_name, registered_name):
+    if module is None and class_name in ("__keras_tensor__", "__tuple__", "__numpy__", "__ellipsis__", "__slice__"):
+        return
+    registered = keras.saving.get_registered_object(f"keras_interp>{class_name}")
+    if registered is not None and registered_name == f"keras_interp>{class_name}" and module == registered.__module__:
+        return
+    if module in _KERAS_MODULES and class_name not in _CODE_LAYERS and registered_name in (None, class_name):
+        parent = keras
+        with contextlib.suppress(AttributeError):
+            for part in module.split(".")[1:]:
+                parent = getattr(parent, part)
+            if isinstance(getattr(parent, str(class_name)), type):
+                return
+    if (module, class_name) in (("keras.src.models.functional", "Functional"), ("keras.src.models.sequential", "Sequential")):
+        return
+    raise ArtifactError(
+        "The config names a class outside the allow-list (the layers of keras-interp and of Keras), so it was not loaded. "
+        f"Received: {module}.{class_name}"
+    )

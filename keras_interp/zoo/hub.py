@@ -1,0 +1,148 @@
+"""Models by name: list, describe, build, load and save them."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping
+
+from keras_interp.zoo import artifacts
+from keras_interp.zoo.registry import Paper, Recipe, get_entry, matching
+from keras_interp.zoo.training import compile_classifier
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelInfo:
+    """What is known about a zoo model.
+
+    Attributes:
+        name, description, method, paper, backbone, dataset, labels, input_shape: as in the registry.
+        parameters: number of trainable parameters of the shipped model, or None without weights.
+        metrics: measured figures, {metric: value}, of the test split; empty without weights.
+        paper_metrics: the paper's figures under the same names.
+        recipe: how the shipped model was trained where it has weights, else how it is meant to be.
+        trained: whether weights come with this installation.
+        licence: of the code and of the weights.
+        revision: date of the shipped weights, or None.
+        sha256: {file: sha256} of the shipped artifact.
+    """
+
+    name: str
+    description: str
+    method: str
+    paper: Paper
+    backbone: str
+    dataset: str
+    labels: tuple
+    input_shape: tuple
+    parameters: int | None
+    metrics: Mapping
+    paper_metrics: Mapping
+    recipe: Recipe
+    trained: bool
+    licence: str
+    revision: str | None
+    sha256: Mapping
+
+
+def list_models(pattern="*", trained=None):
+    """Names of the zoo's models.
+
+    Args:
+        pattern: `fnmatch` pattern, as "lsg_*".
+        trained: True for those with weights, False for those without, None for all.
+
+    Returns:
+        A sorted list of names.
+
+    Example:
+
+    >>> list_models("lsg_*resnet20*")
+    ['lsg_dense_resnet20_cifar10', 'lsg_fixed_resnet20_cifar10', 'lsg_resnet20_cifar10']
+    """
+    names = matching(pattern)
+    if trained is None:
+        return names
+    return [name for name in names if (artifacts.shipped_folder(name) is not None) == trained]
+
+
+def info(name):
+    """What is known about a model, see `ModelInfo`.
+
+    Raises:
+        KeyError: for an unknown name, with the nearest ones.
+    """
+    entry = get_entry(name)
+    folder = artifacts.shipped_folder(name)
+    metadata, metrics = {}, {}
+    if folder is not None:
+        metadata = json.loads((folder / artifacts.METADATA).read_text())
+        if (folder / artifacts.METRICS).is_file():
+            metrics = json.loads((folder / artifacts.METRICS).read_text())["values"]
+    provenance = metadata.get("keras_interp", {}).get("provenance", {})
+    return ModelInfo(
+        **{field: getattr(entry, field) for field in ("name", "description", "method", "paper", "dataset", "labels")},
+        backbone=entry.backbone.__name__,
+        input_shape=entry.input_shape,
+        parameters=provenance.get("parameters"),
+        metrics=metrics,
+        paper_metrics=entry.paper_metrics,
+        recipe=Recipe(**provenance["recipe"]) if "recipe" in provenance else entry.recipe,
+        trained=folder is not None,
+        licence="Apache-2.0",
+        revision=metadata.get("date_saved"),
+        sha256=artifacts.read_pins().get(name, {}),
+    )
+
+
+def build(name, num_classes=None, input_shape=None, labels=None):
+    """Builds a model without trained weights, compiled, in any size.
+
+    Args:
+        name: name of the model.
+        num_classes: number of classes; by default the model's own.
+        input_shape: (height, width, 3); by default the model's own.
+        labels: names of the classes.
+
+    Returns:
+        A compiled `keras.Model`.
+
+    Example:
+
+    >>> build("lsg_resnet20_cifar10", num_classes=5, input_shape=(64, 64, 3)).output_shape
+    (None, 5)
+    """
+    return compile_classifier(get_entry(name).build(num_classes, input_shape, labels))
+
+
+def load(name, weights=True):
+    """Loads a trained model, ready to predict, explain and train on.
+
+    Args:
+        name: name of a zoo model, or a folder that `save` or `train` wrote.
+        weights: False builds the model without its weights.
+
+    Returns:
+        A compiled model that takes raw pixels in 0..255.
+
+    Raises:
+        KeyError: for an unknown name, with the nearest ones.
+        FileNotFoundError: for a model whose weights are not shipped.
+        ArtifactError: for files that were altered or are foreign.
+    """
+    if isinstance(name, pathlib.Path) or any(separator in str(name) for separator in "/\\"):
+        return compile_classifier(artifacts.load(name))
+    get_entry(name)
+    if not weights:
+        return build(name)
+    folder = artifacts.shipped_folder(name)
+    if folder is None:
+        raise FileNotFoundError(
+            f"No weights of this model come with keras-interp; train it with: keras-interp train {name} --data-dir DIR, then "
+            f"load the folder that it writes. Received: {name!r}"
+        )
+    return compile_classifier(artifacts.load(folder, artifacts.read_pins().get(name)))
+
+
+def save(model, folder, golden_inputs=None):
+    """Saves a model as a folder that `load` reads, see `artifacts.save`."""
+    return artifacts.save(model, folder, golden_inputs)

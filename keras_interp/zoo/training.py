@@ -1,0 +1,238 @@
+"""Training a zoo model by its recipe: resumable, on one device or many."""
+
+import contextlib
+import csv
+import dataclasses
+import json
+import os
+import pathlib
+import platform
+import shutil
+import time
+
+import keras
+import numpy as np
+
+from keras_interp import data
+from keras_interp.zoo import artifacts
+from keras_interp.zoo.registry import get_entry
+
+LOG = "training_log.csv"
+BACKUP = "backup"
+GOLDEN_IMAGES = 8
+
+
+def train(
+    name,
+    data_dir=None,
+    output=None,
+    *,
+    dataset=None,
+    validation=0.0,
+    strategy=None,
+    coordinator=None,
+    num_processes=1,
+    process_id=0,
+    verbose=2,
+    **overrides,
+):
+    """Trains a zoo model on its data set, and saves it as an artifact.
+
+    A checkpoint and the log are written after every epoch; called again with the same arguments, training goes on where it
+    stopped, and ends with the weights of an uninterrupted run. On TensorFlow `strategy` spreads a batch over local GPUs; on
+    JAX all local devices share it, and `coordinator` joins the processes of several machines, each feeding its share.
+
+    Args:
+        name: name of the model, see `list_models`.
+        data_dir: folder of the prepared data sets, see `data.load`.
+        output: folder for checkpoints, log and the trained artifact; by default `runs/<name>`.
+        dataset: an `ArrayDataset` to train on instead of the entry's own; with other classes than the entry's, the model is
+            built for these.
+        validation: share of the training examples that is held out of training and measured after each epoch, for choosing
+            hyperparameters. The test split is never read here.
+        strategy: None, "mirrored", or a `tf.distribute.Strategy` for one machine.
+        coordinator: "HOST:PORT" of process 0, on JAX.
+        num_processes: number of JAX processes.
+        process_id: this process, from 0.
+        verbose: as for `model.fit`.
+        **overrides: fields of the `Recipe` to change, as `epochs=10`.
+
+    Returns:
+        The trained model in float32, compiled.
+
+    Raises:
+        KeyError: for an unknown name. TypeError: for an unknown recipe field.
+        FileNotFoundError: for a data set that is not prepared. ValueError: for a strategy that cannot work here, or an output
+            folder that holds another training.
+    """
+    entry = get_entry(name)
+    recipe = dataclasses.replace(entry.recipe, **overrides)
+    output = pathlib.Path(output or pathlib.Path("runs") / name)
+    scope = _distribution(strategy, coordinator, num_processes, process_id)
+    dataset = dataset or data.load(entry.dataset, "train", data_dir)
+    if not 0.0 <= validation < 1.0:
+        raise ValueError(f"`validation` must lie in [0, 1). Received: validation={validation}")
+    kept = round(len(dataset) * (1.0 - validation))
+    batches = data.Batches(
+        dataset[:kept], recipe.batch_size, recipe.pad, recipe.flip, seed=recipe.seed, process=(process_id, num_processes)
+    )
+    held_out = None
+    if validation:
+        held_out = data.Batches(dataset[kept:], recipe.batch_size, shuffle=False, process=(process_id, num_processes))
+
+    keras.utils.set_random_seed(recipe.seed)
+    labels = entry.labels if len(dataset.class_names) == len(entry.labels) else dataset.class_names
+    size = {"labels": labels, "input_shape": dataset.images.shape[1:]}
+    with scope, _dtype_policy(recipe.dtype_policy):
+        model = entry.build(**size)
+        compile_classifier(model, recipe.optimizer(len(batches)))
+    state = _prepare_output(output, name, recipe, kept, process_id)
+    start = time.time()
+    model.fit(
+        batches,
+        epochs=recipe.epochs,
+        validation_data=held_out,
+        verbose=verbose if process_id == 0 else 0,
+        callbacks=[
+            keras.callbacks.BackupAndRestore(state, delete_checkpoint=False),
+            EpochLog(state / LOG),
+            keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: setattr(batches, "epoch", epoch)),
+        ],
+    )
+    trained = entry.build(**size)
+    trained.set_weights(model.get_weights())
+    if process_id == 0:
+        provenance = {
+            "model": name,
+            "dataset": dataset.name,
+            "training_examples": kept,
+            "recipe": dataclasses.asdict(recipe),
+            "seconds_of_last_process": round(time.time() - start),
+            "replicas": num_replicas(model),
+            "processes": num_processes,
+            "backend": keras.backend.backend(),
+            "keras": keras.__version__,
+            "python": platform.python_version(),
+            "machine": f"{platform.machine()}, {os.cpu_count()} processors",
+        }
+        golden = dataset.images[kept : kept + GOLDEN_IMAGES] if validation else dataset.images[:GOLDEN_IMAGES]
+        artifacts.save(trained, output, golden, entry.storage_dtype, provenance)
+        shutil.copyfile(state / LOG, output / LOG)
+    compile_classifier(trained)
+    return trained
+
+
+def compile_classifier(model, optimizer=None):
+    """Compiles a classifier on integer labels; by default with an optimizer that suits fine-tuning."""
+    from keras_interp.optimizers import CoupledSGD
+
+    model.compile(
+        optimizer or CoupledSGD(0.01, momentum=0.9, nesterov=True, weight_decay=5e-4),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return model
+
+
+def num_replicas(model):
+    """Number of devices that share a batch of this model's training."""
+    if keras.backend.backend() == "tensorflow":
+        return model.distribute_strategy.num_replicas_in_sync
+    distribution = keras.distribution.distribution()
+    return 1 if distribution is None else int(np.prod(distribution.device_mesh.shape))
+
+
+def _distribution(strategy, coordinator, num_processes, process_id):
+    """Sets up the devices; returns the context in which the model is to be built."""
+    if keras.backend.backend() == "jax":
+        if strategy is not None:
+            raise ValueError(f"On JAX all devices are used; `strategy` is for TensorFlow. Received: strategy={strategy!r}")
+        if coordinator is not None:
+            keras.distribution.initialize(coordinator, num_processes, process_id)
+        devices = keras.distribution.list_devices()
+        if len(devices) > 1:
+            # Each process feeds its own share of a batch, so nothing is left to shard.
+            keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False))
+        return contextlib.nullcontext()
+    if coordinator is not None or num_processes != 1:
+        raise ValueError(
+            "Several machines train on the JAX backend: set KERAS_BACKEND=jax. "
+            f"Received: coordinator={coordinator!r}, num_processes={num_processes} on {keras.backend.backend()}"
+        )
+    if strategy is None:
+        return contextlib.nullcontext()
+    import tensorflow as tf
+
+    if strategy == "mirrored":
+        strategy = tf.distribute.MirroredStrategy()
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or strategy == "multi_worker_mirrored":
+        raise ValueError(
+            "TensorFlow's MultiWorkerMirroredStrategy does not run under Keras 3's fit (keras-team/keras#20585). Several "
+            "machines train on the JAX backend: KERAS_BACKEND=jax with --coordinator HOST:PORT --num-processes N "
+            "--process-id I. Received: a multi-worker strategy"
+        )
+    if not isinstance(strategy, tf.distribute.Strategy):
+        raise ValueError(f"`strategy` must be None, 'mirrored' or a tf.distribute.Strategy. Received: strategy={strategy!r}")
+    return strategy.scope()
+
+
+@contextlib.contextmanager
+def _dtype_policy(name):
+    previous = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(previous)
+
+
+def _prepare_output(output, name, recipe, examples, process_id):
+    """The folder of this process's checkpoints; refuses one of another training, which a resumption would mix with."""
+    state = output / (BACKUP if process_id == 0 else f"{BACKUP}_{process_id}")
+    state.mkdir(parents=True, exist_ok=True)
+    settings = json.loads(json.dumps({"model": name, "examples": examples, "recipe": dataclasses.asdict(recipe)}))
+    path = state / "settings.json"
+    if path.is_file():
+        found = json.loads(path.read_text())
+        if found != settings:
+            raise ValueError(
+                "The output folder holds a training with other settings; remove it or choose another folder. "
+                f"Received: output={output} with {found}"
+            )
+    else:
+        path.write_text(json.dumps(settings))
+    return state
+
+
+class EpochLog(keras.callbacks.Callback):
+    """Writes the log of each epoch as a row of a CSV file. After a resumption the rows of repeated epochs are replaced.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = pathlib.Path(path)
+        self.rows = {}
+
+    def on_train_begin(self, logs=None):
+        if self.path.is_file():
+            with self.path.open(newline="") as file:
+                self.rows = {int(row["epoch"]): row for row in csv.DictReader(file)}
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.start = time.time()
+
+    def on_epoch_end(self, epoch, logs=None):
+        values = {key: f"{float(value):.6g}" for key, value in (logs or {}).items()}
+        learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        seconds = f"{time.time() - self.start:.1f}"
+        self.rows[epoch] = {"epoch": epoch, **values, "learning_rate": f"{learning_rate:.6g}", "seconds": seconds}
+        rows = [self.rows[number] for number in sorted(self.rows) if number <= epoch]
+        partial = self.path.with_suffix(".partial")
+        with partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[-1]))
+            writer.writeheader()
+            writer.writerows(rows)
+        partial.replace(self.path)
