@@ -103,7 +103,7 @@ def pointing_game(maps, masks):
         masks: booleans (n, height, width), True on the object, or see `boxes_to_masks`; each with a pixel at least.
 
     Returns:
-        A float in [0, 1]; higher is better. A map that says nothing scores the objects' mean share of the image.
+        A float in [0, 1]; higher is better. Maps of noise score about the objects' mean share of the image.
 
     Raises:
         ValueError: for shapes that do not fit, NaN, or masks that are empty or not booleans.

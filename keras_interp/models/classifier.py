@@ -34,7 +34,7 @@ class Classifier(keras.Model):
     """
 
     def __init__(self, backbone, num_classes=None, labels=None, name=None):
-        if not isinstance(backbone, keras.Model) or not hasattr(backbone, "operations") or not backbone.inputs:
+        if not isinstance(backbone, keras.Model) or not getattr(backbone, "inputs", None):
             raise TypeError(
                 "`backbone` must be a functional keras.Model or a built Sequential, so that its graph can go on to the logits. "
                 f"Received: {type(backbone).__name__}"
@@ -156,7 +156,7 @@ class Classifier(keras.Model):
     def _targets(self, target, logits):
         if target is None:
             return logits.argmax(axis=-1)
-        targets = [target] * len(logits) if isinstance(target, (str, int, np.integer)) else list(target)
+        targets = [target] * len(logits) if isinstance(target, str) or np.ndim(target) == 0 else list(target)
         if len(targets) != len(logits):
             raise ValueError(f"`target` must name one class or one for each of {len(logits)} images. Received: {target}")
         numbers = [self.labels.index(t) if isinstance(t, str) and t in self.labels else t for t in targets]

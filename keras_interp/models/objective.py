@@ -53,7 +53,9 @@ class ObjectiveTrainer:
             scaled_loss = self.optimizer.scale_loss(loss)
         trainable = self.trainable_variables
         gradients = tape.gradient(scaled_loss, [*trainable, *extra])
-        extra_gradients = tf.distribute.get_replica_context().all_reduce("sum", gradients[len(trainable) :])
+        extra_gradients = gradients[len(trainable) :]
+        if extra_gradients:
+            extra_gradients = tf.distribute.get_replica_context().all_reduce("sum", extra_gradients)
         scale = self.optimizer.scale_loss(tf.ones(()))
         self.optimizer.apply_gradients(zip(gradients, trainable))
         for variable, value in zip(self.extra_variables, self._finite_update(extra, extra_gradients, scale)):
@@ -120,13 +122,9 @@ class ObjectiveTrainer:
         return [StopAtNaN()]
 
     def fit(self, x=None, y=None, *args, callbacks=None, **kwargs):
-        """As `keras.Model.fit`, after checking `x` and `y` where they are arrays."""
-        self.check_arrays(x, y)
+        """As `keras.Model.fit`, with the method's own callbacks."""
         callbacks = callbacks if isinstance(callbacks, (list, tuple)) else [] if callbacks is None else [callbacks]
         return super().fit(x, y, *args, callbacks=[*self.training_callbacks(), *callbacks], **kwargs)
-
-    def check_arrays(self, x, y):
-        """Raises for arrays that cannot be trained on; a method overrides it."""
 
 
 class StopAtNaN(keras.callbacks.Callback):

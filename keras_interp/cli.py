@@ -1,0 +1,165 @@
+"""The `keras-interp` command: the zoo's verbs on the command line."""
+
+import json
+import pathlib
+
+import click
+
+
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="keras-interp")
+def main():
+    """Keras networks that are interpretable by training, and a zoo of trained models."""
+
+
+data_dir_option = click.option(
+    "--data-dir", type=click.Path(path_type=pathlib.Path), help="Folder of the prepared data sets; by default TFDS_DATA_DIR."
+)
+
+
+@main.command("list")
+@click.argument("pattern", default="*")
+@click.option("--trained", is_flag=True, help="Only models with weights.")
+def list_command(pattern, trained):
+    """List the models whose name matches PATTERN, as in "lsg_*"."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from keras_interp import zoo
+
+    table = Table("name", "method", "data set", "weights", "accuracy", "paper")
+    for name in zoo.list_models(pattern, trained=True if trained else None):
+        info = zoo.info(name)
+        figures = [f"{metrics['accuracy']:.4f}" if "accuracy" in metrics else "" for metrics in (info.metrics, info.paper_metrics)]
+        table.add_row(name, info.method, info.dataset, "yes" if info.trained else "no", *figures)
+    Console().print(table)
+
+
+@main.command()
+@click.argument("name")
+def info(name):
+    """Print what is known about a model, as JSON."""
+    import dataclasses
+
+    from keras_interp import zoo
+
+    click.echo(json.dumps(dataclasses.asdict(zoo.info(name)), indent=1))
+
+
+@main.command()
+@click.argument("name")
+@click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, path_type=pathlib.Path))
+@click.option("--top", default=3, help="How many classes to print.")
+def predict(name, images, top):
+    """Classify IMAGES (files) with the model NAME (or a folder)."""
+    from keras_interp import zoo
+
+    model = zoo.load(name)
+    explanation = model.explain(read_images(images, model.input_shape))
+    for path, probabilities in zip(images, explanation.probabilities):
+        print_prediction(path.name, model.labels, probabilities, top)
+
+
+@main.command()
+@click.argument("name")
+@click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, path_type=pathlib.Path))
+@click.option("--target", help="The class to explain; by default the predicted one.")
+@click.option("--output", default="explanation.png", type=click.Path(path_type=pathlib.Path), show_default=True)
+def explain(name, images, target, output):
+    """Explain the classification of IMAGES by the model NAME in a picture."""
+    from keras_interp import zoo
+
+    model = zoo.load(name)
+    explanation = model.explain(read_images(images, model.input_shape), target)
+    explanation.plot(path=output)
+    for path, probabilities in zip(images, explanation.probabilities):
+        print_prediction(path.name, model.labels, probabilities, 1)
+    click.echo(f"Wrote {output}")
+
+
+@main.command()
+@click.option("--output", default="demo_output", type=click.Path(path_type=pathlib.Path), show_default=True)
+def demo(output):
+    """Classify and explain the images that come with the package."""
+    from keras_interp import zoo
+
+    paths = sorted((pathlib.Path(__file__).parent / "assets").glob("*.png"))
+    model = zoo.load("lsg_resnet20_cifar10")
+    explanation = model.explain(read_images(paths, model.input_shape))
+    for path, probabilities in zip(paths, explanation.probabilities):
+        print_prediction(path.name, model.labels, probabilities, 3)
+    output.mkdir(parents=True, exist_ok=True)
+    explanation.plot(path=output / "explanation.png")
+    click.echo(f"Wrote {output / 'explanation.png'}: red bars are the filters that the gate gives to the class.")
+
+
+@main.command()
+@click.argument("name")
+@data_dir_option
+@click.option("--output", type=click.Path(path_type=pathlib.Path), help="Folder to write; by default runs/NAME.")
+@click.option("--epochs", type=int, help="Epochs, instead of the recipe's.")
+@click.option("--batch-size", type=int, help="Batch size, instead of the recipe's.")
+@click.option("--seed", type=int, help="Seed, instead of the recipe's.")
+@click.option("--dtype-policy", help="Keras dtype policy, instead of the recipe's.")
+@click.option("--validation", default=0.0, help="Share of the training data to hold out and measure.")
+@click.option("--strategy", type=click.Choice(["mirrored"]), help="Spread each batch over the local GPUs (TensorFlow).")
+@click.option("--coordinator", metavar="HOST:PORT", help="Address of process 0, for several machines (JAX).")
+@click.option("--num-processes", default=1, help="Number of processes, with --coordinator.")
+@click.option("--process-id", default=0, help="Number of this process, with --coordinator.")
+@click.option("--data", "npz", type=click.Path(exists=True, path_type=pathlib.Path), help="Train on this .npz file instead.")
+@click.option("--progress/--no-progress", default=True, help="Show a bar for each epoch, or one line.")
+def train(name, data_dir, output, npz, progress, **options):
+    """Train the model NAME by its recipe. Run the same command again to resume."""
+    from keras_interp import data, zoo
+
+    recipe_fields = ("epochs", "batch_size", "seed", "dtype_policy")
+    overrides = {field: options.pop(field) for field in recipe_fields}
+    options |= {field: value for field, value in overrides.items() if value is not None}
+    dataset = data.load_npz(npz) if npz else None
+    zoo.train(name, data_dir, output, dataset=dataset, verbose=1 if progress else 2, **options)
+    click.echo(f"Wrote {output or pathlib.Path('runs') / name}")
+
+
+@main.command()
+@click.argument("name")
+@data_dir_option
+@click.option("--output", type=click.Path(path_type=pathlib.Path), help="File to write the figures to, as JSON.")
+def evaluate(name, data_dir, output):
+    """Measure the model NAME (or a folder) on the test split of its data set."""
+    from keras_interp import zoo
+
+    metrics = zoo.evaluate(name, data_dir)
+    text = json.dumps(metrics, indent=1)
+    if output:
+        output.write_text(text + "\n")
+    click.echo(text)
+
+
+@main.command()
+@click.argument("paper", type=click.Choice(["lsg"]))
+@data_dir_option
+@click.option("--output", default="reproduce_output", type=click.Path(path_type=pathlib.Path), show_default=True)
+@click.option("--full-attacks", is_flag=True, help="Attack with the published budget; takes hours without a GPU.")
+def reproduce(paper, data_dir, output, full_attacks):
+    """Regenerate the tables and figures of PAPER from the shipped models, beside the paper's figures."""
+    from keras_interp.zoo import reproduction
+
+    for path in reproduction.reproduce(paper, data_dir, output, full_attacks):
+        click.echo(f"Wrote {path}")
+
+
+def read_images(paths, input_shape):
+    """Image files as an array (n, height, width, 3) of pixels in the model's size."""
+    import keras
+    import numpy as np
+
+    size = tuple(input_shape[1:3])
+    return np.stack([keras.utils.img_to_array(keras.utils.load_img(path, target_size=size)) for path in paths])
+
+
+def print_prediction(title, labels, probabilities, count):
+    """Prints the likeliest classes of one image."""
+    top = probabilities.argsort()[::-1][:count]
+    click.echo(f"{title}: " + ", ".join(f"{labels[number]} {probabilities[number]:.1%}" for number in top))

@@ -1,0 +1,79 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_interp import backbones
+from keras_interp.backbones.batch_normalization import FusedBatchNormalization
+from keras_interp.backbones.resnet import ZeroPaddedShortcut
+
+
+def test_resnet20_has_the_parameters_of_he_et_al():
+    model = backbones.cifar_resnet(20)
+    assert model.output_shape == (None, 8, 8, 64)
+    # 0.27 M with the dense layer (650), all convolutions without bias, and two parameters a channel of batch normalisation.
+    convolutions = 9 * (3 * 16 + 6 * 16 * 16 + 16 * 32 + 5 * 32 * 32 + 32 * 64 + 5 * 64 * 64)
+    trainable = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+    assert trainable == convolutions + 2 * (7 * 16 + 6 * 32 + 6 * 64)
+
+
+def test_depth_width_and_input_shape():
+    assert backbones.cifar_resnet(8, width=4, input_shape=(64, 48, 3)).output_shape == (None, 16, 12, 16)
+    with pytest.raises(ValueError, match="6n \\+ 2"):
+        backbones.cifar_resnet(18)
+
+
+def test_alexnet_ends_in_256_filters():
+    assert backbones.cifar_alexnet().output_shape == (None, 4, 4, 256)
+
+
+def test_preprocessing_is_the_first_layer():
+    for model in (backbones.cifar_resnet(8, 4), backbones.cifar_alexnet()):
+        layer = model.layers[1]
+        pixels = np.array([[[[125.3, 122.95, 113.87]]]], "float32")
+        np.testing.assert_allclose(layer(pixels), 0.0, atol=1e-5)
+        np.testing.assert_allclose(layer(pixels + [[[[62.99, 62.09, 66.7]]]]), 1.0, atol=1e-5)
+
+
+def test_shortcut_subsamples_and_pads(rng):
+    inputs = rng.normal(size=(2, 5, 6, 3)).astype("float32")
+    outputs = np.asarray(ZeroPaddedShortcut(8)(inputs))
+    assert outputs.shape == (2, 3, 3, 8) == (2, *ZeroPaddedShortcut(8).compute_output_shape((2, 5, 6, 3))[1:])
+    np.testing.assert_array_equal(outputs[..., :3], inputs[:, ::2, ::2])
+    assert not outputs[..., 3:].any()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_fused_batch_normalization_equals_keras(rng, training):
+    inputs = rng.normal(2.0, 3.0, (8, 4, 4, 6)).astype("float32")
+    ours, theirs = FusedBatchNormalization(), keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)
+    for layer in (ours, theirs):
+        layer.build(inputs.shape)
+        layer.gamma.assign(np.linspace(0.5, 2.0, 6))
+        layer.beta.assign(np.linspace(-1.0, 1.0, 6))
+    np.testing.assert_allclose(ours(inputs, training=training), theirs(inputs, training=training), atol=1e-5)
+    for a, b in zip(ours.weights, theirs.weights):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_frozen_batch_normalization_does_not_move(rng):
+    layer = FusedBatchNormalization()
+    layer.build((None, 4, 4, 6))
+    layer.trainable = False
+    layer(rng.normal(2.0, 3.0, (8, 4, 4, 6)).astype("float32"), training=True)
+    np.testing.assert_array_equal(layer.moving_mean, np.zeros(6))
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_dtype_policies(images, policy):
+    keras.config.set_dtype_policy(policy)
+    model = backbones.cifar_resnet(8, 4)
+    outputs = model(images, training=True)
+    assert keras.backend.standardize_dtype(outputs.dtype) == keras.config.dtype_policy().compute_dtype
+    assert np.isfinite(np.asarray(outputs, "float32")).all()
+
+
+def test_config_round_trip(images):
+    model = backbones.cifar_resnet(8, 4)
+    copy = keras.Model.from_config(model.get_config())
+    copy.set_weights(model.get_weights())
+    np.testing.assert_array_equal(copy.predict(images, verbose=0), model.predict(images, verbose=0))

@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+
+from keras_interp import data
+from keras_interp.data import ArrayDataset, Batches, augment
+
+
+def numbered(count=50, size=8):
+    """Images that hold their own number in every pixel."""
+    images = np.broadcast_to(np.arange(count, dtype="uint8")[:, None, None, None], (count, size, size, 3)).copy()
+    return ArrayDataset(images, np.arange(count, dtype="int32"), tuple(map(str, range(count))))
+
+
+def epoch_labels(batches):
+    return np.concatenate([batches[number][1] for number in range(len(batches))])
+
+
+def test_each_epoch_is_another_permutation_without_the_rest():
+    batches = Batches(numbered(), batch_size=16)
+    assert len(batches) == 3
+    first = epoch_labels(batches)
+    assert len(set(first.tolist())) == 48
+    batches.on_epoch_end()
+    assert (epoch_labels(batches) != first).any()
+
+
+def test_order_and_augmentation_are_functions_of_seed_and_epoch(toy_dataset):
+    one, other = (Batches(toy_dataset, 16, pad=4, flip=True, seed=3) for _ in range(2))
+    for _ in range(2):
+        one.on_epoch_end()
+    other.epoch = 2
+    for number in range(len(one)):
+        for a, b in zip(one[number], other[number]):
+            np.testing.assert_array_equal(a, b)
+    assert (Batches(toy_dataset, 16, seed=4)[0][1] != Batches(toy_dataset, 16, seed=3)[0][1]).any()
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_processes_share_the_batch_of_one(toy_dataset, shuffle):
+    options = {"batch_size": 16, "pad": 2 * shuffle, "flip": shuffle, "shuffle": shuffle}
+    whole = Batches(toy_dataset, **options)
+    shares = [Batches(toy_dataset, **options, process=(index, 4)) for index in range(4)]
+    images = np.concatenate([share[1][0] for share in shares])
+    assert images.shape == whole[1][0].shape
+    assert sorted(map(bytes, images)) == sorted(map(bytes, whole[1][0]))
+
+
+def test_without_shuffling_all_examples_come_in_order():
+    batches = Batches(numbered(), batch_size=16, shuffle=False)
+    np.testing.assert_array_equal(epoch_labels(batches), np.arange(50))
+
+
+def test_augment_crops_and_flips_like_a_loop(rng):
+    images = rng.integers(0, 256, (12, 8, 8, 3), dtype="uint8")
+    outputs = augment(images, np.random.default_rng(5), pad=2, flip=True)
+    same = np.random.default_rng(5)
+    tops, lefts = same.integers(0, 5, (2, 12))
+    flips = same.random(12) < 0.5
+    for image, output, top, left, flip in zip(images, outputs, tops, lefts, flips):
+        padded = np.zeros((12, 12, 3), "uint8")
+        padded[2:10, 2:10] = image
+        crop = padded[top : top + 8, left : left + 8]
+        np.testing.assert_array_equal(output, crop[:, ::-1] if flip else crop)
+    assert outputs.dtype == images.dtype
+
+
+def test_npz_round_trip(tmp_path, toy_dataset):
+    path = tmp_path / "toy.npz"
+    np.savez(path, images=toy_dataset.images, labels=toy_dataset.labels, class_names=np.array(toy_dataset.class_names))
+    loaded = data.load(str(path))
+    np.testing.assert_array_equal(loaded.images, toy_dataset.images)
+    assert loaded.class_names == toy_dataset.class_names and loaded.labels.dtype == np.int32
+    np.savez(path, pictures=toy_dataset.images)
+    with pytest.raises(ValueError, match="'images' and 'labels'"):
+        data.load(path)
+
+
+def test_slices(toy_dataset):
+    assert len(toy_dataset[:10]) == 10 and toy_dataset[:10].class_names == toy_dataset.class_names
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda d: Batches(d, batch_size=65), ValueError, "at most the 64 examples"),
+        (lambda d: Batches(d, batch_size=16, process=(0, 3)), ValueError, "divide by the 3 processes"),
+        (lambda d: ArrayDataset(d.images, d.labels[:3], d.class_names), ValueError, "as many images as labels"),
+    ],
+)
+def test_bad_input(toy_dataset, call, error, message):
+    with pytest.raises(error, match=message):
+        call(toy_dataset)
+
+
+def test_missing_data_set_names_the_command(tmp_path):
+    pytest.importorskip("tensorflow_datasets")
+    with pytest.raises(FileNotFoundError, match=f"tfds build cifar10 --data_dir {tmp_path}"):
+        data.load("cifar10", "train", tmp_path)
+    with pytest.raises(FileNotFoundError, match="tfds build no_such_set"):
+        data.load("no_such_set", "train", tmp_path)
+    with pytest.raises(FileNotFoundError, match="no folder of data sets"):
+        data.load("cifar10", "train", tmp_path / "absent")
+
+
+@pytest.mark.data
+def test_cifar10():
+    part = data.load("cifar10", "test[:100]")
+    assert part.images.shape == (100, 32, 32, 3) and part.images.dtype == np.uint8
+    assert part.labels.min() >= 0 and part.labels.max() <= 9 and len(part.class_names) == 10
