@@ -96,7 +96,8 @@ def _rewrite_weights(path, storage_dtype):
             if isinstance(item, h5py.Dataset):
                 values = item[()]
                 values = values.astype(storage_dtype) if values.dtype.kind == "f" else values
-                target.create_dataset(name, data=values, compression="gzip" if values.ndim else None)
+                # Compression costs a small array more than it saves.
+                target.create_dataset(name, data=values, compression="gzip" if values.size > 1000 else None)
             else:
                 target.require_group(name)
             target[name].attrs.update(item.attrs)

@@ -1,0 +1,77 @@
+"""One device and several train the same weights. Each case runs in a process of its own: devices are set up once."""
+
+import socket
+
+import keras
+import numpy as np
+import pytest
+
+TRAINING = """
+import sys
+import keras, numpy as np
+from keras_interp.backbones import cifar_resnet
+from keras_interp.data import Batches
+from keras_interp.models import LabelSensitiveClassifier
+from keras_interp.optimizers import CoupledSGD
+
+def train(process=(0, 1), scheme="alternating"):
+    keras.utils.set_random_seed(1)
+    model = LabelSensitiveClassifier(cifar_resnet(8, 4), 10, scheme=scheme, sparsity_weight=0.02)
+    model.compile(
+        CoupledSGD(0.05, momentum=0.9, weight_decay=1e-3),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"], jit_compile=False,
+    )
+    rng = np.random.default_rng(0)
+    data = rng.integers(0, 256, (32, 32, 32, 3), dtype="uint8"), rng.integers(0, 10, 32).astype("int32")
+    history = model.fit(Batches(data, 16, pad=2, flip=True, process=process), epochs=3, verbose=0).history
+    return {**{w.path: np.asarray(w) for w in model.weights}, **{f"log {k}": np.array(v) for k, v in history.items()}}
+"""
+
+
+def assert_same(one, other, tolerance=1e-5):
+    assert set(one) == set(other)
+    for name in one:
+        np.testing.assert_allclose(one[name], other[name], atol=tolerance, rtol=tolerance, err_msg=name)
+    assert one["label_sensitive_gate/gate"].mean() != 0.5
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.distribute")
+@pytest.mark.parametrize("scheme", ["alternating", "joint"])
+def test_two_mirrored_replicas_train_as_one(tmp_path, run_python, scheme):
+    program = (
+        TRAINING
+        + """
+import tensorflow as tf
+cpu, = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+folder, scheme = sys.argv[1:]
+np.savez(folder + "/one.npz", **train(scheme=scheme))
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    np.savez(folder + "/two.npz", **train(scheme=scheme))
+"""
+    )
+    run_python(program, tmp_path, scheme)
+    # Six steps. Sums of another order; float32 rounding grows through the batch normalisations.
+    assert_same(np.load(tmp_path / "one.npz"), np.load(tmp_path / "two.npz"), 2e-5)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX devices")
+def test_two_jax_devices_train_as_one(tmp_path, run_python):
+    program = (
+        TRAINING
+        + """
+folder, devices = sys.argv[1:]
+if devices == "2":
+    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=keras.distribution.list_devices()))
+np.savez(folder + f"/{devices}.npz", **train())
+"""
+    )
+    for devices in (1, 2):
+        run_python(program, tmp_path, devices, XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}")
+    assert_same(np.load(tmp_path / "1.npz"), np.load(tmp_path / "2.npz"))
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]

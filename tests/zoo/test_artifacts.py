@@ -1,0 +1,157 @@
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+
+from keras_interp import zoo
+from keras_interp.backbones import cifar_resnet
+from keras_interp.models import LabelSensitiveClassifier
+from keras_interp.zoo import artifacts
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A small model's artifact; tests that alter it take a copy."""
+    keras.utils.set_random_seed(0)
+    model = LabelSensitiveClassifier(cifar_resnet(8, 4), labels=("cat", "dog", "ship"), sparsity_weight=0.01)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype="uint8")
+    model.fit(images, np.array([0, 1, 2, 0]), epochs=2, verbose=0)
+    folder = artifacts.save(model, tmp_path_factory.mktemp("zoo") / "model", images)
+    return model, folder
+
+
+@pytest.fixture
+def folder(saved, tmp_path):
+    return shutil.copytree(saved[1], tmp_path / "model")
+
+
+def edit_json(path, change):
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+def test_round_trip(saved, images):
+    model, folder = saved
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "golden.npz", "metadata.json", "model.weights.h5"]
+    loaded = zoo.load(folder)
+    assert loaded.labels == model.labels and loaded.sparsity_weight == 0.01
+    np.testing.assert_array_equal(loaded.gate, model.gate)
+    np.testing.assert_allclose(loaded.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-5)
+    assert artifacts.golden_difference(loaded, folder) < 1e-4
+    loaded.fit(images, np.arange(16) % 3, verbose=0)
+    assert zoo.load(str(folder)).labels == model.labels
+
+
+def test_half_precision_storage(saved, tmp_path, images):
+    model, folder = saved
+    half = artifacts.save(model, tmp_path / "half", images, storage_dtype="float16")
+    assert (half / "model.weights.h5").stat().st_size < (folder / "model.weights.h5").stat().st_size
+    loaded = zoo.load(half)
+    assert loaded.get_layer("logits").kernel.dtype == "float32"
+    # The golden logits are those of the rounded weights.
+    assert artifacts.golden_difference(loaded, half) < 1e-4
+    np.testing.assert_allclose(loaded.predict(images, verbose=0), model.predict(images, verbose=0), atol=0.05)
+
+
+def test_no_optimizer_state(saved):
+    import h5py
+
+    with h5py.File(saved[1] / "model.weights.h5") as file:
+        assert "optimizer" not in file
+    assert "SparseCategoricalCrossentropy" not in (saved[1] / "config.json").read_text()
+
+
+def test_keras_itself_can_load_it(folder, images, saved):
+    archive = shutil.make_archive(folder.parent / "packed", "zip", folder)
+    shutil.move(archive, folder.parent / "packed.keras")
+    loaded = keras.saving.load_model(folder.parent / "packed.keras")
+    np.testing.assert_allclose(loaded.predict(images, verbose=0), saved[0].predict(images, verbose=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["config.json", "metadata.json", "model.weights.h5", "golden.npz"])
+def test_pins_catch_altered_and_missing_files(folder, name):
+    pins = {path.name: artifacts.sha256(path) for path in folder.iterdir()}
+    artifacts.load(folder, pins)
+    data = bytearray((folder / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / name).write_bytes(bytes(data))
+    with pytest.raises(artifacts.ArtifactError, match=f"not the one that was published.*{name}"):
+        artifacts.load(folder, pins)
+    (folder / name).unlink()
+    with pytest.raises(artifacts.ArtifactError, match=f"{name}"):
+        artifacts.load(folder, pins)
+
+
+def test_truncated_weights(folder):
+    data = (folder / "model.weights.h5").read_bytes()
+    (folder / "model.weights.h5").write_bytes(data[: len(data) // 2])
+    with pytest.raises(artifacts.ArtifactError, match="damaged"):
+        artifacts.load(folder)
+
+
+def test_weights_of_another_model(folder, tmp_path):
+    other = artifacts.save(LabelSensitiveClassifier(cifar_resnet(8, 8), num_classes=3), tmp_path / "other")
+    shutil.copy(other / "model.weights.h5", folder / "model.weights.h5")
+    with pytest.raises(artifacts.ArtifactError, match="do not fit"):
+        artifacts.load(folder)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "\xff"])
+def test_config_that_is_no_json_object(folder, text):
+    (folder / "config.json").write_bytes(text.encode("latin1"))
+    with pytest.raises(artifacts.ArtifactError, match="JSON"):
+        artifacts.load(folder)
+
+
+def test_newer_format(folder):
+    edit_json(folder / "metadata.json", lambda value: value["keras_interp"].update(format=artifacts.FORMAT + 1))
+    with pytest.raises(artifacts.ArtifactError, match="install a newer one"):
+        artifacts.load(folder)
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        {"module": "keras.layers", "class_name": "Lambda", "registered_name": None},
+        {"module": "keras.layers", "class_name": "TFSMLayer", "registered_name": None},
+        {"module": "os", "class_name": "system", "registered_name": None},
+        {"module": "subprocess", "class_name": "Popen", "registered_name": "keras_interp>LabelSensitiveGate"},
+        {"module": "builtins", "class_name": "function", "registered_name": "eval"},
+        {"module": "keras.utils", "class_name": "get_file", "registered_name": None},
+        {"module": "keras", "class_name": "utils", "registered_name": None},
+        {"module": None, "class_name": "__lambda__", "registered_name": None},
+        {"module": "evil.layers", "class_name": "LabelSensitiveGate", "registered_name": "evil>LabelSensitiveGate"},
+        {"class_name": "Lambda", "config": {}},
+    ],
+)
+def test_foreign_classes_are_refused_before_anything_is_deserialised(folder, foreign, monkeypatch):
+    def never(*args, **kwargs):
+        raise AssertionError("deserialised")
+
+    monkeypatch.setattr(keras.saving, "deserialize_keras_object", never)
+    edit_json(
+        folder / "config.json",
+        lambda value: value["config"]["backbone"]["config"]["layers"].insert(2, {"config": {}, **foreign}),
+    )
+    with pytest.raises(artifacts.ArtifactError, match="outside the allow-list"):
+        artifacts.load(folder)
+
+
+def test_allowed_classes(images):
+    """What a user's own backbone may hold."""
+    inputs = keras.Input((32, 32, 3))
+    x = keras.layers.Rescaling(1 / 255)(inputs)
+    x = keras.layers.Conv2D(4, 3, kernel_regularizer=keras.regularizers.L2(1e-4), kernel_constraint="max_norm")(x)
+    x = keras.layers.Activation("gelu")(keras.layers.BatchNormalization(dtype="mixed_bfloat16")(x))
+    artifacts.check_config(
+        json.loads(json.dumps(keras.saving.serialize_keras_object(LabelSensitiveClassifier(keras.Model(inputs, x), 3))))
+    )
+
+
+def test_missing_folder(tmp_path):
+    with pytest.raises(artifacts.ArtifactError, match=r"without config\.json"):
+        zoo.load(tmp_path / "absent")

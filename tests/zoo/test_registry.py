@@ -1,0 +1,54 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from keras_interp import models, zoo
+from keras_interp.zoo import registry
+
+
+def test_list_and_info():
+    names = zoo.list_models()
+    assert names == sorted(names) and "lsg_resnet20_cifar10" in names
+    assert all(name.startswith("lsg_") for name in zoo.list_models("lsg_*"))
+    assert set(zoo.list_models(trained=True)) | set(zoo.list_models(trained=False)) == set(names)
+    info = zoo.info("lsg_resnet20_cifar10")
+    assert info.labels == registry.CIFAR10_LABELS and info.input_shape == (32, 32, 3)
+    assert info.paper_metrics["accuracy"] == 0.9062
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        info.name = "other"
+
+
+def test_entries_are_complete():
+    for name, entry in registry.ENTRIES.items():
+        assert entry.name == name and entry.description.endswith(".")
+        assert entry.twin is None or entry.twin in registry.ENTRIES
+        # A pair is compared on the same budget.
+        if entry.twin and entry.name != "lsg_dense_resnet20_cifar10":
+            assert dataclasses.replace(entry.recipe) == registry.ENTRIES[entry.twin].recipe
+        if entry.last_convolution:
+            assert entry.build().get_layer(entry.last_convolution).filters == entry.build().num_filters
+
+
+@pytest.mark.parametrize("name", ["lsg_resnet20_cifar10", "std_alexnet_cifar10"])
+def test_build_in_another_size(name, rng):
+    model = zoo.build(name, num_classes=5, input_shape=(64, 48, 3))
+    assert model.output_shape == (None, 5) and model.labels == tuple("01234")
+    images = rng.integers(0, 256, (10, 64, 48, 3), dtype="uint8")
+    model.fit(images, np.arange(10) % 5, verbose=0)
+    assert model.explain(images).contributions.shape == (10, model.num_filters)
+
+
+def test_unknown_names_suggest_the_nearest():
+    for call in (zoo.load, zoo.build, zoo.info):
+        with pytest.raises(KeyError, match="Did you mean 'lsg_resnet20_cifar10'"):
+            call("lsg_resnet_20_cifar10")
+    with pytest.raises(KeyError, match="Received: 'xyzzy'"):
+        zoo.load("xyzzy")
+
+
+def test_models_without_weights_say_how_to_train_them(monkeypatch):
+    monkeypatch.setattr("keras_interp.zoo.artifacts.shipped_folder", lambda name: None)
+    with pytest.raises(FileNotFoundError, match="keras-interp train std_resnet20_cifar10"):
+        zoo.load("std_resnet20_cifar10")
+    assert isinstance(zoo.load("std_resnet20_cifar10", weights=False), models.Classifier)
