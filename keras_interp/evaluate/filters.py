@@ -243,10 +243,9 @@ class MaskingEffect:
 
     @property
     def other_drop(self):
-        """Mean recall that the other classes lose to each class's mask, (classes,) in [-1, 1]; lower is more specific."""
-        others = np.where(np.eye(len(self.drop), dtype=bool) | np.isnan(self.drop), 0, self.drop)
-        present = ~np.isnan(self.base_recall)
-        return others.sum(axis=1) / np.maximum(present.sum() - present, 1)
+        """Largest recall that any other class loses to each class's mask, (classes,) in [-1, 1]; lower is more specific."""
+        others = np.where(np.eye(len(self.drop), dtype=bool) | np.isnan(self.drop), -np.inf, self.drop)
+        return others.max(axis=1)
 
 
 def masking_effect(pooled, kernel, bias, labels, class_masks):

@@ -91,8 +91,8 @@ def measure_classifier(model, dataset, last_convolution, filters_per_class):
         "filter_ambiguity": ambiguity.phi,
         "own_filters": ownership.owned.mean(),
         "shared_filters": ownership.shared,
-        "masked_own_recall": masking.own_recall.max(),
-        "masked_other_drop": np.nanmax(masking.other_drop),
+        "masked_own_recall": np.nanmax(masking.own_recall),
+        "masked_other_drop": masking.other_drop.max(),
         "inter_class_filter_correlation": metrics.inter_class_filter_correlation(correlation, means, filters_per_class),
         "inter_class_filter_correlation_unshared": metrics.inter_class_filter_correlation(
             correlation, means, filters_per_class, include_shared=False

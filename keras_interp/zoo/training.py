@@ -87,7 +87,7 @@ def train(
         model = entry.build(**size)
         compile_classifier(model, recipe.optimizer(len(batches)))
     state = _prepare_output(output, name, recipe, kept, process_id)
-    start = time.time()
+    log = EpochLog(state / LOG)
     model.fit(
         batches,
         epochs=recipe.epochs,
@@ -95,7 +95,7 @@ def train(
         verbose=verbose if process_id == 0 else 0,
         callbacks=[
             keras.callbacks.BackupAndRestore(state, delete_checkpoint=False),
-            EpochLog(state / LOG),
+            log,
             keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: setattr(batches, "epoch", epoch)),
         ],
     )
@@ -107,7 +107,9 @@ def train(
             "dataset": dataset.name,
             "training_examples": kept,
             "recipe": dataclasses.asdict(recipe),
-            "seconds_of_last_process": round(time.time() - start),
+            "training_seconds": round(log.seconds()),
+            "parameters": sum(int(np.prod(weight.shape)) for weight in trained.trainable_variables),
+            "storage_dtype": entry.storage_dtype,
             "replicas": num_replicas(model),
             "processes": num_processes,
             "backend": keras.backend.backend(),
@@ -220,6 +222,10 @@ class EpochLog(keras.callbacks.Callback):
         if self.path.is_file():
             with self.path.open(newline="") as file:
                 self.rows = {int(row["epoch"]): row for row in csv.DictReader(file)}
+
+    def seconds(self):
+        """Time that the epochs took, over all runs."""
+        return sum(float(row["seconds"]) for row in self.rows.values())
 
     def on_epoch_begin(self, epoch, logs=None):
         self.start = time.time()

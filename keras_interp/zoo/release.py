@@ -1,0 +1,54 @@
+"""For maintainers: takes a trained model into the checkout's zoo, measured, with its card, picture and pins.
+
+    python -m keras_interp.zoo.release NAME FOLDER [--data-dir DIR]
+
+FOLDER is what `keras-interp train NAME` wrote. Without it, the shipped model is measured anew.
+"""
+
+import argparse
+import json
+import pathlib
+import shutil
+
+import numpy as np
+
+from keras_interp import data
+from keras_interp.zoo import artifacts, cards, evaluation, hub
+from keras_interp.zoo.registry import get_entry
+from keras_interp.zoo.training import LOG
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def release(name, folder=None, data_dir=None):
+    """Measures a trained model on the test split and writes its artifact, card and pins into the checkout.
+
+    Args:
+        name: name of the zoo model.
+        folder: folder that `train` wrote, or None for the artifact in the checkout.
+        data_dir: folder of the prepared data sets.
+    """
+    entry = get_entry(name)
+    target = ROOT / "zoo" / name
+    if folder is not None:
+        target.mkdir(parents=True, exist_ok=True)
+        for file in (artifacts.CONFIG, artifacts.METADATA, artifacts.WEIGHTS, artifacts.GOLDEN, LOG):
+            shutil.copyfile(pathlib.Path(folder) / file, target / file)
+    test = data.load(entry.dataset, "test", data_dir)
+    metrics = evaluation.evaluate(target, dataset=test)
+    (target / artifacts.METRICS).write_text(json.dumps(metrics, indent=1) + "\n")
+    model = hub.load(target)
+    examples = np.array([np.flatnonzero(test.labels == number)[0] for number in range(4)])
+    model.explain(test.images[examples]).plot(path=target / cards.EXPLANATION)
+    cards.write_card(name, target)
+    artifacts.pin(name, target)
+    cards.update_readme(ROOT / "README.md")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name")
+    parser.add_argument("folder", nargs="?")
+    parser.add_argument("--data-dir")
+    options = parser.parse_args()
+    release(options.name, options.folder, options.data_dir)
