@@ -1,11 +1,28 @@
-"""Pictures: explanations, and the figures of the papers. Every function returns a matplotlib figure that it does not show."""
+"""Pictures: explanations, and the figures of the papers. Every function returns a matplotlib figure that it does not show.
+
+Functions take arrays, not models. Where a figure compares several, they come as {title: array}, in the order of the panels.
+"""
+
+import textwrap
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from keras_interp.evaluate import correlated_share
+from keras_interp.evaluate.classification import check_array, check_classes
 
 INK = "#222222"
 OWN = "#c44e52"
 OTHER = "#8da0b5"
+MISSING = "#d9d9d9"
+CURVES = ("#0072b2", "#d55e00", "#009e73", "#aa4499")
+
+TITLE_SIZE, LABEL_SIZE, TICK_SIZE = 9, 8, 7
+
+
+# --- Explanations.
 
 
 def plot_explanation(explanation, count=5):
@@ -19,18 +36,16 @@ def plot_explanation(explanation, count=5):
         A `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: for an explanation without images.
+        ValueError: for an explanation without maps.
     """
     if explanation.maps is None:
         raise ValueError("There are no maps to draw over an image. Received: an explanation without `maps`")
     rows = len(explanation)
-    figure = Figure(figsize=(5.6 + 1.25 * count, 0.35 + 1.75 * rows), layout="constrained")
-    axes = figure.subplots(
-        rows, 3 + count, squeeze=False, gridspec_kw={"width_ratios": [1, 1, 2.2, *[1] * count]}
-    )
     top = explanation.top_units(count)
+    figure = _new_figure(5.6 + 1.25 * top.shape[1], 0.6 + 1.75 * rows)
+    axes = figure.subplots(rows, 3 + top.shape[1], squeeze=False, width_ratios=[1, 1, 2.2, *[1] * top.shape[1]])
     for row, (line, units) in enumerate(zip(axes, top)):
-        image = np.clip(explanation.images[row], 0, 255).astype("uint8")
+        image = explanation.images[row]
         target = explanation.labels[explanation.target[row]]
         probability = explanation.probabilities[row, explanation.target[row]]
         _show(line[0], image, f"{target} {probability:.0%}")
@@ -38,30 +53,12 @@ def plot_explanation(explanation, count=5):
         _draw_contributions(line[2], explanation, row, units)
         scale = np.abs(explanation.maps[row][..., units]).max()
         for axis, unit in zip(line[3:], units):
-            _show_heat(axis, image, explanation.maps[row, ..., unit], _short_name(explanation.unit_names[unit]), scale)
+            title = textwrap.wrap(explanation.unit_names[unit], 20, max_lines=2, placeholder="…")
+            _show_heat(axis, image, explanation.maps[row, ..., unit], "\n".join(title), scale)
+    if explanation.units_of_target is not None:
+        handles = [Patch(color=OWN, label="belongs to the class"), Patch(color=OTHER, label="does not, or several units")]
+        figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=TICK_SIZE, frameon=False)
     return figure
-
-
-def _short_name(name):
-    return name if len(name) <= 18 else name[:17] + "…"
-
-
-def _show(axis, image, title):
-    axis.imshow(image, interpolation="nearest")
-    axis.set_title(title, fontsize=8, color=INK)
-    axis.set_axis_off()
-
-
-def _show_heat(axis, image, heat, title, scale=None):
-    """A grey image under a diverging heat map that is stretched over it: red speaks for the target, blue against it."""
-    height, width = image.shape[:2]
-    scale = scale or np.abs(heat).max() or 1.0
-    axis.imshow(image.mean(axis=-1), cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0))
-    axis.imshow(
-        heat, cmap="RdBu_r", vmin=-scale, vmax=scale, alpha=0.6, interpolation="bilinear", extent=(0, width, height, 0)
-    )
-    axis.set_title(title, fontsize=7, color=INK)
-    axis.set_axis_off()
 
 
 def _draw_contributions(axis, explanation, row, units):
@@ -76,8 +73,323 @@ def _draw_contributions(axis, explanation, row, units):
     axis.set_yticks(range(len(bars))[::-1], names, fontsize=6, color=INK)
     axis.axvline(0.0, color=INK, linewidth=0.6)
     axis.tick_params(axis="x", labelsize=6)
+    axis.tick_params(axis="y", length=0)
     axis.spines[["top", "right", "left"]].set_visible(False)
     target = explanation.target[row]
-    axis.set_title(
-        f"contributions to the logit {explanation.logits[row, target]:.1f}", fontsize=7, color=INK
-    )
+    axis.set_title(f"contributions to the logit {explanation.logits[row, target]:.1f}", fontsize=7, color=INK)
+
+
+def _short_name(name):
+    return name if len(name) <= 24 else name[:23] + "…"
+
+
+# --- Figures of the label-sensitive gate paper.
+
+
+def plot_gates(gates, class_names):
+    """Gate matrices side by side: Figure 3 (with and without the sparsity term) and Figure 8 (the fixed gate).
+
+    Args:
+        gates: {title: float array (classes, filters) with entries in [0, 1]}.
+        class_names: names of the classes.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: for no gates, or shapes that do not fit.
+    """
+    figure, axes = _panels(gates, rows=1, width=5.4, height=2.7)
+    for axis, (title, gate) in zip(axes, gates.items()):
+        picture = _draw_matrix(axis, gate, title, (len(class_names), "filters"), 0.0, 1.0, rows=class_names)
+        axis.set_xlabel("filter", fontsize=LABEL_SIZE)
+    _add_scale(figure, picture, axes, "gate")
+    return figure
+
+
+def plot_masked_confusions(confusions, masked, class_names):
+    """Confusion matrices of networks with masked filters, two in a row (Figure 4).
+
+    Args:
+        confusions: {title: float array (classes, classes)}, rows true and columns predicted, in shares of each row; NaN rows
+            are classes without examples.
+        masked: {title: numbers of the classes whose filters are masked}; their names are drawn in red.
+        class_names: names of the classes.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: for no matrices, shapes that do not fit, or other titles than those of `confusions`.
+    """
+    if list(masked) != list(confusions):
+        raise ValueError(f"`masked` must have the titles {list(confusions)}. Received: {list(masked)}")
+    count = len(class_names)
+    figure, axes = _panels(confusions, rows=-(-len(confusions) // 2), width=4.9, height=4.5)
+    for axis, (title, confusion) in zip(axes, confusions.items()):
+        picture = _draw_matrix(axis, confusion, title, (count, count), 0.0, 1.0, rows=class_names, columns=class_names)
+        for row, column in np.argwhere(np.nan_to_num(confusion) >= 0.005):
+            share = confusion[row, column]
+            # White on the dark half of the colour map.
+            axis.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=6, color="w" if share < 0.6 else INK)
+        labels = axis.get_xticklabels(), axis.get_yticklabels()
+        for number in check_classes(masked[title], count, len(masked[title])):
+            for names in labels:
+                names[number].set(color=OWN, fontweight="bold")
+        axis.set_xlabel("predicted", fontsize=LABEL_SIZE)
+        axis.set_ylabel("true", fontsize=LABEL_SIZE)
+    _add_scale(figure, picture, axes, "share of the true class (cells: in percent)")
+    return figure
+
+
+def plot_similarities(true_positive, false_negative, class_names):
+    """Mean inner products of the features of a class with the gate rows, over right and over wrong predictions (Figure 5).
+
+    As in the paper, classes are reordered; here so that classes whose features are alike stand side by side.
+
+    Args:
+        true_positive: float array (classes, classes), S over the true positives: row, the class of the images; column, the
+            gate row. Rows of NaN are classes without such images.
+        false_negative: the same over the false negatives.
+        class_names: names of the classes.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: for shapes that do not fit.
+    """
+    count = len(class_names)
+    matrices = {"true positives": true_positive, "false negatives": false_negative}
+    matrices = {title: _check_matrix(title, matrix, (count, count)) for title, matrix in matrices.items()}
+    order = _order_by_similarity(sum(np.nan_to_num(matrix) for matrix in matrices.values()))
+    names = [class_names[number] for number in order]
+    low, high = (extreme([extreme(np.nan_to_num(matrix)) for matrix in matrices.values()]) for extreme in (np.min, np.max))
+    figure, axes = _panels(matrices, rows=1, width=4.6, height=4.2)
+    for axis, (title, matrix) in zip(axes, matrices.items()):
+        matrix = matrix[np.ix_(order, order)]
+        picture = _draw_matrix(axis, matrix, title, (count, count), min(low, 0.0), high, rows=names, columns=names)
+        axis.set_xlabel("gate row", fontsize=LABEL_SIZE)
+        axis.set_ylabel("features of", fontsize=LABEL_SIZE)
+    _add_scale(figure, picture, axes, "mean inner product")
+    return figure
+
+
+def _order_by_similarity(matrix):
+    """An order of the rows in which similar ones are neighbours: the Fiedler vector of the graph of similarities."""
+    similarity = np.maximum(matrix + matrix.T, 0.0)
+    laplacian = np.diag(similarity.sum(axis=1)) - similarity
+    return np.argsort(np.linalg.eigh(laplacian)[1][:, min(1, len(matrix) - 1)], kind="stable")
+
+
+def plot_activation_maps(images, maps, titles):
+    """Images in a row, with the class activation maps of several networks below (Figure 6).
+
+    Each map has a scale of its own. Red speaks for the class, blue against it.
+
+    Args:
+        images: array (n, height, width, channels) of pixels in 0..255.
+        maps: {name of the network: float array (n, h, w)}, stretched over the images.
+        titles: n titles, as the names of the classes.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: for no images or maps, or numbers that do not fit.
+    """
+    images = check_array("images", images, ("n", "height", "width", "channels"))
+    if len(titles) != len(images) or not maps:
+        raise ValueError(f"Give {len(images)} titles and some maps. Received: {len(titles)} titles, {len(maps)} networks")
+    figure = _new_figure(0.6 + 1.25 * len(images), 0.6 + 1.3 * (1 + len(maps)))
+    axes = figure.subplots(1 + len(maps), len(images), squeeze=False)
+    for axis, image, title in zip(axes[0], images, titles):
+        _show(axis, image, title)
+    for line, (name, heats) in zip(axes[1:], maps.items()):
+        heats = check_array(name, heats, (len(images), "h", "w"))
+        for axis, image, heat in zip(line, images, heats):
+            picture = _show_heat(axis, image, heat / (np.abs(heat).max() or 1.0), "")
+        line[0].text(-0.08, 0.5, name, transform=line[0].transAxes, rotation=90, ha="right", va="center", fontsize=TITLE_SIZE)
+    scale = figure.colorbar(picture, ax=axes, location="bottom", shrink=0.4, aspect=40, pad=0.02, ticks=[-1, 0, 1])
+    scale.ax.set_xticklabels(["against the class", "0", "for the class"], fontsize=TICK_SIZE)
+    return figure
+
+
+def plot_filter_correlations(correlations):
+    """Correlation matrices of the filters of several networks, and the share of their elements above a threshold (Figure 7).
+
+    All matrices share one scale, cut where few pairs lie beyond it; the diagonal always does.
+
+    Args:
+        correlations: {title: float array (filters, filters) in [-1, 1]}; the numbers of filters may differ.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: for no matrices, or one that is not square.
+    """
+    if not correlations:
+        raise ValueError("There must be one matrix at least. Received: none")
+    square = {title: check_array(title, matrix, (len(matrix), len(matrix))) for title, matrix in correlations.items()}
+    limit = max(np.quantile(np.abs(matrix - np.diag(np.diag(matrix))), 0.995) for matrix in square.values()) or 1.0
+    figure = _new_figure(11.4, 0.3 + 3.3 * -(-len(square) // 2))
+    left, right = figure.subfigures(1, 2, width_ratios=[2, 1.1])
+    axes = left.subplots(-(-len(square) // 2), 2, squeeze=False).ravel()
+    for axis, (title, matrix) in zip(axes, square.items()):
+        picture = _draw_matrix(axis, matrix, title, matrix.shape, -limit, limit, color_map="RdBu_r")
+        axis.set_xlabel("filter", fontsize=LABEL_SIZE)
+        axis.set_ylabel("filter", fontsize=LABEL_SIZE)
+    for axis in axes[len(square) :]:
+        axis.set_axis_off()
+    _add_scale(left, picture, axes, "cosine of the filters' weights", extend="both")
+
+    # Short of 1, where rounding decides about the diagonal.
+    thresholds = np.linspace(0.0, 0.99, 199)
+    axis = right.subplots()
+    for number, (title, matrix) in enumerate(square.items()):
+        style = CURVES[number % len(CURVES)], ("-", "--", "-.", ":")[number % 4]
+        axis.plot(thresholds, correlated_share(matrix, thresholds), color=style[0], linestyle=style[1], label=title)
+    axis.set(xlim=(0, 1), ylim=(0, None))
+    _finish_curves(axis, "threshold", "share of elements above the threshold")
+    return figure
+
+
+def plot_cluster_centers(centers, gate, class_names):
+    """Cluster centres of the features of several networks, beside the gate that one of them was trained with (Figure 9).
+
+    Each network has a scale of its own, from 0 to its largest entry.
+
+    Args:
+        centers: {title: float array (classes, filters)}, rows in the order of the classes, see `evaluate.match_centers`.
+        gate: float array (classes, filters) with entries in [0, 1].
+        class_names: names of the classes.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: for no centres, or shapes that do not fit.
+    """
+    if not centers:
+        raise ValueError("There must be one matrix of centres at least. Received: none")
+    panels = {**centers, "fixed gate": gate}
+    figure, axes = _panels(panels, rows=1, width=4.6, height=2.7)
+    for axis, (title, matrix) in zip(axes, panels.items()):
+        high = np.max(matrix) or 1.0
+        shape = len(class_names), np.shape(gate)[-1]
+        picture = _draw_matrix(axis, matrix, title, shape, min(np.min(matrix), 0.0), high, rows=class_names)
+        axis.set_xlabel("filter", fontsize=LABEL_SIZE)
+        _add_scale(figure, picture, axis, "gate" if title == "fixed gate" else "mean activation")
+    return figure
+
+
+def plot_training(log, gated_epochs=()):
+    """Training curves of a label-sensitive classifier: accuracy of both paths, and the density of the gate.
+
+    Args:
+        log: {column: n floats} with `epoch`, `accuracy`, `gated_accuracy` and `gate_density`, as in `training_log.csv`.
+        gated_epochs: numbers of the epochs that trained through the gate; they are shaded.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: for a log without these columns, or columns of different lengths.
+    """
+    needed = ("epoch", "accuracy", "gated_accuracy", "gate_density")
+    if missing := [column for column in needed if column not in log]:
+        raise ValueError(f"The log must have the columns {', '.join(needed)}. Received: a log without {', '.join(missing)}")
+    epochs = check_array("epoch", log["epoch"], ("epochs",))
+    curves = {column: check_array(column, log[column], epochs.shape) for column in needed[1:]}
+    figure = _new_figure(7.0, 5.0)
+    top, bottom = figure.subplots(2, 1, sharex=True)
+    # Points as well: a gated epoch stands between standard ones, and a short training has few of either.
+    style = {"marker": ".", "markersize": 4, "linewidth": 1.2}
+    top.plot(epochs, curves["accuracy"], color=CURVES[0], label="standard path", **style)
+    top.plot(epochs, curves["gated_accuracy"], color=CURVES[1], label="gated path", **style)
+    bottom.plot(epochs, curves["gate_density"], color=CURVES[2], **style)
+    for axis in (top, bottom):
+        for number, epoch in enumerate(gated_epochs):
+            label = "gated epoch" if number == 0 and axis is top else None
+            axis.axvspan(epoch - 0.5, epoch + 0.5, color=MISSING, alpha=0.8, linewidth=0, label=label)
+    top.set(ylim=(0, 1.02), xlim=(epochs.min() - 0.5, epochs.max() + 0.5))
+    bottom.set(ylim=(0, 1.02))
+    bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _finish_curves(top, "", "training accuracy")
+    _finish_curves(bottom, "epoch", "gate density")
+    return figure
+
+
+# --- What all figures share.
+
+
+def _new_figure(width, height):
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _panels(matrices, rows, width, height):
+    """A figure with one axis for each matrix; `width` and `height` are those of a panel, in inches."""
+    if not matrices:
+        raise ValueError("There must be one matrix at least. Received: none")
+    columns = -(-len(matrices) // rows)
+    figure = _new_figure(0.8 + width * columns, height * rows)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes[len(matrices) :]:
+        axis.set_axis_off()
+    return figure, axes[: len(matrices)]
+
+
+def _check_matrix(name, matrix, shape):
+    """As `check_array`, but NaN may stand for what there were no examples of."""
+    check_array(name, np.nan_to_num(matrix), shape)
+    return np.asarray(matrix, "float64")
+
+
+def _draw_matrix(axis, matrix, title, shape, low, high, rows=None, columns=None, color_map="viridis"):
+    """A matrix as a picture, with names for its rows and columns where they are given; NaN in grey."""
+    matrix = _check_matrix(title, matrix, shape)
+    # Nearest neighbours: smoothed, one filter would bleed into the next.
+    picture = axis.imshow(matrix, cmap=color_map, vmin=low, vmax=high, aspect="auto", interpolation="nearest")
+    axis.set_facecolor(MISSING)
+    axis.set_title(title, fontsize=TITLE_SIZE, color=INK)
+    axis.tick_params(labelsize=TICK_SIZE, length=2)
+    if rows is not None:
+        axis.set_yticks(range(len(rows)), rows)
+    if columns is not None:
+        axis.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
+    return picture
+
+
+def _add_scale(figure, picture, axes, label, extend="neither"):
+    scale = figure.colorbar(picture, ax=axes, extend=extend, extendfrac=0.02, aspect=30, pad=0.02)
+    scale.ax.tick_params(labelsize=TICK_SIZE)
+    scale.set_label(label, fontsize=LABEL_SIZE)
+
+
+def _finish_curves(axis, x_label, y_label):
+    axis.set_xlabel(x_label, fontsize=LABEL_SIZE)
+    axis.set_ylabel(y_label, fontsize=LABEL_SIZE)
+    axis.tick_params(labelsize=TICK_SIZE)
+    axis.grid(color=MISSING, linewidth=0.5)
+    axis.spines[["top", "right"]].set_visible(False)
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize=LABEL_SIZE, frameon=False)
+
+
+def _show(axis, image, title):
+    axis.imshow(np.clip(image, 0, 255).astype("uint8"), interpolation="nearest")
+    axis.set_title(title, fontsize=8, color=INK)
+    axis.set_axis_off()
+
+
+def _show_heat(axis, image, heat, title, scale=None):
+    """A grey image under a diverging heat map that is stretched over it: red speaks for the target, blue against it."""
+    height, width = image.shape[:2]
+    scale = scale or np.abs(heat).max() or 1.0
+    extent = (0, width, height, 0)
+    axis.imshow(image.mean(axis=-1), cmap="gray", vmin=0, vmax=255, extent=extent)
+    picture = axis.imshow(heat, cmap="RdBu_r", vmin=-scale, vmax=scale, alpha=0.6, interpolation="bilinear", extent=extent)
+    axis.set_title(title, fontsize=7, color=INK)
+    axis.set_axis_off()
+    return picture

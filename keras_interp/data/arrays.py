@@ -41,7 +41,8 @@ class Batches(keras.utils.PyDataset):
     """Batches of an `ArrayDataset` for `model.fit`, shuffled and augmented anew in each epoch.
 
     Order and augmentation depend on (seed, epoch) alone, so that a resumed training sees what an uninterrupted one would have
-    seen. `epoch` advances at the end of each epoch; set it to resume. NumPy only: the same on every backend.
+    seen. `epoch` advances at the end of each epoch; set it to resume. NumPy only: the same on every backend. Pass
+    `shuffle=False` to `fit` where the order matters: by default Keras takes the batches of a `PyDataset` in an order of its own.
 
     Args:
         dataset: an `ArrayDataset`, or a pair of arrays (images, labels).

@@ -10,6 +10,7 @@ import platform
 import shutil
 import time
 
+import h5py
 import keras
 import numpy as np
 
@@ -19,6 +20,7 @@ from keras_interp.zoo.registry import get_entry
 
 LOG = "training_log.csv"
 BACKUP = "backup"
+CHECKPOINT = "checkpoint.weights.h5"
 GOLDEN_IMAGES = 8
 
 
@@ -88,15 +90,21 @@ def train(
         compile_classifier(model, recipe.optimizer(len(batches)))
     state = _prepare_output(output, name, recipe, kept, process_id)
     log = EpochLog(state / LOG)
+    with scope:
+        initial_epoch = restore_checkpoint(model, state / CHECKPOINT)
     model.fit(
         batches,
         epochs=recipe.epochs,
+        initial_epoch=initial_epoch,
         validation_data=held_out,
+        shuffle=False,  # Keras would shuffle the batches, which are shuffled already, by a global seed.
         verbose=verbose if process_id == 0 else 0,
         callbacks=[
-            keras.callbacks.BackupAndRestore(state, delete_checkpoint=False),
-            log,
             keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: setattr(batches, "epoch", epoch)),
+            log,
+            keras.callbacks.LambdaCallback(
+                on_epoch_end=lambda epoch, logs: save_checkpoint(model, state / CHECKPOINT, epoch + 1)
+            ),
         ],
     )
     trained = entry.build(**size)
@@ -204,6 +212,25 @@ def _prepare_output(output, name, recipe, examples, process_id):
     else:
         path.write_text(json.dumps(settings))
     return state
+
+
+def save_checkpoint(model, path, epochs):
+    """Saves weights, optimizer state and the number of finished epochs in one file, which a crash leaves old or new but whole."""
+    partial = path.with_name(f"partial_{path.name}")
+    model.save_weights(partial)
+    with h5py.File(partial, "a") as file:
+        file.attrs["epochs"] = epochs
+    partial.replace(path)
+
+
+def restore_checkpoint(model, path):
+    """Restores what `save_checkpoint` saved; returns the number of finished epochs, 0 without a checkpoint."""
+    if not path.is_file():
+        return 0
+    model.optimizer.build(model.trainable_variables)
+    model.load_weights(path)
+    with h5py.File(path) as file:
+        return int(file.attrs["epochs"])
 
 
 class EpochLog(keras.callbacks.Callback):

@@ -16,14 +16,14 @@ from keras_interp.optimizers import CoupledSGD
 
 def train(process=(0, 1), scheme="alternating"):
     keras.utils.set_random_seed(1)
-    model = LabelSensitiveClassifier(cifar_resnet(8, 4), 10, scheme=scheme, sparsity_weight=0.02)
+    model = LabelSensitiveClassifier(cifar_resnet(8, 4), 10, scheme=scheme, sparsity_weight=0.02, name="model")
     model.compile(
-        CoupledSGD(0.05, momentum=0.9, weight_decay=1e-3),
+        CoupledSGD(0.02, momentum=0.9, weight_decay=1e-3),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"], jit_compile=False,
     )
     rng = np.random.default_rng(0)
     data = rng.integers(0, 256, (32, 32, 32, 3), dtype="uint8"), rng.integers(0, 10, 32).astype("int32")
-    history = model.fit(Batches(data, 16, pad=2, flip=True, process=process), epochs=3, verbose=0).history
+    history = model.fit(Batches(data, 16, pad=2, flip=True, process=process), epochs=2, verbose=0, shuffle=False).history
     return {**{w.path: np.asarray(w) for w in model.weights}, **{f"log {k}": np.array(v) for k, v in history.items()}}
 """
 
@@ -51,8 +51,7 @@ with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
 """
     )
     run_python(program, tmp_path, scheme)
-    # Six steps. Sums of another order; float32 rounding grows through the batch normalisations.
-    assert_same(np.load(tmp_path / "one.npz"), np.load(tmp_path / "two.npz"), 2e-5)
+    assert_same(np.load(tmp_path / "one.npz"), np.load(tmp_path / "two.npz"))
 
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX devices")
