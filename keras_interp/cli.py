@@ -6,8 +6,6 @@ import pathlib
 import click
 
 
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="keras-interp")
 def main():
@@ -32,7 +30,9 @@ def list_command(pattern, trained):
     table = Table("name", "method", "data set", "weights", "accuracy", "paper")
     for name in zoo.list_models(pattern, trained=True if trained else None):
         info = zoo.info(name)
-        figures = [f"{metrics['accuracy']:.4f}" if "accuracy" in metrics else "" for metrics in (info.metrics, info.paper_metrics)]
+        figures = [
+            f"{metrics['accuracy']:.4f}" if "accuracy" in metrics else "" for metrics in (info.metrics, info.paper_metrics)
+        ]
         table.add_row(name, info.method, info.dataset, "yes" if info.trained else "no", *figures)
     Console().print(table)
 

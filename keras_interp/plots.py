@@ -56,7 +56,7 @@ def plot_explanation(explanation, count=5):
             title = textwrap.wrap(explanation.unit_names[unit], 20, max_lines=2, placeholder="…")
             _show_heat(axis, image, explanation.maps[row, ..., unit], "\n".join(title), scale)
     if explanation.units_of_target is not None:
-        handles = [Patch(color=OWN, label="belongs to the class"), Patch(color=OTHER, label="does not, or several units")]
+        handles = [Patch(color=OWN, label="belongs to the class"), Patch(color=OTHER, label="other, or several together")]
         figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=TICK_SIZE, frameon=False)
     return figure
 
@@ -128,10 +128,12 @@ def plot_masked_confusions(confusions, masked, class_names):
     figure, axes = _panels(confusions, rows=-(-len(confusions) // 2), width=4.9, height=4.5)
     for axis, (title, confusion) in zip(axes, confusions.items()):
         picture = _draw_matrix(axis, confusion, title, (count, count), 0.0, 1.0, rows=class_names, columns=class_names)
-        for row, column in np.argwhere(np.nan_to_num(confusion) >= 0.005):
+        for row, column in np.argwhere(np.rint(100 * np.nan_to_num(confusion)) > 0):
             share = confusion[row, column]
             # White on the dark half of the colour map.
-            axis.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=6, color="w" if share < 0.6 else INK)
+            axis.text(
+                column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=6, color="w" if share < 0.6 else INK
+            )
         labels = axis.get_xticklabels(), axis.get_yticklabels()
         for number in check_classes(masked[title], count, len(masked[title])):
             for names in labels:
@@ -251,6 +253,7 @@ def plot_filter_correlations(correlations):
         style = CURVES[number % len(CURVES)], ("-", "--", "-.", ":")[number % 4]
         axis.plot(thresholds, correlated_share(matrix, thresholds), color=style[0], linestyle=style[1], label=title)
     axis.set(xlim=(0, 1), ylim=(0, None))
+    axis.set_title("elements above a threshold", fontsize=TITLE_SIZE, color=INK)
     _finish_curves(axis, "threshold", "share of elements above the threshold")
     return figure
 

@@ -45,7 +45,10 @@ def images(rng):
 def toy_dataset(rng):
     """64 random images of ten classes."""
     return ArrayDataset(
-        rng.integers(0, 256, (64, 32, 32, 3), dtype="uint8"), rng.integers(0, 10, 64).astype("int32"), tuple("abcdefghij"), "toy"
+        rng.integers(0, 256, (64, 32, 32, 3), dtype="uint8"),
+        rng.integers(0, 10, 64).astype("int32"),
+        tuple("abcdefghij"),
+        "toy",
     )
 
 

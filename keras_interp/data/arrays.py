@@ -61,7 +61,9 @@ class Batches(keras.utils.PyDataset):
         super().__init__(**kwargs)
         self.images, self.labels = dataset if isinstance(dataset, tuple) else (dataset.images, dataset.labels)
         if shuffle and len(self.images) < batch_size:
-            raise ValueError(f"`batch_size` must be at most the {len(self.images)} examples. Received: batch_size={batch_size}")
+            raise ValueError(
+                f"`batch_size` must be at most the {len(self.images)} examples. Received: batch_size={batch_size}"
+            )
         if batch_size % process[1]:
             raise ValueError(f"`batch_size` must divide by the {process[1]} processes. Received: batch_size={batch_size}")
         self.batch_size = batch_size

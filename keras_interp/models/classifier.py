@@ -149,9 +149,7 @@ class Classifier(keras.Model):
             return self.unit_names.index(unit)
         if isinstance(unit, (int, np.integer)) and 0 <= unit < self.num_filters:
             return int(unit)
-        raise KeyError(
-            f"A unit is one of 'filter 0' to 'filter {self.num_filters - 1}', or its number. Received: {unit!r}"
-        )
+        raise KeyError(f"A unit is one of 'filter 0' to 'filter {self.num_filters - 1}', or its number. Received: {unit!r}")
 
     def _targets(self, target, logits):
         if target is None:

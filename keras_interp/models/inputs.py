@@ -17,7 +17,9 @@ def check_images(images, input_shape):
     expected = tuple(input_shape[1:])
     if images.ndim != len(expected) + 1 or any(e not in (None, s) for e, s in zip(expected, images.shape[1:])):
         hint = " A single image needs a batch axis: images[None]." if images.ndim == len(expected) else ""
-        raise ValueError(f"Images must have the shape (n, {', '.join(map(str, expected))}).{hint} Received: shape={images.shape}")
+        raise ValueError(
+            f"Images must have the shape (n, {', '.join(map(str, expected))}).{hint} Received: shape={images.shape}"
+        )
     if images.dtype.kind not in "uif":
         raise ValueError(f"Images must be pixels of an integer or float dtype, 0..255. Received: dtype={images.dtype}")
     if images.dtype.kind == "f" and not np.isfinite(images).all():

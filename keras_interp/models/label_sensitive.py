@@ -17,7 +17,6 @@ from keras_interp.layers.label_sensitive_gate import (
     project_gate,
 )
 from keras_interp.models.classifier import Classifier
-from keras_interp.models.inputs import check_images, check_labels
 from keras_interp.models.objective import ObjectiveTrainer
 
 
@@ -126,9 +125,7 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
         _, pooled, logits = self._feature_view(x, training=True)
         gated_logits = self.get_layer("logits")(self.gate_layer.apply(pooled, ops.cast(y, "int32"), gate))
         gated_loss = self.task_loss(y, gated_logits, sample_weight)
-        gated_cost = self.gate_weight * (
-            gated_loss + self.sparsity_weight * gate_sparsity_penalty(gate, self.target_norm)
-        )
+        gated_cost = self.gate_weight * (gated_loss + self.sparsity_weight * gate_sparsity_penalty(gate, self.target_norm))
         standard_loss = self.task_loss(y, logits, sample_weight)
         if self.scheme == "joint":
             loss = standard_loss + gated_cost

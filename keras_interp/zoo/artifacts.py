@@ -134,7 +134,9 @@ def load(folder, pins=None):
     try:
         model.load_weights(folder / WEIGHTS)
     except (OSError, ValueError, KeyError) as error:
-        raise ArtifactError(f"The weights do not fit the model or are damaged. Received: {folder / WEIGHTS}: {error}") from error
+        raise ArtifactError(
+            f"The weights do not fit the model or are damaged. Received: {folder / WEIGHTS}: {error}"
+        ) from error
     return model
 
 

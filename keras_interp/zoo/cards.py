@@ -91,7 +91,11 @@ def _body(entry, metrics, metadata, provenance):
         f"random crops with {recipe['pad']} pixels of padding" + (" and mirror images" if recipe["flip"] else "") + ", "
         f"`{recipe['dtype_policy']}`, seed {recipe['seed']}. The paper trains for 150 epochs.",
         "",
-        *([f"Options of the method: {', '.join(f'`{k}={v}`' for k, v in entry.options.items())}.", ""] if entry.options else []),
+        *(
+            [f"Options of the method: {', '.join(f'`{k}={v}`' for k, v in entry.options.items())}.", ""]
+            if entry.options
+            else []
+        ),
         f"{provenance['training_seconds'] / 60:.0f} minutes on {provenance['machine']}, {provenance['replicas']} replica(s), "
         f"{provenance['backend']} backend, Keras {provenance['keras']}. Retrain it with `keras-interp train {entry.name} "
         "--data-dir DIR`.",

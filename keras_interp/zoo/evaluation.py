@@ -82,7 +82,10 @@ def measure_classifier(model, dataset, last_convolution, filters_per_class):
     predicted = logits.argmax(axis=-1)
     activation_map = np.einsum("nhwk,kn->nhw", maps[sample], kernel[:, predicted[sample]])
     cam = metrics.cam_faithfulness(
-        lambda images: model.predict(images, batch_size=500, verbose=0), dataset.images[sample], activation_map, predicted[sample]
+        lambda images: model.predict(images, batch_size=500, verbose=0),
+        dataset.images[sample],
+        activation_map,
+        predicted[sample],
     )
     values = {
         "accuracy": metrics.accuracy(logits, labels),

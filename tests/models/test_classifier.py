@@ -2,20 +2,20 @@ import keras
 import numpy as np
 import pytest
 
-from keras_interp.backbones import cifar_resnet
 from keras_interp.models import Classifier, LabelSensitiveClassifier
+from tests.tiny import tiny_backbone
 
 LABELS = ("cat", "dog", "ship")
 
 
 @pytest.fixture(params=[Classifier, LabelSensitiveClassifier])
 def model(request):
-    return request.param(cifar_resnet(8, 4), labels=LABELS)
+    return request.param(tiny_backbone(), labels=LABELS)
 
 
 def test_graph_is_flat_and_ends_in_float32_logits(images):
     keras.config.set_dtype_policy("mixed_bfloat16")
-    model = Classifier(cifar_resnet(8, 4), num_classes=3)
+    model = Classifier(tiny_backbone(), num_classes=3)
     assert not any(isinstance(layer, keras.Model) for layer in model.layers)
     assert model.layers[-1].name == "logits" and model.layers[-2].name == "pooling"
     assert model.predict(images, verbose=0).dtype == np.float32
@@ -30,7 +30,7 @@ def test_contributions_and_bias_add_up_to_the_logit(model, images):
     np.testing.assert_allclose(explanation.maps.mean(axis=(1, 2)), explanation.contributions, atol=1e-5)
     np.testing.assert_array_equal(explanation.target, explanation.prediction)
     np.testing.assert_allclose(explanation.probabilities.sum(axis=1), 1.0, rtol=1e-5)
-    assert explanation.maps.shape == (16, 8, 8, 16) and len(explanation.unit_names) == 16
+    assert explanation.maps.shape == (16, 4, 4, 16) and len(explanation.unit_names) == 16
 
 
 def test_class_activation_map_by_hand(model, images):
@@ -125,7 +125,7 @@ def test_bad_backbones():
 
 
 def test_plain_training_and_round_trip(tmp_path, images):
-    model = Classifier(cifar_resnet(8, 4), labels=LABELS)
+    model = Classifier(tiny_backbone(), labels=LABELS)
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     labels = np.arange(16) % 3
     model.fit(images, labels, verbose=0)

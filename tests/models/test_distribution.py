@@ -9,14 +9,14 @@ import pytest
 TRAINING = """
 import sys
 import keras, numpy as np
-from keras_interp.backbones import cifar_resnet
+from tests.tiny import tiny_backbone
 from keras_interp.data import Batches
 from keras_interp.models import LabelSensitiveClassifier
 from keras_interp.optimizers import CoupledSGD
 
 def train(process=(0, 1), scheme="alternating"):
     keras.utils.set_random_seed(1)
-    model = LabelSensitiveClassifier(cifar_resnet(8, 4), 10, scheme=scheme, sparsity_weight=0.02, name="model")
+    model = LabelSensitiveClassifier(tiny_backbone(), 10, scheme=scheme, sparsity_weight=0.02, name="model")
     model.compile(
         CoupledSGD(0.02, momentum=0.9, weight_decay=1e-3),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"], jit_compile=False,

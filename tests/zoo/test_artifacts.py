@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from keras_interp import zoo
-from keras_interp.backbones import cifar_resnet
 from keras_interp.models import LabelSensitiveClassifier
 from keras_interp.zoo import artifacts
+from tests.tiny import tiny_backbone
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """A small model's artifact; tests that alter it take a copy."""
     keras.utils.set_random_seed(0)
-    model = LabelSensitiveClassifier(cifar_resnet(8, 4), labels=("cat", "dog", "ship"), sparsity_weight=0.01)
+    model = LabelSensitiveClassifier(tiny_backbone(), labels=("cat", "dog", "ship"), sparsity_weight=0.01)
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype="uint8")
     model.fit(images, np.array([0, 1, 2, 0]), epochs=2, verbose=0)
@@ -94,7 +94,7 @@ def test_truncated_weights(folder):
 
 
 def test_weights_of_another_model(folder, tmp_path):
-    other = artifacts.save(LabelSensitiveClassifier(cifar_resnet(8, 8), num_classes=3), tmp_path / "other")
+    other = artifacts.save(LabelSensitiveClassifier(tiny_backbone(filters=8), num_classes=3), tmp_path / "other")
     shutil.copy(other / "model.weights.h5", folder / "model.weights.h5")
     with pytest.raises(artifacts.ArtifactError, match="do not fit"):
         artifacts.load(folder)

@@ -1,5 +1,6 @@
 import csv
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -11,7 +12,10 @@ import pytest
 
 from keras_interp import zoo
 from keras_interp.zoo import artifacts
+from tests.tiny import register
 
+register()
+ROOT = pathlib.Path(__file__).parents[2]
 SETTINGS = {"epochs": 3, "batch_size": 16, "dtype_policy": "float32", "verbose": 0}
 
 
@@ -21,7 +25,7 @@ def read_log(folder):
 
 
 def test_train_saves_a_model_that_loads(toy_dataset, tmp_path):
-    model = zoo.train("lsg_resnet20_cifar10", output=tmp_path, dataset=toy_dataset, validation=0.25, **SETTINGS)
+    model = zoo.train("tiny_lsg", output=tmp_path, dataset=toy_dataset, validation=0.25, **SETTINGS)
     loaded = zoo.load(tmp_path)
     for a, b in zip(model.get_weights(), loaded.get_weights()):
         np.testing.assert_array_equal(a, b)
@@ -32,21 +36,25 @@ def test_train_saves_a_model_that_loads(toy_dataset, tmp_path):
 
 
 def test_trained_in_mixed_precision_saved_in_float32(toy_dataset, tmp_path):
-    zoo.train("std_resnet20_cifar10", output=tmp_path, dataset=toy_dataset, epochs=1, batch_size=32, verbose=0)
+    zoo.train(
+        "tiny_std", output=tmp_path, dataset=toy_dataset, epochs=1, batch_size=32, dtype_policy="mixed_bfloat16", verbose=0
+    )
     assert keras.config.dtype_policy().name == "float32"
     assert {layer.compute_dtype for layer in zoo.load(tmp_path).layers} == {"float32"}
 
 
 def test_other_settings_in_the_same_folder_are_refused(toy_dataset, tmp_path):
-    zoo.train("std_resnet20_cifar10", output=tmp_path, dataset=toy_dataset, **{**SETTINGS, "epochs": 1})
+    zoo.train("tiny_std", output=tmp_path, dataset=toy_dataset, **{**SETTINGS, "epochs": 1})
     with pytest.raises(ValueError, match="other settings"):
-        zoo.train("std_resnet20_cifar10", output=tmp_path, dataset=toy_dataset, **{**SETTINGS, "epochs": 2})
+        zoo.train("tiny_std", output=tmp_path, dataset=toy_dataset, **{**SETTINGS, "epochs": 2})
 
 
 PROGRAM = """
 import os, sys
 import keras, numpy as np
 from keras_interp import data, zoo
+from tests.tiny import register
+register()
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
     tf.config.experimental.enable_op_determinism()
@@ -54,13 +62,13 @@ rng = np.random.default_rng(0)
 dataset = data.ArrayDataset(
     rng.integers(0, 256, (64, 32, 32, 3), dtype="uint8"), rng.integers(0, 10, 64).astype("int32"), tuple("abcdefghij"), "toy")
 # start
-zoo.train("lsg_resnet20_cifar10", output=sys.argv[1], dataset=dataset, epochs=4, batch_size=16, dtype_policy="float32")
+zoo.train("tiny_lsg", output=sys.argv[1], dataset=dataset, epochs=4, batch_size=16, dtype_policy="float32")
 """
 
 
 # Sleeps in each batch, so that the kill comes within an epoch.
 SLOW_PROGRAM = PROGRAM.replace(
-    '# start',
+    "# start",
     """
 import time
 original = data.Batches.__getitem__
@@ -71,7 +79,9 @@ data.Batches.__getitem__ = lambda self, number: (time.sleep(0.25), original(self
 
 def test_killed_in_the_middle_of_an_epoch_it_resumes_to_the_same_weights(tmp_path, run_python):
     run_python(PROGRAM, tmp_path / "whole")
-    killed = subprocess.Popen([sys.executable, "-c", SLOW_PROGRAM, str(tmp_path / "killed")], stdout=subprocess.DEVNULL)
+    killed = subprocess.Popen(
+        [sys.executable, "-c", SLOW_PROGRAM, str(tmp_path / "killed")], cwd=ROOT, stdout=subprocess.DEVNULL
+    )
     deadline = time.time() + 300
     backup = tmp_path / "killed" / "backup"
     while not ((backup / "checkpoint.weights.h5").is_file() and len(read_log(backup)) >= 2):
@@ -97,12 +107,12 @@ def test_killed_in_the_middle_of_an_epoch_it_resumes_to_the_same_weights(tmp_pat
 )
 def test_bad_options(toy_dataset, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
-        zoo.train("std_resnet20_cifar10", output=tmp_path, dataset=toy_dataset, **SETTINGS, **options)
+        zoo.train("tiny_std", output=tmp_path, dataset=toy_dataset, **SETTINGS, **options)
 
 
 def test_unknown_recipe_field(toy_dataset, tmp_path):
     with pytest.raises(TypeError, match="learning_rat"):
-        zoo.train("std_resnet20_cifar10", output=tmp_path, dataset=toy_dataset, learning_rat=0.1)
+        zoo.train("tiny_std", output=tmp_path, dataset=toy_dataset, learning_rat=0.1)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow strategies")
@@ -114,7 +124,7 @@ def test_several_machines_on_tensorflow_are_refused_with_the_reason(toy_dataset,
         {"strategy": tf.distribute.MultiWorkerMirroredStrategy()},
     ):
         with pytest.raises(ValueError, match="KERAS_BACKEND=jax"):
-            zoo.train("std_resnet20_cifar10", output=tmp_path, dataset=toy_dataset, **SETTINGS, **options)
+            zoo.train("tiny_std", output=tmp_path, dataset=toy_dataset, **SETTINGS, **options)
 
 
 PROCESSES = """
@@ -124,12 +134,14 @@ if sys.argv[3] != "1":
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
 import numpy as np
 from keras_interp import data, zoo
+from tests.tiny import register
+register()
 output, port, processes, process = sys.argv[1], *map(int, sys.argv[2:])
 rng = np.random.default_rng(0)
 dataset = data.ArrayDataset(
     rng.integers(0, 256, (64, 32, 32, 3), dtype="uint8"), rng.integers(0, 10, 64).astype("int32"), tuple("abcdefghij"), "toy")
 several = {} if processes == 1 else dict(coordinator=f"127.0.0.1:{port}", num_processes=processes, process_id=process)
-zoo.train("lsg_resnet20_cifar10", output=output, dataset=dataset, epochs=2, batch_size=32, dtype_policy="float32", **several)
+zoo.train("tiny_lsg", output=output, dataset=dataset, epochs=2, batch_size=32, dtype_policy="float32", **several)
 """
 
 
@@ -140,7 +152,7 @@ def test_two_jax_processes_train_as_one(tmp_path, run_python):
     run_python(PROCESSES, tmp_path / "one", 0, 1, 0)
     port = free_port()
     arguments = [[sys.executable, "-c", PROCESSES, str(tmp_path / "two"), str(port), "2", str(process)] for process in (0, 1)]
-    both = [subprocess.Popen(a, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for a in arguments]
+    both = [subprocess.Popen(a, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for a in arguments]
     outputs = [process.communicate(timeout=300)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
     one, two = zoo.load(tmp_path / "one"), zoo.load(tmp_path / "two")

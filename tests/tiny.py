@@ -1,0 +1,36 @@
+"""A backbone and a zoo entry small enough for tests to train on every backend in a second."""
+
+import keras
+from keras import layers
+
+from keras_interp.backbones.batch_normalization import FusedBatchNormalization
+from keras_interp.backbones.preprocessing import pixel_normalization
+from keras_interp.zoo import registry
+
+
+def tiny_backbone(input_shape=(32, 32, 3), filters=16):
+    """Two convolutions, (h, w, 3) to (h/8, w/8, filters)."""
+    inputs = keras.Input(input_shape, name="pixels")
+    x = layers.Conv2D(6, 3, 4, "same", use_bias=False, name="first_convolution")(pixel_normalization(inputs))
+    x = layers.ReLU(name="first_relu")(FusedBatchNormalization(name="first_normalization")(x))
+    x = layers.Conv2D(filters, 3, 2, "same", use_bias=False, name="last_convolution")(x)
+    x = layers.ReLU(name="last_relu")(FusedBatchNormalization(name="last_normalization")(x))
+    return keras.Model(inputs, x, name="tiny")
+
+
+def register():
+    """Adds the entries "tiny_lsg" and "tiny_std" to the zoo, in this process."""
+    for name, kind in (("tiny_lsg", registry._GATED), ("tiny_std", registry._STANDARD)):
+        registry.ENTRIES[name] = registry.Entry(
+            name=name,
+            description="For tests.",
+            paper=registry.LSG,
+            backbone=tiny_backbone,
+            dataset="cifar10",
+            labels=registry.CIFAR10_LABELS,
+            input_shape=(32, 32, 3),
+            last_convolution="last_convolution",
+            filters_per_class=2,
+            recipe=registry.Recipe(epochs=3, batch_size=16, dtype_policy="float32"),
+            **kind,
+        )
