@@ -42,7 +42,7 @@ class Batches(keras.utils.PyDataset):
 
     Order and augmentation depend on (seed, epoch) alone, so that a resumed training sees what an uninterrupted one would have
     seen. `epoch` advances at the end of each epoch; set it to resume. NumPy only: the same on every backend. Pass
-    `shuffle=False` to `fit` where the order matters: by default Keras takes the batches of a `PyDataset` in an order of its own.
+    `shuffle=False` to `fit` where the order matters: by default Keras takes the batches of a `PyDataset` in its own order.
 
     Args:
         dataset: an `ArrayDataset`, or a pair of arrays (images, labels).
@@ -51,7 +51,7 @@ class Batches(keras.utils.PyDataset):
         flip: whether to mirror half of the images, chosen at random.
         shuffle: whether to shuffle; without it the batches are the data in order.
         seed: seed of order and augmentation.
-        process: (index, number of processes) for training on several machines: the share of each batch that this process feeds.
+        process: (index, number of processes) on several machines: the share of each batch that this process feeds.
 
     Raises:
         ValueError: where not one batch fits, or a batch does not divide by the number of processes.

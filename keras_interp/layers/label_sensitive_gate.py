@@ -1,7 +1,7 @@
 """Label-sensitive gate: which filters may speak for which class.
 
 Paper: "Training Interpretable Convolutional Neural Networks towards Class-Specific Filters" (LSG).
-A matrix G of shape (classes, filters) with entries in [0, 1] multiplies the feature maps of an image of class y by the row G_y.
+A matrix G (classes, filters) with entries in [0, 1] multiplies the feature maps of an image of class y by the row G_y.
 """
 
 import keras

@@ -36,7 +36,7 @@ class Classifier(keras.Model):
     def __init__(self, backbone, num_classes=None, labels=None, name=None):
         if not isinstance(backbone, keras.Model) or not getattr(backbone, "inputs", None):
             raise TypeError(
-                "`backbone` must be a functional keras.Model or a built Sequential, so that its graph can go on to the logits. "
+                "`backbone` must be a functional keras.Model or a built Sequential, to whose graph the logits are added. "
                 f"Received: {type(backbone).__name__}"
             )
         features = backbone.outputs[0]

@@ -127,7 +127,7 @@ def load(folder, pins=None):
     found = metadata.get("keras_interp", {}).get("format", FORMAT)
     if not isinstance(found, int) or found > FORMAT:
         raise ArtifactError(
-            f"This version of keras-interp reads artifacts up to format {FORMAT}; install a newer one. Received: format {found}"
+            f"This keras-interp reads artifacts up to format {FORMAT}; install a newer one. Received: format {found}"
         )
     check_config(config)
     model = keras.saving.deserialize_keras_object(_without_compile_state(config), safe_mode=True)

@@ -86,13 +86,14 @@ def _body(entry, metrics, metadata, provenance):
         "## How it was trained",
         "",
         f"{provenance['training_examples']:,} images of {provenance['dataset']}, {recipe['epochs']} epochs of batches of "
-        f"{recipe['batch_size']}, SGD with Nesterov momentum {recipe['momentum']}, coupled weight decay {recipe['weight_decay']}, "
-        f"learning rate up to {recipe['learning_rate']} (linear warm-up over {recipe['warmup']:.0%} of the steps, cosine decay), "
+        f"{recipe['batch_size']}, SGD with Nesterov momentum {recipe['momentum']}, coupled weight decay "
+        f"{recipe['weight_decay']}, learning rate up to {recipe['learning_rate']} (linear warm-up over {recipe['warmup']:.0%} of "
+        "the steps, cosine decay), "
         f"random crops with {recipe['pad']} pixels of padding" + (" and mirror images" if recipe["flip"] else "") + ", "
         f"`{recipe['dtype_policy']}`, seed {recipe['seed']}. The paper trains for 150 epochs.",
         "",
         *(
-            [f"Options of the method: {', '.join(f'`{k}={v}`' for k, v in entry.options.items())}.", ""]
+            [f"Options of the method: {', '.join(f'`{k}={v!r}`' for k, v in entry.options.items())}.", ""]
             if entry.options
             else []
         ),
@@ -127,7 +128,7 @@ def _figure(value):
 def model_table():
     """The README's table of the models that ship, as Markdown."""
     lines = [
-        "| model | parameters | epochs | accuracy | paper | gate density | paper | masking a class's filters leaves it / costs others |",
+        "| model | parameters | epochs | accuracy | paper | gate density | paper | masked: left to it / lost by others |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, entry in ENTRIES.items():

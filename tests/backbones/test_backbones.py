@@ -31,7 +31,7 @@ def test_preprocessing_is_the_first_layer():
         layer = model.layers[1]
         pixels = np.array([[[[125.3, 122.95, 113.87]]]], "float32")
         np.testing.assert_allclose(layer(pixels), 0.0, atol=1e-5)
-        np.testing.assert_allclose(layer(pixels + [[[[62.99, 62.09, 66.7]]]]), 1.0, atol=1e-5)
+        np.testing.assert_allclose(layer(pixels + np.array([62.99, 62.09, 66.7], "float32")), 1.0, atol=1e-5)
 
 
 def test_shortcut_subsamples_and_pads(rng):
