@@ -6,7 +6,18 @@ import pathlib
 import click
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Group(click.Group):
+    """Shows the errors that the package raises on bad input as one line, without a traceback."""
+
+    def invoke(self, context):
+        try:
+            return super().invoke(context)
+        except (KeyError, ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
+            # A KeyError prints its message in quotes.
+            raise click.ClickException(str(error.args[0] if isinstance(error, KeyError) else error)) from error
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="keras-interp")
 def main():
     """Keras networks that are interpretable by training, and a zoo of trained models."""

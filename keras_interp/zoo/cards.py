@@ -87,8 +87,8 @@ def _body(entry, metrics, metadata, provenance):
         "",
         f"{provenance['training_examples']:,} images of {provenance['dataset']}, {recipe['epochs']} epochs of batches of "
         f"{recipe['batch_size']}, SGD with Nesterov momentum {recipe['momentum']}, coupled weight decay "
-        f"{recipe['weight_decay']}, learning rate up to {recipe['learning_rate']} (linear warm-up over {recipe['warmup']:.0%} of "
-        "the steps, cosine decay), "
+        f"{recipe['weight_decay']}, learning rate up to {recipe['learning_rate']} (linear warm-up over "
+        f"{recipe['warmup']:.0%} of the steps, cosine decay), "
         f"random crops with {recipe['pad']} pixels of padding" + (" and mirror images" if recipe["flip"] else "") + ", "
         f"`{recipe['dtype_policy']}`, seed {recipe['seed']}. The paper trains for 150 epochs.",
         "",

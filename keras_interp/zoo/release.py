@@ -15,9 +15,19 @@ import numpy as np
 from keras_interp import data
 from keras_interp.zoo import artifacts, cards, evaluation, hub
 from keras_interp.zoo.registry import get_entry
+from keras_interp.zoo.reproduction import GATE
 from keras_interp.zoo.training import LOG
 
 ROOT = pathlib.Path(__file__).parents[2]
+
+
+def release_gate(name, folder):
+    """Takes only the gate matrix and the log of a trained model into the checkout, for the figures that need no more."""
+    target = ROOT / "zoo" / name
+    target.mkdir(parents=True, exist_ok=True)
+    np.save(target / GATE, hub.load(pathlib.Path(folder)).gate)
+    shutil.copyfile(pathlib.Path(folder) / LOG, target / LOG)
+    artifacts.pin(name, target)
 
 
 def release(name, folder=None, data_dir=None):
@@ -50,5 +60,9 @@ if __name__ == "__main__":
     parser.add_argument("name")
     parser.add_argument("folder", nargs="?")
     parser.add_argument("--data-dir")
+    parser.add_argument("--gate-only", action="store_true", help="ship the gate matrix and the log, no weights")
     options = parser.parse_args()
-    release(options.name, options.folder, options.data_dir)
+    if options.gate_only:
+        release_gate(options.name, options.folder)
+    else:
+        release(options.name, options.folder, options.data_dir)

@@ -215,7 +215,7 @@ def _prepare_output(output, name, recipe, examples, process_id):
 
 
 def save_checkpoint(model, path, epochs):
-    """Saves weights, optimizer state and the number of finished epochs in one file; a crash leaves it old or new, but whole."""
+    """Saves weights, optimizer state and the number of finished epochs in one file that a crash cannot leave half written."""
     partial = path.with_name(f"partial_{path.name}")
     model.save_weights(partial)
     with h5py.File(partial, "a") as file:
