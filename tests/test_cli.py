@@ -50,7 +50,19 @@ def test_explain(model_folder, picture, tmp_path):
 def test_train_and_evaluate(toy_dataset, tmp_path):
     np.savez(tmp_path / "toy.npz", images=toy_dataset.images, labels=toy_dataset.labels)
     out = tmp_path / "out"
-    run("train", "tiny_lsg", "--data", tmp_path / "toy.npz", "--output", out, "--epochs", 2, "--no-progress", "--validation", 0.25)
+    run(
+        "train",
+        "tiny_lsg",
+        "--data",
+        tmp_path / "toy.npz",
+        "--output",
+        out,
+        "--epochs",
+        2,
+        "--no-progress",
+        "--validation",
+        0.25,
+    )
     assert (out / "training_log.csv").read_text().count("\n") == 3
     zoo.load(out)
 

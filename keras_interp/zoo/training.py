@@ -70,45 +70,42 @@ def train(
     entry = get_entry(name)
     recipe = dataclasses.replace(entry.recipe, **overrides)
     output = pathlib.Path(output or pathlib.Path("runs") / name)
-    scope = _distribution(strategy, coordinator, num_processes, process_id)
-    dataset = dataset or data.load(entry.dataset, "train", data_dir)
     if not 0.0 <= validation < 1.0:
         raise ValueError(f"`validation` must lie in [0, 1). Received: validation={validation}")
+    dataset = dataset or data.load(entry.dataset, "train", data_dir)
     kept = round(len(dataset) * (1.0 - validation))
-    batches = data.Batches(
-        dataset[:kept], recipe.batch_size, recipe.pad, recipe.flip, seed=recipe.seed, process=(process_id, num_processes)
-    )
-    held_out = None
-    if validation:
-        held_out = data.Batches(dataset[kept:], recipe.batch_size, shuffle=False, process=(process_id, num_processes))
-
-    keras.utils.set_random_seed(recipe.seed)
+    process = (process_id, num_processes)
+    batches = data.Batches(dataset[:kept], recipe.batch_size, recipe.pad, recipe.flip, seed=recipe.seed, process=process)
+    held_out = data.Batches(dataset[kept:], recipe.batch_size, shuffle=False, process=process) if validation else None
     labels = entry.labels if len(dataset.class_names) == len(entry.labels) else dataset.class_names
     size = {"labels": labels, "input_shape": dataset.images.shape[1:]}
-    with scope, _dtype_policy(recipe.dtype_policy):
-        model = entry.build(**size)
-        compile_classifier(model, recipe.optimizer(len(batches)))
     state = _prepare_output(output, name, recipe, kept, process_id)
     log = EpochLog(state / LOG)
-    with scope:
-        initial_epoch = restore_checkpoint(model, state / CHECKPOINT)
-    model.fit(
-        batches,
-        epochs=recipe.epochs,
-        initial_epoch=initial_epoch,
-        validation_data=held_out,
-        shuffle=False,  # Keras would shuffle the batches, which are shuffled already, by a global seed.
-        verbose=verbose if process_id == 0 else 0,
-        callbacks=[
-            keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: setattr(batches, "epoch", epoch)),
-            log,
-            keras.callbacks.LambdaCallback(
-                on_epoch_end=lambda epoch, logs: save_checkpoint(model, state / CHECKPOINT, epoch + 1)
-            ),
-        ],
-    )
+
+    with _distribution(strategy, coordinator, num_processes, process_id):
+        keras.utils.set_random_seed(recipe.seed)
+        with _dtype_policy(recipe.dtype_policy):
+            model = entry.build(**size)
+        compile_classifier(model, recipe.optimizer(len(batches)))
+        model.fit(
+            batches,
+            epochs=recipe.epochs,
+            initial_epoch=restore_checkpoint(model, state / CHECKPOINT),
+            validation_data=held_out,
+            shuffle=False,  # Keras would shuffle the batches, which are shuffled already, by a global seed.
+            verbose=verbose if process_id == 0 else 0,
+            callbacks=[
+                keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: setattr(batches, "epoch", epoch)),
+                log,
+                keras.callbacks.LambdaCallback(
+                    on_epoch_end=lambda epoch, logs: save_checkpoint(model, state / CHECKPOINT, epoch + 1)
+                ),
+            ],
+        )
+        weights, replicas = model.get_weights(), num_replicas(model)
+
     trained = entry.build(**size)
-    trained.set_weights(model.get_weights())
+    trained.set_weights(weights)
     if process_id == 0:
         provenance = {
             "model": name,
@@ -118,7 +115,7 @@ def train(
             "training_seconds": round(log.seconds()),
             "parameters": sum(int(np.prod(weight.shape)) for weight in trained.trainable_variables),
             "storage_dtype": entry.storage_dtype,
-            "replicas": num_replicas(model),
+            "replicas": replicas,
             "processes": num_processes,
             "backend": keras.backend.backend(),
             "keras": keras.__version__,
@@ -152,38 +149,48 @@ def num_replicas(model):
     return 1 if distribution is None else int(np.prod(distribution.device_mesh.shape))
 
 
+@contextlib.contextmanager
 def _distribution(strategy, coordinator, num_processes, process_id):
-    """Sets up the devices; returns the context in which the model is to be built."""
+    """Spreads what is built and trained within over the devices."""
     if keras.backend.backend() == "jax":
         if strategy is not None:
             raise ValueError(f"On JAX all devices are used; `strategy` is for TensorFlow. Received: strategy={strategy!r}")
         if coordinator is not None:
             keras.distribution.initialize(coordinator, num_processes, process_id)
         devices = keras.distribution.list_devices()
+        previous = keras.distribution.distribution()
         if len(devices) > 1:
             # Each process feeds its own share of a batch, so nothing is left to shard.
             keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False))
-        return contextlib.nullcontext()
+        try:
+            yield
+        finally:
+            # What process 0 does alone afterwards must not wait for the others.
+            keras.distribution.set_distribution(previous)
+        return
     if coordinator is not None or num_processes != 1:
         raise ValueError(
             "Several machines train on the JAX backend: set KERAS_BACKEND=jax. "
             f"Received: coordinator={coordinator!r}, num_processes={num_processes} on {keras.backend.backend()}"
         )
-    if strategy is None:
-        return contextlib.nullcontext()
+    with _tensorflow_strategy(strategy).scope() if strategy is not None else contextlib.nullcontext():
+        yield
+
+
+def _tensorflow_strategy(strategy):
     import tensorflow as tf
 
-    if strategy == "mirrored":
-        strategy = tf.distribute.MirroredStrategy()
-    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or strategy == "multi_worker_mirrored":
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         raise ValueError(
             "TensorFlow's MultiWorkerMirroredStrategy does not run under Keras 3's fit (keras-team/keras#20585). Several "
             "machines train on the JAX backend: KERAS_BACKEND=jax with --coordinator HOST:PORT --num-processes N "
             "--process-id I. Received: a multi-worker strategy"
         )
+    if strategy == "mirrored":
+        return tf.distribute.MirroredStrategy()
     if not isinstance(strategy, tf.distribute.Strategy):
         raise ValueError(f"`strategy` must be None, 'mirrored' or a tf.distribute.Strategy. Received: strategy={strategy!r}")
-    return strategy.scope()
+    return strategy
 
 
 @contextlib.contextmanager

@@ -127,6 +127,32 @@ def test_several_machines_on_tensorflow_are_refused_with_the_reason(toy_dataset,
             zoo.train("tiny_std", output=tmp_path, dataset=toy_dataset, **SETTINGS, **options)
 
 
+MIRRORED = """
+import sys
+import numpy as np, tensorflow as tf
+from keras_interp import data, zoo
+from tests.tiny import register
+register()
+cpu, = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+rng = np.random.default_rng(0)
+images, labels = rng.integers(0, 256, (64, 32, 32, 3), dtype="uint8"), rng.integers(0, 10, 64).astype("int32")
+dataset = data.ArrayDataset(images, labels, tuple("abcdefghij"), "toy")
+strategies = {"one": None, "two": tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])}
+for name, strategy in strategies.items():
+    folder = sys.argv[1] + "/" + name
+    zoo.train("tiny_lsg", output=folder, dataset=dataset, epochs=2, batch_size=32, strategy=strategy, verbose=0)
+"""
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.distribute")
+def test_train_on_two_mirrored_devices(tmp_path, run_python):
+    run_python(MIRRORED, tmp_path)
+    one, two = zoo.load(tmp_path / "one"), zoo.load(tmp_path / "two")
+    for a, b in zip(one.get_weights(), two.get_weights()):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
 PROCESSES = """
 import sys
 import jax
