@@ -18,7 +18,7 @@ class CoupledSGD(keras.optimizers.SGD):
 
     Example:
 
-    >>> model.compile(CoupledSGD(0.1, momentum=0.9, weight_decay=5e-4), loss=loss)
+    >>> optimizer = CoupledSGD(0.1, momentum=0.9, weight_decay=5e-4)
     """
 
     def __init__(self, learning_rate=0.01, momentum=0.0, nesterov=False, weight_decay=0.0, name="coupled_sgd", **kwargs):

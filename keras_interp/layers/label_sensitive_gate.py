@@ -97,7 +97,7 @@ class LabelSensitiveGate(keras.layers.Layer):
     Example:
 
     >>> gate = LabelSensitiveGate(num_classes=10)
-    >>> gate(np.ones((2, 8, 8, 64), "float32"), np.array([3, 7])).shape
+    >>> tuple(gate(np.ones((2, 8, 8, 64), "float32"), np.array([3, 7])).shape)
     (2, 8, 8, 64)
     >>> float(gate.density())
     0.5

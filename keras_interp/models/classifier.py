@@ -28,6 +28,7 @@ class Classifier(keras.Model):
 
     Example:
 
+    >>> from keras_interp.backbones import cifar_resnet
     >>> model = Classifier(cifar_resnet(20), num_classes=10)
     >>> model.predict(np.zeros((1, 32, 32, 3), "uint8"), verbose=0).shape
     (1, 10)

@@ -51,9 +51,13 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
 
     Example:
 
-    >>> model = LabelSensitiveClassifier(cifar_resnet(20), num_classes=10)
+    >>> from keras_interp.backbones import cifar_resnet
+    >>> model = LabelSensitiveClassifier(cifar_resnet(depth=8), num_classes=10)
     >>> model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
-    >>> model.fit(images, labels, epochs=4)
+    >>> images, labels = np.zeros((20, 32, 32, 3), "uint8"), np.arange(20) % 10
+    >>> history = model.fit(images, labels, epochs=2, verbose=0)
+    >>> model.gate.shape
+    (10, 64)
     """
 
     objective_metrics = ("gated_loss", "gated_accuracy", "gate_density")
@@ -121,6 +125,7 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
         return [self.gate_layer.gate] if self.fixed_gate is None else []
 
     def objective(self, extra, x, y, sample_weight=None):
+        """Eq. 3 for one batch: through the gate, through the standard path, or both; see `ObjectiveTrainer`."""
         gate = extra[0] if extra else ops.convert_to_tensor(self.gate_layer.gate)
         _, pooled, logits = self._feature_view(x, training=True)
         gated_logits = self.get_layer("logits")(self.gate_layer.apply(pooled, ops.cast(y, "int32"), gate))
@@ -134,6 +139,7 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
         return loss, {"y_pred": logits, "gated_logits": gated_logits, "gated_loss": gated_loss}
 
     def update_extra(self, extra, gradients):
+        """A plain gradient step of G and the projection (Algorithm 1, lines 6 to 8); none in a standard epoch."""
         moving = True if self.scheme == "joint" else self.phase > 0
         return [
             ops.where(moving, project_gate(gate - self.gate_learning_rate * gradient), gate)
@@ -141,6 +147,7 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
         ]
 
     def log_objective(self, y, sample_weight, outputs):
+        """Updates the metrics of the gated path and of the gate."""
         self.gated_loss.update_state(outputs["gated_loss"])
         self.gated_accuracy.update_state(y, outputs["gated_logits"], sample_weight)
         self.gate_density.update_state(self.gate_layer.density())

@@ -1,0 +1,32 @@
+"""The examples in the docstrings run, and every public name has a docstring."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+
+import numpy as np
+import pytest
+
+import keras_interp
+
+MODULES = sorted(module.name for module in pkgutil.walk_packages(keras_interp.__path__, "keras_interp."))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_run(name):
+    module = importlib.import_module(name)
+    result = doctest.testmod(module, extraglobs={"np": np}, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if hasattr(importlib.import_module(name), "__all__")])
+def test_public_names_are_documented(name):
+    module = importlib.import_module(name)
+    for public in module.__all__:
+        value = getattr(module, public)
+        assert inspect.getdoc(value), public
+        if inspect.isclass(value):
+            methods = [method for method, function in vars(value).items() if inspect.isfunction(function)]
+            undocumented = {m for m in methods if m[0] != "_" and not inspect.getdoc(getattr(value, m))}
+            assert undocumented <= {"build", "call", "get_config", "from_config", "compute_output_shape"}
