@@ -33,7 +33,7 @@ if arguments.images:
     images, labels = zip(*((np.asarray(image).astype("uint8"), int(label)) for image, label in folder))
     dataset = data.ArrayDataset(np.stack(images), np.array(labels, "int32"), tuple(folder.class_names), arguments.images)
 else:
-    dataset = data.load(arguments.dataset, arguments.split, arguments.data_dir)
+    dataset = data.load(arguments.dataset, arguments.split, arguments.data_dir, image_size=trained.input_shape[1:3])
 
 order = np.random.default_rng(0).permutation(len(dataset))
 held_out, kept = dataset[order[: len(order) // 10]], dataset[order[len(order) // 10 :]]

@@ -31,7 +31,7 @@ for filters in (32, 64, 128):
     x = layers.ReLU()(layers.BatchNormalization()(x))
 backbone = keras.Model(pixels, x)
 
-model = LabelSensitiveClassifier(backbone, labels=dataset.class_names, gate_weight=0.1, gate_learning_rate=3.0)
+model = LabelSensitiveClassifier(backbone, labels=dataset.class_names, scheme="joint", gate_weight=0.3)
 model.compile(
     CoupledSGD(0.1, momentum=0.9, weight_decay=1e-4),
     keras.losses.SparseCategoricalCrossentropy(from_logits=True),

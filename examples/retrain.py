@@ -5,6 +5,7 @@ Run again after an interruption, it goes on where it stopped. `keras-interp trai
 
 import argparse
 import json
+import pathlib
 
 from keras_interp import zoo
 
@@ -17,4 +18,4 @@ def retrain(name):
     parser.add_argument("--strategy", choices=["mirrored"], help="spread each batch over the local GPUs (TensorFlow)")
     arguments = parser.parse_args()
     zoo.train(name, arguments.data_dir, arguments.output, strategy=arguments.strategy, verbose=1)
-    print(json.dumps(zoo.evaluate(arguments.output, arguments.data_dir)["values"], indent=1))
+    print(json.dumps(zoo.evaluate(pathlib.Path(arguments.output), arguments.data_dir)["values"], indent=1))

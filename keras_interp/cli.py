@@ -76,13 +76,14 @@ def predict(name, images, top):
 @main.command()
 @click.argument("name")
 @click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, path_type=pathlib.Path))
-@click.option("--target", help="The class to explain; by default the predicted one.")
+@click.option("--target", help="Name or number of the class to explain; by default the predicted.")
 @click.option("--output", default="explanation.png", type=click.Path(path_type=pathlib.Path), show_default=True)
 def explain(name, images, target, output):
     """Explain the classification of IMAGES by the model NAME in a picture."""
     from keras_interp import zoo
 
     model = zoo.load(name)
+    target = int(target) if target and target.isdecimal() else target
     explanation = model.explain(read_images(images, model.input_shape), target)
     explanation.plot(path=output)
     for path, probabilities in zip(images, explanation.probabilities):
@@ -137,11 +138,12 @@ def train(name, data_dir, output, npz, progress, **options):
 @click.argument("name")
 @data_dir_option
 @click.option("--output", type=click.Path(path_type=pathlib.Path), help="File to write the figures to, as JSON.")
-def evaluate(name, data_dir, output):
+@click.option("--data", "npz", type=click.Path(exists=True, path_type=pathlib.Path), help="Measure on this .npz file instead.")
+def evaluate(name, data_dir, output, npz):
     """Measure the model NAME (or a folder) on the test split of its data set."""
-    from keras_interp import zoo
+    from keras_interp import data, zoo
 
-    metrics = zoo.evaluate(name, data_dir)
+    metrics = zoo.evaluate(name, data_dir, data.load_npz(npz) if npz else None)
     text = json.dumps(metrics, indent=1)
     if output:
         output.write_text(text + "\n")
@@ -167,7 +169,8 @@ def read_images(paths, input_shape):
     import numpy as np
 
     size = tuple(input_shape[1:3])
-    return np.stack([keras.utils.img_to_array(keras.utils.load_img(path, target_size=size)) for path in paths])
+    options = {"target_size": size, "interpolation": "lanczos", "keep_aspect_ratio": True}
+    return np.stack([keras.utils.img_to_array(keras.utils.load_img(path, **options)) for path in paths])
 
 
 def print_prediction(title, labels, probabilities, count):

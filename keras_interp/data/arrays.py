@@ -5,6 +5,8 @@ import dataclasses
 import keras
 import numpy as np
 
+from keras_interp.checks import check_images, check_labels
+
 
 @dataclasses.dataclass(frozen=True)
 class ArrayDataset:
@@ -15,6 +17,10 @@ class ArrayDataset:
         labels: int32 array (n,).
         class_names: names of the classes, in the order of the numbers.
         name: name of the data set and split, as in "cifar10 test".
+
+    Raises:
+        ValueError: for images or labels of another shape, labels out of range, or another number of them than images.
+        TypeError: for labels that are not integers.
     """
 
     images: np.ndarray
@@ -23,6 +29,8 @@ class ArrayDataset:
     name: str = ""
 
     def __post_init__(self):
+        check_images(self.images, (None, None, None, None))
+        check_labels(self.labels, len(self.class_names))
         if len(self.images) != len(self.labels) or not len(self.images):
             raise ValueError(
                 f"A data set needs as many images as labels, and at least one. Received: {len(self.images)} images, "

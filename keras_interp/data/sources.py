@@ -1,5 +1,6 @@
 """Data sets by name, through TensorFlow Datasets, or from `.npz` files without TensorFlow."""
 
+import dataclasses
 import os
 import pathlib
 
@@ -8,7 +9,7 @@ import numpy as np
 from keras_interp.data.arrays import ArrayDataset
 
 
-def load(name, split="train", data_dir=None):
+def load(name, split="train", data_dir=None, image_size=None):
     """Loads a split of an image classification data set into memory.
 
     Args:
@@ -16,6 +17,7 @@ def load(name, split="train", data_dir=None):
             `images` (n, height, width, 3) uint8, `labels` (n,) and optionally `class_names`, which needs no TensorFlow.
         split: split, in the notation of TFDS: "train", "test", "train[:90%]". An `.npz` file is read whole.
         data_dir: folder of the prepared data sets; by default `TFDS_DATA_DIR`, then TFDS's own default.
+        image_size: (height, width) to resize images to, which a data set with images of several sizes needs.
 
     Returns:
         An `ArrayDataset`.
@@ -29,7 +31,7 @@ def load(name, split="train", data_dir=None):
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
-        raise ImportError("Data sets by name need TensorFlow Datasets: pip install 'keras-interp[train]'") from error
+        raise ImportError("Data sets by name need TensorFlow Datasets: pip install tensorflow-datasets") from error
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR")
     if data_dir is not None and not pathlib.Path(data_dir).is_dir():
         raise FileNotFoundError(f"There is no folder of data sets at `data_dir`. Received: data_dir={data_dir}")
@@ -41,7 +43,16 @@ def load(name, split="train", data_dir=None):
     if not prepared:
         where = f" --data_dir {data_dir}" if data_dir else ""
         raise FileNotFoundError(f"The data set {name!r} is not prepared there. Fetch it with: tfds build {name}{where}")
-    images, labels = builder.as_dataset(split=split, batch_size=-1, as_supervised=True)
+    shape = builder.info.features["image"].shape
+    if image_size is None and None in shape:
+        raise ValueError(f"The images of {name!r} have several sizes: give `image_size`. Received: image_size=None")
+    examples = builder.as_dataset(split=split, as_supervised=True)
+    if image_size is not None:
+        import tensorflow as tf
+
+        resize = lambda image: tf.cast(tf.round(tf.image.resize(image, image_size, antialias=True)), "uint8")  # noqa: E731
+        examples = examples.map(lambda image, label: (resize(image), label), num_parallel_calls=tf.data.AUTOTUNE)
+    images, labels = next(iter(examples.batch(len(examples))))
     return ArrayDataset(
         np.asarray(images), np.asarray(labels, "int32"), tuple(builder.info.features["label"].names), f"{name} {split}"
     )
@@ -53,6 +64,7 @@ def load_npz(path):
         missing = {"images", "labels"} - set(file.files)
         if missing:
             raise ValueError(f"{path} must hold the arrays 'images' and 'labels'. Received: {sorted(file.files)}")
-        labels = np.asarray(file["labels"], "int32")
-        names = file["class_names"].tolist() if "class_names" in file.files else range(labels.max() + 1)
-        return ArrayDataset(file["images"], labels, tuple(map(str, names)), pathlib.Path(path).stem)
+        labels = file["labels"]
+        names = file["class_names"].tolist() if "class_names" in file.files else range(int(labels.max()) + 1)
+        dataset = ArrayDataset(file["images"], labels, tuple(map(str, names)), pathlib.Path(path).stem)
+        return dataclasses.replace(dataset, labels=labels.astype("int32"))

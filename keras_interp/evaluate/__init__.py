@@ -24,6 +24,7 @@ from keras_interp.evaluate.filters import (
     most_active_filters,
     mutual_information_score,
     owned_filters,
+    require_evaluation_extra,
 )
 from keras_interp.evaluate.localization import (
     CamFaithfulness,
@@ -68,5 +69,6 @@ __all__ = [
     "owned_filters",
     "pointing_game",
     "recall",
+    "require_evaluation_extra",
     "upsample_bilinear",
 ]

@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from keras_interp.models.inputs import check_images, check_labels
+from keras_interp.checks import check_images, check_labels
 
 
 @dataclasses.dataclass(frozen=True)

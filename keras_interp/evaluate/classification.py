@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_interp.models.inputs import check_labels
+from keras_interp.checks import check_labels
 
 
 def accuracy(logits, labels):

@@ -587,6 +587,12 @@ def mutual_information_score(pooled, labels, num_classes, max_examples=2000, see
     return MutualInformation(np.stack([estimate(pooled, labels == c, random_state=seed) for c in range(num_classes)]))
 
 
+def require_evaluation_extra():
+    """Raises an `ImportError` that tells how to install scikit-learn and SciPy where they are missing."""
+    for module in ("sklearn.cluster", "scipy.optimize"):
+        _evaluation_extra(module)
+
+
 def _evaluation_extra(module):
     try:
         return importlib.import_module(module)

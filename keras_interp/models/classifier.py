@@ -1,11 +1,13 @@
 """A classifier that is linear in its last feature maps: the plain baseline, and what the gated classifier builds on."""
 
+import re
+
 import keras
 import numpy as np
 from keras import layers, ops
 
+from keras_interp.checks import check_images, check_labels
 from keras_interp.explain.explanation import Explanation
-from keras_interp.models.inputs import check_images, check_labels
 
 
 @keras.saving.register_keras_serializable("keras_interp")
@@ -21,6 +23,8 @@ class Classifier(keras.Model):
         num_classes: number of classes; may be left out where `labels` are given.
         labels: names of the classes, in the order of the logits. By default "0", "1", ...
         name: name of the model.
+        dtype: dtype policy that the model is trained in, by default the global one; "mixed_float16" makes `compile` scale the
+            loss. The layers of the backbone keep their own.
 
     Raises:
         TypeError: for a backbone without a graph (a subclassed model).
@@ -34,7 +38,7 @@ class Classifier(keras.Model):
     (1, 10)
     """
 
-    def __init__(self, backbone, num_classes=None, labels=None, name=None):
+    def __init__(self, backbone, num_classes=None, labels=None, name=None, dtype=None):
         if not isinstance(backbone, keras.Model) or not getattr(backbone, "inputs", None):
             raise TypeError(
                 "`backbone` must be a functional keras.Model or a built Sequential, to whose graph the logits are added. "
@@ -57,6 +61,8 @@ class Classifier(keras.Model):
             pooled = layers.GlobalAveragePooling2D(dtype="float32", name="pooling")(features)
         logits = layers.Dense(num_classes, dtype="float32", name="logits")(pooled)
         super().__init__(inputs=backbone.inputs[0], outputs=logits, name=name)
+        # Not for computing, which the layers do each in their own: it tells `compile` whether to scale the loss.
+        self.dtype_policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         self.num_classes = int(num_classes)
         self.labels = tuple(labels) if labels else tuple(str(number) for number in range(num_classes))
         # A second view on the same layers. Past Keras's attribute tracking, which would count every weight twice.
@@ -126,7 +132,7 @@ class Classifier(keras.Model):
 
         Args:
             images: array (n, height, width, 3) of pixels in 0..255.
-            values: {unit name or index: value}; 0 drops the filter.
+            values: {unit name or number: value}, as "filter 12" or 12; 0 drops the filter.
             batch_size: images in a batch.
 
         Returns:
@@ -146,8 +152,9 @@ class Classifier(keras.Model):
         return pooled @ kernel + bias
 
     def _unit_index(self, unit):
-        if isinstance(unit, str) and unit in self.unit_names:
-            return self.unit_names.index(unit)
+        # The classes in a unit's name may change with training, its number does not.
+        named = re.fullmatch(r"filter (\d+)(?: \(.*\))?", unit) if isinstance(unit, str) else None
+        unit = int(named[1]) if named else unit
         if isinstance(unit, (int, np.integer)) and 0 <= unit < self.num_filters:
             return int(unit)
         raise KeyError(f"A unit is one of 'filter 0' to 'filter {self.num_filters - 1}', or its number. Received: {unit!r}")
@@ -165,13 +172,29 @@ class Classifier(keras.Model):
             )
         return np.array(numbers, int)
 
-    def fit(self, x=None, y=None, *args, **kwargs):
-        """As `keras.Model.fit`, after checking images and labels where they are arrays."""
-        if isinstance(x, np.ndarray):
+    def training_callbacks(self):
+        """Callbacks that every `fit` of this model runs with, before the user's."""
+        return [StopAtNaN()]
+
+    def fit(self, x=None, y=None, *args, callbacks=None, **kwargs):
+        """As `keras.Model.fit`, after checking images and labels where they are arrays, and that the loss takes logits.
+
+        Raises:
+            ValueError: for arrays of another shape, labels out of range, or a loss of probabilities.
+            TypeError: for labels that are not integers.
+            FloatingPointError: at the first loss that is NaN or infinite.
+        """
+        if hasattr(x, "__array__"):
             check_images(x, self.input_shape)
-        if isinstance(y, np.ndarray):
+        if hasattr(y, "__array__"):
             check_labels(y, self.num_classes)
-        return super().fit(x, y, *args, **kwargs)
+        if isinstance(self.loss, str) or getattr(self.loss, "from_logits", True) is False:
+            raise ValueError(
+                "The model's outputs are logits, so the loss must be one of logits, as "
+                f"keras.losses.SparseCategoricalCrossentropy(from_logits=True). Received: loss={self.loss!r}"
+            )
+        callbacks = callbacks if isinstance(callbacks, (list, tuple)) else [] if callbacks is None else [callbacks]
+        return super().fit(x, y, *args, callbacks=[*self.training_callbacks(), *callbacks], **kwargs)
 
     def get_config(self):
         backbone = keras.Model(self.inputs[0], self._feature_view.outputs[0], name="backbone")
@@ -180,6 +203,7 @@ class Classifier(keras.Model):
             "num_classes": self.num_classes,
             "labels": list(self.labels),
             "name": self.name,
+            "dtype": self.dtype_policy.name,
         }
 
     @classmethod
@@ -187,3 +211,18 @@ class Classifier(keras.Model):
         config = dict(config)
         config["backbone"] = keras.saving.deserialize_keras_object(config["backbone"], custom_objects=custom_objects)
         return cls(**config)
+
+
+class StopAtNaN(keras.callbacks.Callback):
+    """Stops training at the first loss that is not finite, before the weights of that epoch replace a checkpoint."""
+
+    # Lets the steps of the JAX backend run ahead; the loss is looked at as soon as it is there.
+    async_safe = True
+
+    def on_train_batch_end(self, batch, logs=None):
+        loss = (logs or {}).get("loss")
+        if loss is not None and not np.isfinite(loss):
+            raise FloatingPointError(
+                f"The loss is not finite at batch {batch}. The likely causes are a label outside [0, num_classes), NaN or "
+                f"infinite inputs, or a learning rate that is too high. Received: loss={loss}"
+            )

@@ -6,6 +6,8 @@ maps of an image of class y are multiplied by G_y; training through both paths (
 and an L1 term makes G sparse.
 """
 
+import warnings
+
 import keras
 import numpy as np
 from keras import ops
@@ -24,8 +26,8 @@ from keras_interp.models.objective import ObjectiveTrainer
 class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
     """A `Classifier` trained with label-sensitive gates.
 
-    The model itself is the standard path. With E the epoch, counted from 0, `fit` follows Algorithm 1: where
-    E % `period` == 1 (and E ≥ `first_gated_epoch`) a step minimises λ (CE_G + a |‖G‖₁ − s|), CE_G being the cross-entropy
+    The model itself is the standard path. With E the epoch that `fit` counts from its `initial_epoch`, it follows Algorithm 1:
+    where E % `period` == 1 (and E ≥ `first_gated_epoch`) a step minimises λ (CE_G + a |‖G‖₁ − s|), CE_G being the cross-entropy
     through the gate, and G takes a plain gradient step and is projected; in all other epochs a step minimises the standard
     cross-entropy and G does not move. Both are one pass through the backbone: the gate multiplies the pooled features, which
     is the same as multiplying the maps.
@@ -43,11 +45,13 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
         gate_weight: λ of Eq. 3.
         sparsity_weight: a of Eq. 2, for the sum norm ‖G‖₁.
         target_norm: s of Eq. 2; by default the number of filters, the smallest norm that the projection allows.
-        gate_learning_rate: step size ε of G. G stays near one until a · Σε over the gated steps exceeds 1.
+        gate_learning_rate: step size ε of G. The L1 term alone closes an entry in 1 / (λ · a · ε) gated steps, 1,667 by
+            default: choose it for the length of the training.
         initial_gate: initial value of every entry of G.
         fixed_gate: None to learn G; a number of filters for each class (`fixed_gate_matrix`), or a matrix
             (num_classes, filters), to hold G fixed (section 4.4).
         name: name of the model.
+        dtype: dtype policy of the training, see `Classifier`.
 
     Example:
 
@@ -77,8 +81,9 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
         initial_gate=0.5,
         fixed_gate=None,
         name=None,
+        dtype=None,
     ):
-        super().__init__(backbone, num_classes, labels, name=name)
+        super().__init__(backbone, num_classes, labels, name, dtype)
         if scheme not in ("alternating", "joint"):
             raise ValueError(f"`scheme` must be 'alternating' or 'joint'. Received: scheme={scheme!r}")
         if period < 2 and scheme == "alternating":
@@ -162,9 +167,18 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
 
     def training_callbacks(self):
         schedule = keras.callbacks.LambdaCallback(
-            on_epoch_begin=lambda epoch, logs: self.set_phase(self.is_gated_epoch(epoch))
+            on_epoch_begin=lambda epoch, logs: self.set_phase(self.is_gated_epoch(epoch)),
+            on_train_end=lambda logs: self._warn_of_open_gate(),
         )
         return [schedule, *super().training_callbacks()]
+
+    def _warn_of_open_gate(self):
+        # The first projection opens the gate; it takes 1 / (λ a ε) steps to close it.
+        if self.fixed_gate is None and self.sparsity_weight and self.gate.mean() > 0.9:
+            warnings.warn(
+                f"The gate is still open (density {self.gate.mean():.2f}): train longer or raise `gate_learning_rate`.",
+                stacklevel=2,
+            )
 
     # --- What the trained gate says.
 

@@ -1,7 +1,6 @@
 """Training by an objective that is more than one loss: the part that all methods share, once for each backend."""
 
 import keras
-import numpy as np
 from keras import ops
 
 
@@ -49,7 +48,8 @@ class ObjectiveTrainer:
         with tf.GradientTape() as tape:
             tape.watch(extra)
             loss, outputs = self.objective(extra, x, y, sample_weight)
-            loss = loss / _num_replicas() + sum(self.losses)
+            # Gradients are summed over replicas, and every replica has the same weight regularisation.
+            loss = (loss + self._layer_losses()) / _num_replicas()
             scaled_loss = self.optimizer.scale_loss(loss)
         trainable = self.trainable_variables
         gradients = tape.gradient(scaled_loss, [*trainable, *extra])
@@ -78,12 +78,12 @@ class ObjectiveTrainer:
                 *zip(self.optimizer.variables, optimizer_state),
                 *zip(self.metrics_variables, metrics),
             ]
-            return keras.StatelessScope(state_mapping=pairs)
+            return keras.StatelessScope(state_mapping=pairs, collect_losses=True)
 
         def scaled_objective(trainable, extra):
             with scope(trainable, non_trainable, metrics) as inner:
                 loss, outputs = self.objective(extra, x, y, sample_weight)
-                loss = loss + sum(self.losses)
+                loss = loss + self._layer_losses()
                 scaled_loss = self.optimizer.scale_loss(loss)
             return scaled_loss, (loss, outputs, [inner.get_current_value(v) for v in self.non_trainable_variables])
 
@@ -98,6 +98,10 @@ class ObjectiveTrainer:
         metrics = [inner.get_current_value(variable) for variable in self.metrics_variables]
         trainable, optimizer_state = self.optimizer.stateless_apply(optimizer_state, gradients, trainable)
         return logs, (trainable, non_trainable, optimizer_state, metrics)
+
+    def _layer_losses(self):
+        """Sum of the losses that layers added: regularisers of weights and activities."""
+        return sum(ops.sum(ops.cast(loss, "float32")) for loss in self.losses)
 
     def _finite_update(self, extra, gradients, scale):
         """The new extra values; the old ones where a gradient overflowed, as a loss-scaled optimizer skips such a step too."""
@@ -116,27 +120,6 @@ class ObjectiveTrainer:
         # Only evaluation comes through here: the objective's metrics have no value then, so they are left out of its log.
         logs = super().compute_metrics(x, y, y_pred, sample_weight=sample_weight)
         return {name: value for name, value in logs.items() if name not in self.objective_metrics}
-
-    def training_callbacks(self):
-        """Callbacks that every `fit` of this model runs with."""
-        return [StopAtNaN()]
-
-    def fit(self, x=None, y=None, *args, callbacks=None, **kwargs):
-        """As `keras.Model.fit`, with the method's own callbacks."""
-        callbacks = callbacks if isinstance(callbacks, (list, tuple)) else [] if callbacks is None else [callbacks]
-        return super().fit(x, y, *args, callbacks=[*self.training_callbacks(), *callbacks], **kwargs)
-
-
-class StopAtNaN(keras.callbacks.Callback):
-    """Stops training at the first loss that is not finite, before the weights of that epoch replace a checkpoint."""
-
-    def on_train_batch_end(self, batch, logs=None):
-        loss = (logs or {}).get("loss")
-        if loss is not None and not np.isfinite(loss):
-            raise FloatingPointError(
-                f"The loss is not finite at batch {batch}. The likely causes are a label outside [0, num_classes), NaN or "
-                f"infinite inputs, or a learning rate that is too high. Received: loss={loss}"
-            )
 
 
 def _num_replicas():

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import pathlib
-import shutil
+import sys
 import tempfile
 
 import h5py
@@ -31,13 +31,17 @@ class ArtifactError(ValueError):
 
 def shipped_folder(name):
     """The folder of a model that came with the checkout or the installed package, or None."""
-    for root in (_PACKAGE.parents[1] / "zoo", _PACKAGE / "artifacts"):
-        if (root / name / CONFIG).is_file():
-            return root / name
-    return None
+    folder = shipped_root() / name
+    return folder if (folder / CONFIG).is_file() else None
 
 
-def save(model, folder, golden_inputs=None, storage_dtype="float32", provenance=None):
+def shipped_root():
+    """The folder of all models that came with the checkout or the installed package."""
+    checkout = _PACKAGE.parents[1]
+    return checkout / "zoo" if (checkout / "pyproject.toml").is_file() else _PACKAGE / "weights"
+
+
+def save(model, folder, golden_inputs=None, storage_dtype="float32", provenance=None, custom_objects=None):
     """Saves a model as a folder that `load`, and Keras itself, can read. No optimizer state.
 
     Args:
@@ -46,20 +50,23 @@ def save(model, folder, golden_inputs=None, storage_dtype="float32", provenance=
         golden_inputs: uint8 array (n, height, width, 3); stored with their logits, so that loading can be checked.
         storage_dtype: "float32", or "float16" to halve the file. The golden logits are those of what is stored.
         provenance: dict for `metadata.json`: how the model came about.
+        custom_objects: {name: class} of layers of one's own, which `load` has to be given too.
 
     Returns:
         The folder as a `pathlib.Path`.
+
+    Raises:
+        ArtifactError: for a model of classes that `load` would refuse.
     """
     from keras_interp import __version__
 
     folder = pathlib.Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # Without the compile state and the optimizer's variables; in a folder beside, so that a crash leaves no half artifact.
-    model = _uncompiled_copy(model, storage_dtype)
+    # Without the compile state and the optimizer's variables; in a folder beside, so that a crash leaves no half file.
+    model = _uncompiled_copy(model, storage_dtype, custom_objects)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         scratch = pathlib.Path(scratch)
-        keras.saving.save_model(model, scratch / "model.keras")
-        shutil.unpack_archive(scratch / "model.keras", scratch / "model", "zip")
+        keras.saving.save_model(model, scratch / "model", zipped=False)
         metadata = json.loads((scratch / "model" / METADATA).read_text())
         metadata["date_saved"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         metadata["keras_interp"] = {"format": FORMAT, "version": __version__, "provenance": provenance or {}}
@@ -77,8 +84,10 @@ def save(model, folder, golden_inputs=None, storage_dtype="float32", provenance=
     return folder
 
 
-def _uncompiled_copy(model, storage_dtype):
-    copy = keras.saving.deserialize_keras_object(_without_compile_state(keras.saving.serialize_keras_object(model)))
+def _uncompiled_copy(model, storage_dtype, custom_objects):
+    config = _without_compile_state(keras.saving.serialize_keras_object(model))
+    check_config(config, custom_objects)
+    copy = keras.saving.deserialize_keras_object(config, custom_objects=custom_objects)
     copy.set_weights([np.asarray(weight, storage_dtype).astype(weight.dtype) for weight in model.get_weights()])
     return copy
 
@@ -107,12 +116,13 @@ def _rewrite_weights(path, storage_dtype):
     path.write_bytes(packed.getvalue())
 
 
-def load(folder, pins=None):
+def load(folder, pins=None, custom_objects=None):
     """Loads a model folder, uncompiled, after checking it.
 
     Args:
         folder: a folder in the layout of `save` or of `keras.saving`.
         pins: {file name: sha256} that the files must match, or None.
+        custom_objects: {name: class} of layers beyond the allow-list that the caller trusts.
 
     Raises:
         ArtifactError: when a file is missing, altered, truncated or of a newer format, or when the config names a class
@@ -123,14 +133,17 @@ def load(folder, pins=None):
         if not (folder / name).is_file():
             raise ArtifactError(f"A model folder holds {CONFIG}, {METADATA} and {WEIGHTS}. Received: {folder} without {name}")
     verify(folder, pins or {})
-    metadata, config = _read_json(folder / METADATA), _read_json(folder / CONFIG)
+    metadata, config = _read_json(folder / METADATA), _without_compile_state(_read_json(folder / CONFIG))
     found = metadata.get("keras_interp", {}).get("format", FORMAT)
     if not isinstance(found, int) or found > FORMAT:
         raise ArtifactError(
             f"This keras-interp reads artifacts up to format {FORMAT}; install a newer one. Received: format {found}"
         )
-    check_config(config)
-    model = keras.saving.deserialize_keras_object(_without_compile_state(config), safe_mode=True)
+    check_config(config, custom_objects)
+    try:
+        model = keras.saving.deserialize_keras_object(config, custom_objects=custom_objects, safe_mode=True)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise ArtifactError(f"The config does not make a model. Received: {folder / CONFIG}: {error}") from error
     try:
         model.load_weights(folder / WEIGHTS)
     except (OSError, ValueError, KeyError) as error:
@@ -175,6 +188,18 @@ def read_pins():
     return json.loads(PINS.read_text()) if PINS.is_file() else {}
 
 
+def pins_of(name):
+    """The pinned files of a shipped model.
+
+    Raises:
+        ArtifactError: where what a model cannot do without is not pinned: nothing ships unchecked.
+    """
+    pins = read_pins().get(name, {})
+    if not {CONFIG, METADATA, WEIGHTS} <= set(pins):
+        raise ArtifactError(f"The files of a shipped model must be pinned in {PINS.name}. Received: {name} without pins")
+    return pins
+
+
 def pin(name, folder):
     """Pins the files of a shipped model as they are now. For maintainers; needs a checkout."""
     files = sorted(path for path in pathlib.Path(folder).iterdir() if path.is_file())
@@ -188,20 +213,21 @@ def golden_difference(model, folder):
         return float(np.abs(model.predict(golden["inputs"], verbose=0) - golden["logits"]).max())
 
 
-def check_config(config):
-    """Checks every class that a Keras config names: this package's own, and Keras's layers without code in their config.
+def check_config(config, custom_objects=None):
+    """Checks every class that a Keras config names: this package's own, Keras's layers and operations without code in their
+    config, and those of `custom_objects`.
 
     Raises:
         ArtifactError: for any other, before anything is deserialised.
     """
     if isinstance(config, dict):
-        if "class_name" in config:
+        if "class_name" in config and config["class_name"] not in (custom_objects or {}):
             _check_class(config.get("module"), config["class_name"], config.get("registered_name"))
         for value in config.values():
-            check_config(value)
-    elif isinstance(config, list):
+            check_config(value, custom_objects)
+    elif isinstance(config, (list, tuple)):
         for value in config:
-            check_config(value)
+            check_config(value, custom_objects)
 
 
 def _check_class(module, class_name, registered_name):
@@ -217,6 +243,10 @@ def _check_class(module, class_name, registered_name):
                 parent = getattr(parent, part)
             if isinstance(getattr(parent, str(class_name)), type):
                 return
+    if str(module).startswith("keras.src.ops.") and registered_name in (None, class_name):
+        operation = getattr(sys.modules.get(module), str(class_name), None)
+        if isinstance(operation, type) and issubclass(operation, keras.Operation):
+            return
     if (module, class_name) in (("keras.src.models.functional", "Functional"), ("keras.src.models.sequential", "Sequential")):
         return
     raise ArtifactError(

@@ -45,13 +45,16 @@ def write_card(name, folder):
         model_name=name,
         eval_results=results,
     )
+    twin = {}
+    if entry.twin and artifacts.shipped_folder(entry.twin) is not None:
+        twin = json.loads((artifacts.shipped_folder(entry.twin) / artifacts.METRICS).read_text())["values"]
     path = folder / "README.md"
-    card = ModelCard(f"---\n{card_data.to_yaml()}\n---\n\n{_body(entry, metrics, metadata, provenance)}")
+    card = ModelCard(f"---\n{card_data.to_yaml()}\n---\n\n{_body(entry, metrics, twin, metadata, provenance)}")
     card.save(path)
     return path
 
 
-def _body(entry, metrics, metadata, provenance):
+def _body(entry, metrics, twin, metadata, provenance):
     recipe = provenance["recipe"]
     lines = [
         f"# {entry.name}",
@@ -74,10 +77,11 @@ def _body(entry, metrics, metadata, provenance):
         "",
         f"## Measured on {metrics['split']} ({metrics['examples']:,} images)",
         "",
-        "| metric | ours | paper | what it is |",
-        "|---|---|---|---|",
+        f"| metric | ours | {entry.twin or 'twin'} | paper | what it is |",
+        "|---|---|---|---|---|",
         *(
-            f"| {metric} | {_figure(value)} | {_figure(entry.paper_metrics.get(metric))} | {metrics['definitions'][metric]} |"
+            f"| {metric} | {_figure(value)} | {_figure(twin.get(metric))} | {_figure(entry.paper_metrics.get(metric))} | "
+            f"{metrics['definitions'][metric]} |"
             for metric, value in metrics["values"].items()
         ),
         "",

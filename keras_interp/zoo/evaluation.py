@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_interp import data
 from keras_interp import evaluate as metrics
-from keras_interp.models.inputs import check_labels
+from keras_interp.checks import check_labels
 from keras_interp.zoo import hub
 from keras_interp.zoo.registry import get_entry
 
@@ -25,8 +25,9 @@ DEFINITIONS = {
     "correlated_share": "share of pairs of filters whose cosine exceeds 0.3",
     "mutual_information_score": "mean over filters of the largest mutual information with a class, in nats, 2,000 images",
     "cluster_agreement": "adjusted Rand index of ten k-means clusters of pooled features with the labels",
-    "cam_kept": "mean probability of the predicted class when only the top 30% pixels of its activation map are kept",
-    "cam_lost": "mean loss of that probability when these pixels are removed",
+    "cam_kept": "mean probability of the predicted class when only the top 30% pixels of its activation map are kept, "
+    "first 1,000 images",
+    "cam_lost": "mean loss of that probability when these pixels are removed, first 1,000 images",
 }
 
 
@@ -41,6 +42,7 @@ def evaluate(name, data_dir=None, dataset=None):
     Returns:
         A dict: `split`, `examples`, `seed`, `values` {metric: value} and `definitions` {metric: sentence}.
     """
+    metrics.require_evaluation_extra()
     model = hub.load(name)
     entry = get_entry(model.name)
     dataset = dataset or data.load(entry.dataset, "test", data_dir)
@@ -75,7 +77,8 @@ def measure_classifier(model, dataset, last_convolution, filters_per_class):
     ownership = metrics.owned_filters(ambiguity.gate if gate is None else gate)
     masking = metrics.masking_effect(pooled, kernel, bias, labels, class_masks(model, pooled, labels, filters_per_class))
     correlation = metrics.filter_correlation(ops.convert_to_numpy(model.get_layer(last_convolution).kernel))
-    activation_correlation = np.nan_to_num(np.corrcoef(pooled + 1e-12 * np.arange(len(pooled))[:, None], rowvar=False))
+    with np.errstate(invalid="ignore"):  # A dead filter correlates with nothing.
+        activation_correlation = np.nan_to_num(np.corrcoef(pooled, rowvar=False))
     means = metrics.class_means(pooled, labels, classes)
     _, clusters = metrics.cluster_centers(pooled, classes)
     sample = slice(0, 1000)

@@ -114,12 +114,13 @@ def build(name, num_classes=None, input_shape=None, labels=None):
     return compile_classifier(get_entry(name).build(num_classes, input_shape, labels))
 
 
-def load(name, weights=True):
+def load(name, weights=True, custom_objects=None):
     """Loads a trained model, ready to predict, explain and train on.
 
     Args:
         name: name of a zoo model, or a folder that `save` or `train` wrote.
         weights: False builds the model without its weights.
+        custom_objects: {name: class} of layers of one's own that a model in a folder may use. They are trusted.
 
     Returns:
         A compiled model that takes raw pixels in 0..255.
@@ -129,8 +130,10 @@ def load(name, weights=True):
         FileNotFoundError: for a model whose weights are not shipped.
         ArtifactError: for files that were altered or are foreign.
     """
-    if isinstance(name, pathlib.Path) or any(separator in str(name) for separator in "/\\"):
-        return compile_classifier(artifacts.load(name))
+    if isinstance(name, pathlib.Path) or any(separator in name for separator in "/\\"):
+        return compile_classifier(artifacts.load(name, custom_objects=custom_objects))
+    if name not in matching("*") and pathlib.Path(name, artifacts.CONFIG).is_file():
+        return load(pathlib.Path(name), custom_objects=custom_objects)
     get_entry(name)
     if not weights:
         return build(name)
@@ -140,7 +143,7 @@ def load(name, weights=True):
             f"No weights of this model come with keras-interp; train it with: keras-interp train {name} --data-dir DIR, then "
             f"load the folder that it writes. Received: {name!r}"
         )
-    return compile_classifier(artifacts.load(folder, artifacts.read_pins().get(name)))
+    return compile_classifier(artifacts.load(folder, artifacts.pins_of(name)))
 
 
 def save(model, folder, golden_inputs=None):

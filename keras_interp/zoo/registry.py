@@ -81,7 +81,7 @@ class Entry:
         last_convolution: name of the layer whose filters the method speaks of.
         filters_per_class: number m of filters that stand for a class where a metric needs a number (Table 2).
         paper_metrics: the paper's figures under our metric names.
-        twin: the model that this one is compared with, trained on the same budget.
+        twin: the model that this one's card compares it with, trained on the same budget.
         storage_dtype: dtype of the weights on disk.
     """
 
@@ -104,7 +104,7 @@ class Entry:
 
     def build(self, num_classes=None, input_shape=None, labels=None):
         """The untrained, uncompiled model, in the size that is asked for."""
-        if labels is None and num_classes in (None, len(self.labels)):
+        if labels is None and num_classes is None:
             labels = self.labels
         backbone = self.backbone(input_shape=tuple(input_shape or self.input_shape))
         return self.model_class(backbone, num_classes=num_classes, labels=labels, name=self.name, **self.options)

@@ -16,7 +16,7 @@ from rich.progress import track
 
 from keras_interp import data, plots
 from keras_interp import evaluate as metrics
-from keras_interp.models.inputs import check_labels
+from keras_interp.checks import check_labels
 from keras_interp.zoo import artifacts, hub
 from keras_interp.zoo.evaluation import class_masks
 from keras_interp.zoo.registry import LSG, get_entry
@@ -89,12 +89,10 @@ def shipped_gate(name):
     """The gate (classes, filters) of a shipped model, or of one whose folder holds nothing else than its gate; else None."""
     if artifacts.shipped_folder(name) is not None:
         return hub.load(name).gate
-    # Such a folder lies beside those of whole models.
-    neighbour = artifacts.shipped_folder(LSG_RESNET)
-    if neighbour is None or not (neighbour.parent / name / GATE).is_file():
+    folder = artifacts.shipped_root() / name
+    if not (folder / GATE).is_file():
         return None
-    folder = neighbour.parent / name
-    artifacts.verify(folder, {file: pin for file, pin in artifacts.read_pins().get(name, {}).items() if file == GATE})
+    artifacts.verify(folder, {GATE: artifacts.read_pins().get(name, {}).get(GATE, "")})
     return np.load(folder / GATE, allow_pickle=False)
 
 

@@ -72,14 +72,16 @@ def train(
     output = pathlib.Path(output or pathlib.Path("runs") / name)
     if not 0.0 <= validation < 1.0:
         raise ValueError(f"`validation` must lie in [0, 1). Received: validation={validation}")
+    labels = entry.labels if dataset is None else dataset.class_names
     dataset = dataset or data.load(entry.dataset, "train", data_dir)
-    kept = round(len(dataset) * (1.0 - validation))
+    dataset, kept = _hold_out(dataset, validation, recipe)
     process = (process_id, num_processes)
     batches = data.Batches(dataset[:kept], recipe.batch_size, recipe.pad, recipe.flip, seed=recipe.seed, process=process)
     held_out = data.Batches(dataset[kept:], recipe.batch_size, shuffle=False, process=process) if validation else None
-    labels = entry.labels if len(dataset.class_names) == len(entry.labels) else dataset.class_names
     size = {"labels": labels, "input_shape": dataset.images.shape[1:]}
-    state = _prepare_output(output, name, recipe, kept, process_id)
+    settings = {"model": name, "options": dict(entry.options), "recipe": dataclasses.asdict(recipe), "labels": labels}
+    settings |= {"dataset": dataset.name, "training_examples": kept, "input_shape": dataset.images.shape[1:]}
+    state = _prepare_output(output, settings, process_id)
     log = EpochLog(state / LOG)
 
     with _distribution(strategy, coordinator, num_processes, process_id):
@@ -90,7 +92,7 @@ def train(
         model.fit(
             batches,
             epochs=recipe.epochs,
-            initial_epoch=restore_checkpoint(model, state / CHECKPOINT),
+            initial_epoch=_agreed(restore_checkpoint(model, state / CHECKPOINT), num_processes),
             validation_data=held_out,
             shuffle=False,  # Keras would shuffle the batches, which are shuffled already, by a global seed.
             verbose=verbose if process_id == 0 else 0,
@@ -155,6 +157,11 @@ def _distribution(strategy, coordinator, num_processes, process_id):
     if keras.backend.backend() == "jax":
         if strategy is not None:
             raise ValueError(f"On JAX all devices are used; `strategy` is for TensorFlow. Received: strategy={strategy!r}")
+        if (coordinator is None) != (num_processes == 1) or not 0 <= process_id < num_processes:
+            raise ValueError(
+                "Several processes need a `coordinator`, their number and this one's number below it. Received: "
+                f"coordinator={coordinator!r}, num_processes={num_processes}, process_id={process_id}"
+            )
         if coordinator is not None:
             keras.distribution.initialize(coordinator, num_processes, process_id)
         devices = keras.distribution.list_devices()
@@ -203,22 +210,48 @@ def _dtype_policy(name):
         keras.config.set_dtype_policy(previous)
 
 
-def _prepare_output(output, name, recipe, examples, process_id):
+def _hold_out(dataset, validation, recipe):
+    """The data set with the held-out examples last, drawn at random, and the number of the others.
+
+    The held-out part is rounded to whole batches, which any number of devices that share a batch can share too.
+    """
+    if not validation:
+        return dataset, len(dataset)
+    held_out = round(len(dataset) * validation)
+    held_out = held_out // recipe.batch_size * recipe.batch_size or held_out
+    return dataset[np.random.default_rng((recipe.seed, 2)).permutation(len(dataset))], len(dataset) - held_out
+
+
+def _prepare_output(output, settings, process_id):
     """The folder of this process's checkpoints; refuses one of another training, which a resumption would mix with."""
     state = output / (BACKUP if process_id == 0 else f"{BACKUP}_{process_id}")
     state.mkdir(parents=True, exist_ok=True)
-    settings = json.loads(json.dumps({"model": name, "examples": examples, "recipe": dataclasses.asdict(recipe)}))
     path = state / "settings.json"
-    if path.is_file():
-        found = json.loads(path.read_text())
-        if found != settings:
-            raise ValueError(
-                "The output folder holds a training with other settings; remove it or choose another folder. "
-                f"Received: output={output} with {found}"
-            )
-    else:
-        path.write_text(json.dumps(settings))
+    settings = json.dumps(settings)
+    if not path.is_file():
+        partial = path.with_suffix(".partial")
+        partial.write_text(settings)
+        partial.replace(path)
+    elif path.read_text() != settings:
+        raise ValueError(
+            "The output folder holds a training with other settings; remove it or choose another folder. "
+            f"Received: output={output} with {path.read_text()}"
+        )
     return state
+
+
+def _agreed(epochs, num_processes):
+    """The number of finished epochs, after checking that all processes have restored the same."""
+    if num_processes > 1:
+        from jax.experimental import multihost_utils
+
+        restored = np.unique(multihost_utils.process_allgather(np.array(epochs)))
+        if len(restored) > 1:
+            raise ValueError(
+                "The processes' checkpoints are of different epochs, as after a kill between two of them; copy the checkpoint "
+                f"of one to all others. Received: finished epochs {restored.tolist()}"
+            )
+    return epochs
 
 
 def save_checkpoint(model, path, epochs):

@@ -85,6 +85,9 @@ def test_slices(toy_dataset):
         (lambda d: Batches(d, batch_size=65), ValueError, "at most the 64 examples"),
         (lambda d: Batches(d, batch_size=16, process=(0, 3)), ValueError, "divide by the 3 processes"),
         (lambda d: ArrayDataset(d.images, d.labels[:3], d.class_names), ValueError, "as many images as labels"),
+        (lambda d: ArrayDataset(d.images, d.labels + 1.5, d.class_names), TypeError, "integers"),
+        (lambda d: ArrayDataset(d.images, d.labels, d.class_names[:3]), ValueError, r"\[0, 3\)"),
+        (lambda d: ArrayDataset(d.images[0], d.labels, d.class_names), ValueError, "batch axis"),
     ],
 )
 def test_bad_input(toy_dataset, call, error, message):

@@ -64,8 +64,10 @@ def test_intervene_sets_a_filter(model, images):
     np.testing.assert_allclose(model.intervene(images, {5: 0.0}), expected, atol=1e-5)
     np.testing.assert_allclose(model.intervene(images, {model.unit_names[5]: 0.0}), expected, atol=1e-5)
     np.testing.assert_allclose(model.intervene(images, {5: 2.0}), expected + 2 * kernel[5], atol=1e-5)
-    with pytest.raises(KeyError, match="filter 15"):
-        model.intervene(images, {16: 0.0})
+    np.testing.assert_allclose(model.intervene(images, {"filter 5": 0.0}), expected, atol=1e-5)
+    for unit in (16, "filter 16", "filter 5 or so", "5", -1):
+        with pytest.raises(KeyError, match="filter 15"):
+            model.intervene(images, {unit: 0.0})
 
 
 @pytest.mark.parametrize(
@@ -122,6 +124,13 @@ def test_bad_backbones():
     for options in ({}, {"num_classes": 2, "labels": ["a"]}):
         with pytest.raises(ValueError, match="num_classes"):
             Classifier(keras.Model(inputs, keras.layers.ReLU()(inputs)), **options)
+
+
+@pytest.mark.parametrize("loss", ["sparse_categorical_crossentropy", keras.losses.SparseCategoricalCrossentropy()])
+def test_losses_of_probabilities_are_refused(model, images, loss):
+    model.compile("sgd", loss)
+    with pytest.raises(ValueError, match="from_logits=True"):
+        model.fit(images, np.arange(16) % 3, verbose=0)
 
 
 def test_plain_training_and_round_trip(tmp_path, images):

@@ -16,7 +16,10 @@ from keras_interp.optimizers import CoupledSGD
 
 def train(process=(0, 1), scheme="alternating"):
     keras.utils.set_random_seed(1)
-    model = LabelSensitiveClassifier(tiny_backbone(), 10, scheme=scheme, sparsity_weight=0.02, name="model")
+    backbone = tiny_backbone()
+    features = keras.layers.Conv2D(16, 1, name="regularised", kernel_regularizer=keras.regularizers.L2(0.1))(backbone.output)
+    backbone = keras.Model(backbone.input, features)
+    model = LabelSensitiveClassifier(backbone, 10, scheme=scheme, sparsity_weight=0.02, name="model")
     model.compile(
         CoupledSGD(0.02, momentum=0.9, weight_decay=1e-3),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"], jit_compile=False,

@@ -206,6 +206,39 @@ def test_round_trip_keeps_gate_options_and_compile_state(tmp_path, images):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+def test_float16_keeps_its_loss_scaling_through_a_round_trip(tmp_path, images):
+    model = compiled(small_model("mixed_float16"))
+    model.fit(images, np.arange(16) % 10, verbose=0)
+    model.save(tmp_path / "model.keras")
+    keras.config.set_dtype_policy("float32")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert isinstance(loaded.optimizer, keras.optimizers.LossScaleOptimizer)
+    loaded.fit(images, np.arange(16) % 10, verbose=0)
+
+
+def test_losses_of_layers_count(images):
+    """Weight and activity regularisers of a user's backbone, on every backend."""
+
+    def loss(**regularizers):
+        keras.utils.set_random_seed(2)
+        inputs = keras.Input((32, 32, 3))
+        x = keras.layers.Conv2D(4, 3, 8, kernel_initializer="ones", **regularizers)(keras.layers.Rescaling(1 / 255)(inputs))
+        model = compiled(LabelSensitiveClassifier(keras.Model(inputs, x), 10))
+        return model.train_on_batch(images, np.arange(16) % 10, return_dict=True)["loss"]
+
+    plain = loss()
+    weights = loss(kernel_regularizer=keras.regularizers.L2(0.01))
+    activity = loss(activity_regularizer=keras.regularizers.L2(1e-4))
+    assert weights - plain == pytest.approx(0.01 * 3 * 3 * 3 * 4, rel=1e-4)
+    assert activity > plain + 1e-4
+
+
+def test_a_gate_left_open_warns(images):
+    model = compiled(small_model())
+    with pytest.warns(UserWarning, match="still open"):
+        model.fit(images, np.arange(16) % 10, epochs=2, verbose=0)
+
+
 def test_unit_names_tell_the_classes():
     model = small_model(fixed_gate=1, labels=list("abcdefghij"))
     assert model.unit_names[2] == "filter 2 (c)" and model.unit_names[12] == "filter 12 (all)"

@@ -152,6 +152,56 @@ def test_allowed_classes(images):
     )
 
 
+@keras.saving.register_keras_serializable("elsewhere")
+class Elsewhere(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs
+
+
+def test_operations_and_trusted_layers_of_ones_own(tmp_path, images):
+    inputs = keras.Input((32, 32, 3))
+    x = keras.ops.relu(keras.layers.Conv2D(4, 3, 8)(inputs) + 1.0)
+    operations = LabelSensitiveClassifier(keras.Model(inputs, x), 3)
+    loaded = zoo.load(artifacts.save(operations, tmp_path / "operations"))
+    np.testing.assert_allclose(loaded.predict(images, verbose=0), operations.predict(images, verbose=0), atol=1e-4)
+
+    own = LabelSensitiveClassifier(keras.Model(inputs, Elsewhere()(x)), 3)
+    with pytest.raises(artifacts.ArtifactError, match="outside the allow-list"):
+        artifacts.save(own, tmp_path / "own")
+    trusted = {"Elsewhere": Elsewhere}
+    artifacts.save(own, tmp_path / "own", custom_objects=trusted)
+    with pytest.raises(artifacts.ArtifactError, match="outside the allow-list"):
+        zoo.load(tmp_path / "own")
+    assert zoo.load(tmp_path / "own", custom_objects=trusted).num_classes == 3
+
+
+OTHER = "jax" if keras.backend.backend() == "tensorflow" else "tensorflow"
+SAVE = """
+import sys
+import numpy as np
+from keras_interp import zoo
+from tests.tiny import register
+register()
+images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), dtype="uint8")
+model = zoo.build("tiny_lsg")
+model.fit(images, np.arange(16) % 10, epochs=2, verbose=0)
+zoo.save(model, sys.argv[1], golden_inputs=images)
+"""
+
+
+def test_saved_on_one_backend_it_loads_and_trains_on_the_other(tmp_path, run_python, images):
+    run_python(SAVE, tmp_path / "model", KERAS_BACKEND=OTHER)
+    model = zoo.load(tmp_path / "model")
+    assert artifacts.golden_difference(model, tmp_path / "model") < 1e-4
+    model.fit(images, np.arange(16) % 10, verbose=0)
+
+
+def test_shipped_models_must_be_pinned(monkeypatch):
+    monkeypatch.setattr(artifacts, "read_pins", dict)
+    with pytest.raises(artifacts.ArtifactError, match="without pins"):
+        artifacts.pins_of("lsg_resnet20_cifar10")
+
+
 def test_missing_folder(tmp_path):
     with pytest.raises(artifacts.ArtifactError, match=r"without config\.json"):
         zoo.load(tmp_path / "absent")

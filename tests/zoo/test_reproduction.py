@@ -83,7 +83,10 @@ def tiny_zoo(monkeypatch, shipped, missing):
         return folder if name not in missing and (folder / "config.json").is_file() else None
 
     monkeypatch.setattr(artifacts, "shipped_folder", shipped_folder)
-    monkeypatch.setattr(artifacts, "read_pins", dict)
+    gate = artifacts.sha256(shipped[0] / reproduction.DENSE_RESNET / "gate.npy")
+    monkeypatch.setattr(artifacts, "shipped_root", lambda: shipped[0])
+    monkeypatch.setattr(artifacts, "read_pins", lambda: {reproduction.DENSE_RESNET: {"gate.npy": gate}})
+    monkeypatch.setattr(artifacts, "pins_of", lambda name: {})
     for name in NAMES:
         entry = dataclasses.replace(registry.ENTRIES[name], last_convolution="last_convolution", filters_per_class=1)
         monkeypatch.setitem(registry.ENTRIES, name, entry)

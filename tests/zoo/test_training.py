@@ -103,6 +103,7 @@ def test_killed_in_the_middle_of_an_epoch_it_resumes_to_the_same_weights(tmp_pat
     [
         ({"strategy": "other"}, "strategy"),
         ({"validation": 1.0}, "validation"),
+        ({"num_processes": 2}, "coordinator"),
     ],
 )
 def test_bad_options(toy_dataset, tmp_path, options, message):
