@@ -27,10 +27,10 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
     """A `Classifier` trained with label-sensitive gates.
 
     The model itself is the standard path. With E the epoch that `fit` counts from its `initial_epoch`, it follows Algorithm 1:
-    where E % `period` == 1 (and E ≥ `first_gated_epoch`) a step minimises λ (CE_G + a |‖G‖₁ − s|), CE_G being the cross-entropy
-    through the gate, and G takes a plain gradient step and is projected; in all other epochs a step minimises the standard
-    cross-entropy and G does not move. Both are one pass through the backbone: the gate multiplies the pooled features, which
-    is the same as multiplying the maps.
+    where E % `period` == 1 (and E ≥ `first_gated_epoch`) a step minimises λ (CE_G + a |‖G‖₁ − s|), CE_G being the
+    cross-entropy through the gate, and G takes a plain gradient step and is projected; in all other epochs a step minimises
+    the standard cross-entropy and G does not move. Both are one pass through the backbone: the gate multiplies the pooled
+    features, which is the same as multiplying the maps.
 
     The log of a step holds `accuracy` and the other compiled metrics for the standard path in every epoch, `gated_loss` and
     `gated_accuracy` for the gated path, and `gate_density`.
