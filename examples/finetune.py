@@ -45,6 +45,10 @@ for layer in model.layers:
 model.optimizer.learning_rate = arguments.learning_rate
 
 batches = data.Batches(kept, min(128, len(kept)), pad=4, flip=True)
+if hasattr(model, "gate"):
+    # The L1 term alone closes an entry of the gate in 1 / (gate_weight * sparsity_weight * gate_learning_rate) steps; let it
+    # do so within a quarter of the training.
+    model.gate_learning_rate = 4 / (arguments.epochs * len(batches) * model.gate_weight * model.sparsity_weight)
 model.fit(batches, epochs=arguments.epochs, validation_data=(held_out.images, held_out.labels))
 zoo.save(model, arguments.output)
-print(f"Wrote {arguments.output}; load it with zoo.load('./{arguments.output}')")
+print(f"Wrote {arguments.output}; load it with zoo.load({arguments.output!r})")

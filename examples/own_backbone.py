@@ -31,14 +31,23 @@ for filters in (32, 64, 128):
     x = layers.ReLU()(layers.BatchNormalization()(x))
 backbone = keras.Model(pixels, x)
 
-model = LabelSensitiveClassifier(backbone, labels=dataset.class_names, scheme="joint", gate_weight=0.3)
+batches = data.Batches(kept, min(128, len(kept)), flip=True)
+model = LabelSensitiveClassifier(
+    backbone,
+    labels=dataset.class_names,
+    scheme="joint",
+    gate_weight=0.3,
+    sparsity_weight=6e-3,
+    # The L1 term alone closes an entry in 1 / (gate_weight * sparsity_weight * gate_learning_rate) steps: a quarter of these.
+    gate_learning_rate=4 / (arguments.epochs * len(batches) * 0.3 * 6e-3),
+)
 model.compile(
     CoupledSGD(0.1, momentum=0.9, weight_decay=1e-4),
     keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     metrics=["accuracy"],
 )
 model.fit(
-    data.Batches(kept, min(128, len(kept)), flip=True),
+    batches,
     epochs=arguments.epochs,
     validation_data=(held_out.images, held_out.labels),
 )
