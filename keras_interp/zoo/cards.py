@@ -67,7 +67,7 @@ def _body(entry, metrics, twin, metadata, provenance):
         "from keras_interp import zoo",
         "",
         f'model = zoo.load("{entry.name}")',
-        "logits = model.predict(images)      # raw pixels, 0..255, (n, "
+        "logits = model.predict(images)  # raw pixels, 0..255, (n, "
         + ", ".join(map(str, entry.input_shape))
         + "); model.labels names the outputs",
         "model.explain(images).plot()",

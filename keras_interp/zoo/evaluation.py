@@ -25,6 +25,7 @@ DEFINITIONS = {
     "correlated_share": "share of pairs of filters whose cosine exceeds 0.3",
     "mutual_information_score": "mean over filters of the largest mutual information with a class, in nats, 2,000 images",
     "cluster_agreement": "adjusted Rand index of ten k-means clusters of pooled features with the labels",
+    "cluster_gate_similarity": "mean cosine of the cluster centres with the gate rows that they are matched to (Figure 9)",
     "cam_kept": "mean probability of the predicted class when only the top 30% pixels of its activation map are kept, "
     "first 1,000 images",
     "cam_lost": "mean loss of that probability when these pixels are removed, first 1,000 images",
@@ -74,13 +75,14 @@ def measure_classifier(model, dataset, last_convolution, filters_per_class):
     kernel, bias = (ops.convert_to_numpy(weight) for weight in model.get_layer("logits").weights)
     gate = getattr(model, "gate", None)
     ambiguity = metrics.filter_ambiguity(pooled, kernel, bias, labels, gate)
-    ownership = metrics.owned_filters(ambiguity.gate if gate is None else gate)
+    gate = ambiguity.gate if gate is None else gate
+    ownership = metrics.owned_filters(gate)
     masking = metrics.masking_effect(pooled, kernel, bias, labels, class_masks(model, pooled, labels, filters_per_class))
     correlation = metrics.filter_correlation(ops.convert_to_numpy(model.get_layer(last_convolution).kernel))
     with np.errstate(invalid="ignore"):  # A dead filter correlates with nothing.
         activation_correlation = np.nan_to_num(np.corrcoef(pooled, rowvar=False))
     means = metrics.class_means(pooled, labels, classes)
-    _, clusters = metrics.cluster_centers(pooled, classes)
+    centers, clusters = metrics.cluster_centers(pooled, classes)
     sample = slice(0, 1000)
     predicted = logits.argmax(axis=-1)
     activation_map = np.einsum("nhwk,kn->nhw", maps[sample], kernel[:, predicted[sample]])
@@ -93,7 +95,7 @@ def measure_classifier(model, dataset, last_convolution, filters_per_class):
     values = {
         "accuracy": metrics.accuracy(logits, labels),
         "cross_entropy": metrics.cross_entropy(logits, labels),
-        "gate_density": metrics.gate_density(ambiguity.gate if gate is None else gate),
+        "gate_density": metrics.gate_density(gate),
         "filter_ambiguity": ambiguity.phi,
         "own_filters": ownership.owned.mean(),
         "shared_filters": ownership.shared,
@@ -109,6 +111,7 @@ def measure_classifier(model, dataset, last_convolution, filters_per_class):
         "correlated_share": metrics.correlated_share(correlation, [0.3])[0],
         "mutual_information_score": metrics.mutual_information_score(pooled, labels, classes).score,
         "cluster_agreement": metrics.cluster_agreement(clusters, labels),
+        "cluster_gate_similarity": metrics.match_centers(centers, gate)[1],
         "cam_kept": cam.kept,
         "cam_lost": cam.lost,
     }
