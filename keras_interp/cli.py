@@ -34,11 +34,11 @@ data_dir_option = click.option(
 def list_command(pattern, trained):
     """List the models whose name matches PATTERN, as in "lsg_*"."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from keras_interp import zoo
 
-    table = Table("name", "method", "data set", "weights", "accuracy", "paper")
+    table = Table(Column("name", no_wrap=True), "method", "data set", "weights", "accuracy", "paper")
     for name in zoo.list_models(pattern, trained=True if trained else None):
         info = zoo.info(name)
         figures = [
