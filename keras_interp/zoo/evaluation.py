@@ -20,6 +20,7 @@ DEFINITIONS = {
     "masked_own_recall": "largest recall, over the classes, that is left to a class when its own filters are masked",
     "masked_other_drop": "largest loss of recall of any other class when a class's filters are masked",
     "inter_class_filter_correlation": "C_IC of Table 2, cosine of the last convolution's filters",
+    "inter_class_filter_correlation_magnitude": "C_IC with the cosine's magnitude, which has the size of the paper's figures",
     "inter_class_filter_correlation_unshared": "C_IC without pairs of a filter with itself",
     "inter_class_activation_correlation": "C_IC with the correlation of pooled activations over the test images",
     "correlated_share": "share of pairs of filters whose cosine exceeds 0.3",
@@ -102,6 +103,9 @@ def measure_classifier(model, dataset, last_convolution, filters_per_class):
         "masked_own_recall": np.nanmax(masking.own_recall),
         "masked_other_drop": masking.other_drop.max(),
         "inter_class_filter_correlation": metrics.inter_class_filter_correlation(correlation, means, filters_per_class),
+        "inter_class_filter_correlation_magnitude": metrics.inter_class_filter_correlation(
+            np.abs(correlation), means, filters_per_class
+        ),
         "inter_class_filter_correlation_unshared": metrics.inter_class_filter_correlation(
             correlation, means, filters_per_class, include_shared=False
         ),

@@ -155,7 +155,7 @@ ENTRIES = {
                 "accuracy": 0.9046,
                 "gate_density": 0.4757,
                 "filter_ambiguity": 0.8234,
-                "inter_class_filter_correlation": 0.1648,
+                "inter_class_filter_correlation_magnitude": 0.1648,
             },
             **_STANDARD,
         ),
@@ -172,7 +172,7 @@ ENTRIES = {
             description="ResNet-20 with a fixed gate: 6 filters for each class alone, 4 shared.",
             options={**_JOINT, "fixed_gate": 6},
             twin="std_resnet20_cifar10",
-            paper_metrics={"inter_class_filter_correlation": 0.1022},
+            paper_metrics={"inter_class_filter_correlation_magnitude": 0.1022},
             **_GATED,
         ),
         _cifar10_resnet20(
@@ -186,7 +186,7 @@ ENTRIES = {
         _cifar10_alexnet(
             "std_alexnet_cifar10",
             description="AlexNet for 32x32 images with standard training.",
-            paper_metrics={"inter_class_filter_correlation": 0.1224},
+            paper_metrics={"inter_class_filter_correlation_magnitude": 0.1224},
             **_STANDARD,
         ),
         _cifar10_alexnet(
@@ -194,7 +194,7 @@ ENTRIES = {
             description="AlexNet for 32x32 images with a fixed gate: 25 filters for each class alone, 6 shared.",
             options={**_JOINT, "fixed_gate": 25},
             twin="std_alexnet_cifar10",
-            paper_metrics={"inter_class_filter_correlation": 0.0684},
+            paper_metrics={"inter_class_filter_correlation_magnitude": 0.0684},
             **_GATED,
         ),
     ]

@@ -427,18 +427,20 @@ class LabelSensitiveGates:
         for name, model in zip(("STD AlexNet", "LSG AlexNet", "STD ResNet-20", "LSG ResNet-20"), models):
             count = model.entry.filters_per_class
             ours = (
-                metrics.inter_class_filter_correlation(model.correlation, model.means, count, include_shared=shared)
+                metrics.inter_class_filter_correlation(correlation, model.means, count, include_shared=shared)
+                for correlation in (np.abs(model.correlation), model.correlation)
                 for shared in (True, False)
             )
-            rows.append([name, count, model.published("inter_class_filter_correlation"), *ours])
+            rows.append([name, count, model.published("inter_class_filter_correlation_magnitude"), *ours])
         return self.report.add_table(
             "table_2",
             title,
-            ["model", "filters per class", "C_IC, paper", "C_IC, ours", "C_IC without shared filters, ours"],
+            ["model", "filters per class", "paper", "magnitude", "magnitude, unshared", "signed", "signed, unshared"],
             rows,
-            "Mean cosine between the filters that different classes activate most, lower is more class-specific; the paper's "
-            "definition counts a filter that is dominant for two classes with its correlation to itself, 1, which the last "
-            "column leaves out. LSG has the fixed gate.",
+            "C_IC: mean correlation between the filters that different classes activate most, lower is more class-specific. "
+            "The paper says inner product; the magnitude of the cosine has the size of its figures, the signed one is about "
+            "zero for every network. A filter that is dominant for two classes counts with its correlation to itself, "
+            "1, which the unshared columns leave out. LSG has the fixed gate.",
         )
 
     def figure_8(self, title, fixed):

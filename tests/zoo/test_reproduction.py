@@ -118,9 +118,9 @@ def test_all_tables_and_figures_are_written(dataset, tmp_path, shipped):
     assert f"| accuracy | 0.9046 | {accuracy:.4f} | 0.9062 | {accuracy:.4f} |" in readme
     assert all(float(row["STD, ours"]) >= 0 and float(row["LSG, ours"]) >= 0 for row in rows.values())
     table = read_table(tmp_path, "table_2")
-    assert [row["C_IC, paper"] for row in table] == ["0.1224", "0.0684", "0.1648", "0.1022"]
+    assert [row["paper"] for row in table] == ["0.1224", "0.0684", "0.1648", "0.1022"]
     # All four share their weights.
-    assert len({row["C_IC, ours"] for row in table}) == 1
+    assert len({row["magnitude"] for row in table}) == 1
     assert [row["LSG, paper"] for row in read_table(tmp_path, "table_3")] == ["0.8885", "0.02", "0.02"]
     assert [row["class"] for row in read_table(tmp_path, "table_masking")] == [*LABELS, "mean", "largest"]
     assert float(read_table(tmp_path, "table_ownership")[-1]["ours"]) <= 16
