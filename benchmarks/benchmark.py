@@ -19,7 +19,6 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_interp import backbones, data, evaluate, models, zoo
-from keras_interp.zoo.training import compile_classifier
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--batch-size", type=int, default=256)
@@ -48,7 +47,7 @@ for policy in ("float32", "mixed_bfloat16"):
         ("unfused", models.Classifier, lambda name: keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)),
     ):
         backbones.resnet.FusedBatchNormalization = normalization
-        model = compile_classifier(model_class(backbones.cifar_resnet(20), 10))
+        model = model_class(backbones.cifar_resnet(20), 10).compile_by_default()
         if name == "gated":
             model.set_phase(True)
         model.train_on_batch(*batch)
@@ -72,8 +71,7 @@ for policy in ("float32", "mixed_bfloat16"):
 PEAK = """
 import resource, sys, keras, numpy as np
 from keras_interp import backbones, models
-from keras_interp.zoo.training import compile_classifier
-model = compile_classifier(getattr(models, sys.argv[1])(backbones.cifar_resnet(20), 10))
+model = getattr(models, sys.argv[1])(backbones.cifar_resnet(20), 10).compile_by_default()
 if hasattr(model, "set_phase"):
     model.set_phase(True)
 images = np.zeros((int(sys.argv[2]), 32, 32, 3), "uint8")

@@ -38,7 +38,7 @@ else:
 order = np.random.default_rng(0).permutation(len(dataset))
 held_out, kept = dataset[order[: len(order) // 10]], dataset[order[len(order) // 10 :]]
 
-model = zoo.build(arguments.name, labels=dataset.class_names, input_shape=dataset.images.shape[1:])
+model = zoo.build(arguments.name, labels=dataset.class_names, input_shape=dataset.inputs.shape[1:])
 for layer in model.layers:
     if layer.name != "logits" and layer.weights:
         layer.set_weights(trained.get_layer(layer.name).get_weights())
@@ -49,6 +49,6 @@ if hasattr(model, "gate"):
     # The L1 term alone closes an entry of the gate in 1 / (gate_weight * sparsity_weight * gate_learning_rate) steps; let it
     # do so within a quarter of the training.
     model.gate_learning_rate = 4 / (arguments.epochs * len(batches) * model.gate_weight * model.sparsity_weight)
-model.fit(batches, epochs=arguments.epochs, validation_data=(held_out.images, held_out.labels))
+model.fit(batches, epochs=arguments.epochs, validation_data=(held_out.inputs, held_out.targets))
 zoo.save(model, arguments.output)
 print(f"Wrote {arguments.output}; load it with zoo.load({arguments.output!r})")

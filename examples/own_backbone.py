@@ -24,7 +24,7 @@ arguments = parser.parse_args()
 dataset = data.load(arguments.dataset, "train", arguments.data_dir)
 held_out, kept = dataset[: len(dataset) // 10], dataset[len(dataset) // 10 :]
 
-pixels = keras.Input(dataset.images.shape[1:])
+pixels = keras.Input(dataset.inputs.shape[1:])
 x = layers.Rescaling(1 / 127.5, offset=-1)(pixels)
 for filters in (32, 64, 128):
     x = layers.SeparableConv2D(filters, 3, strides=2, padding="same", use_bias=False)(x)
@@ -49,9 +49,9 @@ model.compile(
 model.fit(
     batches,
     epochs=arguments.epochs,
-    validation_data=(held_out.images, held_out.labels),
+    validation_data=(held_out.inputs, held_out.targets),
 )
 
-explanation = model.explain(held_out.images[:4])
+explanation = model.explain(held_out.inputs[:4])
 for label, units in zip(explanation.prediction, explanation.top_units(3)):
     print(model.labels[label], "because of", ", ".join(explanation.unit_names[unit] for unit in units))

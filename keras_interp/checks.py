@@ -3,29 +3,31 @@
 import numpy as np
 
 
-def check_images(images, input_shape):
-    """Returns `images` as an array, or raises.
+def check_inputs(inputs, input_shape):
+    """Returns `inputs` as an array, or raises.
 
     Args:
-        images: array (n, height, width, channels) of finite pixels.
+        inputs: array of finite numbers: images (n, height, width, channels), or the rows of a table (n, columns).
         input_shape: the model's input shape, with None for what may vary.
 
     Raises:
-        ValueError: for another rank or shape, or pixels that are NaN or infinite.
+        ValueError: for another rank or shape, another dtype than integers or floats, or values that are NaN or infinite.
     """
-    images = np.asarray(images)
+    inputs = np.asarray(inputs)
     expected = tuple(input_shape[1:])
-    if images.ndim != len(expected) + 1 or any(e not in (None, s) for e, s in zip(expected, images.shape[1:])):
-        hint = " A single image needs a batch axis: images[None]." if images.ndim == len(expected) else ""
+    things, thing = ("Rows", "row") if len(expected) == 1 else ("Images", "image")
+    if inputs.ndim != len(expected) + 1 or any(e not in (None, s) for e, s in zip(expected, inputs.shape[1:])):
+        hint = f" A single {thing} needs a batch axis: {things.lower()}[None]." if inputs.ndim == len(expected) else ""
         raise ValueError(
-            f"Images must have the shape (n, {', '.join(map(str, expected))}).{hint} Received: shape={images.shape}"
+            f"{things} must have the shape (n, {', '.join(map(str, expected))}).{hint} Received: shape={inputs.shape}"
         )
-    if images.dtype.kind not in "uif":
-        raise ValueError(f"Images must be pixels of an integer or float dtype, 0..255. Received: dtype={images.dtype}")
-    if images.dtype.kind == "f" and not np.isfinite(images).all():
-        bad = np.flatnonzero(~np.isfinite(images.reshape(len(images), -1)).all(axis=1))
-        raise ValueError(f"Images must be finite. Received: NaN or infinite pixels in images {bad[:8].tolist()}")
-    return images
+    if inputs.dtype.kind not in "uif":
+        kind = "numbers" if thing == "row" else "pixels, 0..255,"
+        raise ValueError(f"{things} must be {kind} of an integer or float dtype. Received: dtype={inputs.dtype}")
+    if inputs.dtype.kind == "f" and not np.isfinite(inputs).all():
+        bad = np.flatnonzero(~np.isfinite(inputs.reshape(len(inputs), -1)).all(axis=1))
+        raise ValueError(f"{things} must be finite. Received: NaN or infinite values in {thing}s {bad[:8].tolist()}")
+    return inputs
 
 
 def check_labels(labels, num_classes):
@@ -50,3 +52,25 @@ def check_labels(labels, num_classes):
         bad = labels[(labels < 0) | (labels >= num_classes)]
         raise ValueError(f"Labels must lie in [0, {num_classes}). Received: {np.unique(bad)[:8].tolist()}")
     return labels
+
+
+def check_values(values):
+    """Returns the target values of a regression as a float32 array (n,), or raises.
+
+    Args:
+        values: finite numbers (n,) or (n, 1).
+
+    Raises:
+        TypeError: for values that are not numbers.
+        ValueError: for another shape, or values that are NaN or infinite.
+    """
+    values = np.asarray(values)
+    if values.dtype.kind not in "uif":
+        raise TypeError(f"The targets of a regression must be numbers. Received: dtype={values.dtype}")
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1:
+        raise ValueError(f"The targets of a regression must have the shape (n,) or (n, 1). Received: shape={values.shape}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"Targets must be finite. Received: {np.count_nonzero(~np.isfinite(values))} NaN or infinite values")
+    return values.astype("float32", copy=False)

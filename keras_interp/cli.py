@@ -151,7 +151,7 @@ def evaluate(name, data_dir, output, npz):
 
 
 @main.command()
-@click.argument("paper", type=click.Choice(["lsg"]))
+@click.argument("paper")
 @data_dir_option
 @click.option("--output", default="reproduce_output", type=click.Path(path_type=pathlib.Path), show_default=True)
 @click.option("--full-attacks", is_flag=True, help="Attack with the published budget; takes hours without a GPU.")

@@ -45,7 +45,7 @@ def plot_explanation(explanation, count=5):
     figure = _new_figure(5.6 + 1.25 * top.shape[1], 0.6 + 1.75 * rows)
     axes = figure.subplots(rows, 3 + top.shape[1], squeeze=False, width_ratios=[1, 1, 2.2, *[1] * top.shape[1]])
     for row, (line, units) in enumerate(zip(axes, top)):
-        image = explanation.images[row]
+        image = explanation.inputs[row]
         target = explanation.labels[explanation.target[row]]
         probability = explanation.probabilities[row, explanation.target[row]]
         _show(line[0], image, f"{target} {probability:.0%}")

@@ -48,7 +48,7 @@ def test_explain(model_folder, picture, tmp_path):
 
 
 def test_train_and_evaluate(toy_dataset, tmp_path):
-    np.savez(tmp_path / "toy.npz", images=toy_dataset.images, labels=toy_dataset.labels)
+    np.savez(tmp_path / "toy.npz", inputs=toy_dataset.inputs, targets=toy_dataset.targets)
     out = tmp_path / "out"
     run(
         "train",

@@ -35,7 +35,7 @@ def saves(tmp_path):
 def make_explanation(rng, **fields):
     maps = rng.normal(size=(2, 4, 4, 6))
     default = {
-        "images": rng.integers(0, 256, (2, 8, 8, 3), dtype="uint8"),
+        "inputs": rng.integers(0, 256, (2, 8, 8, 3), dtype="uint8"),
         "logits": rng.normal(size=(2, 4)),
         "labels": LABELS,
         "target": np.array([0, 3]),

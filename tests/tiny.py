@@ -6,6 +6,8 @@ from keras import layers
 from keras_interp.backbones.batch_normalization import FusedBatchNormalization
 from keras_interp.backbones.preprocessing import pixel_normalization
 from keras_interp.zoo import registry
+from keras_interp.zoo.entry import Recipe
+from keras_interp.zoo.papers import lsg
 
 
 def tiny_backbone(input_shape=(32, 32, 3), filters=16):
@@ -20,17 +22,13 @@ def tiny_backbone(input_shape=(32, 32, 3), filters=16):
 
 def register():
     """Adds the entries "tiny_lsg" and "tiny_std" to the zoo, in this process."""
-    for name, kind in (("tiny_lsg", registry._GATED), ("tiny_std", registry._STANDARD)):
-        registry.ENTRIES[name] = registry.Entry(
+    for name, kind in (("tiny_lsg", lsg.GATED), ("tiny_std", lsg.STANDARD)):
+        registry.ENTRIES[name] = lsg.FilterEntry(
             name=name,
             description="For tests.",
-            paper=registry.LSG,
             backbone=tiny_backbone,
-            dataset="cifar10",
-            labels=registry.CIFAR10_LABELS,
-            input_shape=(32, 32, 3),
             last_convolution="last_convolution",
             filters_per_class=2,
-            recipe=registry.Recipe(epochs=3, batch_size=16, dtype_policy="float32"),
+            recipe=Recipe(epochs=3, batch_size=16, dtype_policy="float32"),
             **kind,
         )

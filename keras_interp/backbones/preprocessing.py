@@ -1,4 +1,9 @@
+"""The first layers of our backbones: raw inputs go in, so nobody has to know a mean."""
+
+import numpy as np
 from keras import layers
+
+from keras_interp.checks import check_inputs
 
 # Mean and standard deviation of the CIFAR-10 training pixels, in units of 0..255.
 MEAN = (125.3, 122.95, 113.87)
@@ -6,7 +11,39 @@ STANDARD_DEVIATION = (62.99, 62.09, 66.7)
 
 
 def pixel_normalization(inputs):
-    """The first layer of our backbones: raw RGB pixels (0..255) to about zero mean and unit deviation per channel."""
+    """Raw RGB pixels (0..255) to about zero mean and unit deviation per channel."""
     return layers.Normalization(mean=MEAN, variance=[deviation**2 for deviation in STANDARD_DEVIATION], name="preprocessing")(
         inputs
     )
+
+
+def unit_scaling():
+    """A layer from raw pixels (0..255) to [0, 1]."""
+    return layers.Rescaling(1 / 255, name="preprocessing")
+
+
+def column_scaling(rows):
+    """A layer that gives each column of a table zero mean and unit deviation; columns of zeros and ones stay as they are.
+
+    Args:
+        rows: the training rows (n, columns), whose means and deviations become constants of the layer.
+
+    Returns:
+        A `keras.layers.Normalization`.
+
+    Raises:
+        ValueError: for rows with NaN or infinite values, or a column that is constant.
+
+    Example:
+
+    >>> layer = column_scaling(np.array([[1.0, 0.0], [3.0, 1.0]]))
+    >>> np.asarray(layer(np.array([[1.0, 1.0]]))).round(3).tolist()
+    [[-1.0, 1.0]]
+    """
+    rows = check_inputs(rows, (None, None)).astype("float64")
+    mean, variance = rows.mean(axis=0), rows.var(axis=0)
+    if not variance.all():
+        raise ValueError(f"A column must not be constant. Received: constant columns {np.flatnonzero(variance == 0).tolist()}")
+    binary = ((rows == 0) | (rows == 1)).all(axis=0)
+    mean, variance = np.where(binary, 0.0, mean), np.where(binary, 1.0, variance)
+    return layers.Normalization(mean=mean.tolist(), variance=variance.tolist(), name="preprocessing")

@@ -5,44 +5,70 @@ import dataclasses
 import keras
 import numpy as np
 
-from keras_interp.checks import check_images, check_labels
+from keras_interp.checks import check_inputs, check_labels, check_values
 
 
 @dataclasses.dataclass(frozen=True)
 class ArrayDataset:
-    """A split of a classification data set in memory.
+    """A split of a data set in memory: images or the rows of a table, with class numbers or values to predict.
 
     Attributes:
-        images: uint8 array (n, height, width, 3) of pixels in 0..255.
-        labels: int32 array (n,).
-        class_names: names of the classes, in the order of the numbers.
+        inputs: images, uint8 array (n, height, width, channels) of pixels in 0..255; or rows, float32 array (n, columns).
+        targets: class numbers, int32 array (n,); or for a regression values, float32 array (n,).
+        class_names: names of the classes, in the order of the numbers; empty for a regression.
         name: name of the data set and split, as in "cifar10 test".
+        column_names: names of a table's columns.
 
     Raises:
-        ValueError: for images or labels of another shape, labels out of range, or another number of them than images.
-        TypeError: for labels that are not integers.
+        ValueError: for inputs or targets of another shape, class numbers out of range, values that are not finite, or another
+            number of targets than inputs.
+        TypeError: for class numbers that are not integers, or values that are not numbers.
     """
 
-    images: np.ndarray
-    labels: np.ndarray
-    class_names: tuple
+    inputs: np.ndarray
+    targets: np.ndarray
+    class_names: tuple = ()
     name: str = ""
+    column_names: tuple = ()
 
     def __post_init__(self):
-        check_images(self.images, (None, None, None, None))
-        check_labels(self.labels, len(self.class_names))
-        if len(self.images) != len(self.labels) or not len(self.images):
+        check_inputs(self.inputs, (None,) * (2 if np.ndim(self.inputs) == 2 else 4))
+        if self.class_names:
+            check_labels(self.targets, len(self.class_names))
+        else:
+            check_values(self.targets)
+        if len(self.inputs) != len(self.targets) or not len(self.inputs):
             raise ValueError(
-                f"A data set needs as many images as labels, and at least one. Received: {len(self.images)} images, "
-                f"{len(self.labels)} labels"
+                f"A data set needs as many inputs as targets, and at least one. Received: {len(self.inputs)} inputs, "
+                f"{len(self.targets)} targets"
+            )
+        if self.column_names and len(self.column_names) != self.inputs.shape[1]:
+            raise ValueError(
+                f"There must be one name for each of {self.inputs.shape[1]} columns. Received: {len(self.column_names)} names"
             )
 
     def __len__(self):
-        return len(self.images)
+        return len(self.inputs)
 
     def __getitem__(self, part):
         """A slice or an index array of the examples, as a data set."""
-        return dataclasses.replace(self, images=self.images[part], labels=self.labels[part])
+        return dataclasses.replace(self, inputs=self.inputs[part], targets=self.targets[part])
+
+    def select_classes(self, names):
+        """The examples of the classes `names`, which are numbered in that order, as a data set.
+
+        Raises:
+            ValueError: for a class that the data set does not have.
+        """
+        unknown = [name for name in names if name not in self.class_names]
+        if unknown:
+            raise ValueError(f"The classes must be among {list(self.class_names)}. Received: {unknown}")
+        numbers = np.full(len(self.class_names), -1, "int32")
+        numbers[[self.class_names.index(name) for name in names]] = range(len(names))
+        kept = numbers[self.targets] >= 0
+        return dataclasses.replace(
+            self, inputs=self.inputs[kept], targets=numbers[self.targets[kept]], class_names=tuple(names)
+        )
 
 
 class Batches(keras.utils.PyDataset):
@@ -53,7 +79,7 @@ class Batches(keras.utils.PyDataset):
     `shuffle=False` to `fit` where the order matters: by default Keras takes the batches of a `PyDataset` in its own order.
 
     Args:
-        dataset: an `ArrayDataset`, or a pair of arrays (images, labels).
+        dataset: an `ArrayDataset`, or a pair of arrays (inputs, targets).
         batch_size: examples in a batch, over all processes. The last, smaller batch is dropped when shuffling.
         pad: pixels of zero padding for random crops of the original size; 0 for none.
         flip: whether to mirror half of the images, chosen at random.
@@ -67,10 +93,10 @@ class Batches(keras.utils.PyDataset):
 
     def __init__(self, dataset, batch_size=256, pad=0, flip=False, shuffle=True, seed=0, process=(0, 1), **kwargs):
         super().__init__(**kwargs)
-        self.images, self.labels = dataset if isinstance(dataset, tuple) else (dataset.images, dataset.labels)
-        if shuffle and len(self.images) < batch_size:
+        self.inputs, self.targets = dataset if isinstance(dataset, tuple) else (dataset.inputs, dataset.targets)
+        if shuffle and len(self.inputs) < batch_size:
             raise ValueError(
-                f"`batch_size` must be at most the {len(self.images)} examples. Received: batch_size={batch_size}"
+                f"`batch_size` must be at most the {len(self.inputs)} examples. Received: batch_size={batch_size}"
             )
         if batch_size % process[1]:
             raise ValueError(f"`batch_size` must divide by the {process[1]} processes. Received: batch_size={batch_size}")
@@ -83,7 +109,7 @@ class Batches(keras.utils.PyDataset):
         self.epoch = 0
 
     def __len__(self):
-        count = len(self.images)
+        count = len(self.inputs)
         return count // self.batch_size if self.shuffle else -(-count // self.batch_size)
 
     def __getitem__(self, number):
@@ -91,18 +117,18 @@ class Batches(keras.utils.PyDataset):
         index, processes = self.process
         if not self.shuffle:
             share = slice(index, None, processes)
-            return self.images[selected][share], self.labels[selected][share]
+            return self.inputs[selected][share], self.targets[selected][share]
         chosen = self._order()[selected]
         # Drawn for the whole batch by every process, so that the shares of any number of processes are the same batch.
         rng = np.random.default_rng((self.seed, self.epoch, 1, number))
-        images = augment(self.images[chosen], rng, self.pad, self.flip)
+        inputs = augment(self.inputs[chosen], rng, self.pad, self.flip)
         share = slice(index * len(chosen) // processes, (index + 1) * len(chosen) // processes)
-        return images[share], self.labels[chosen][share]
+        return inputs[share], self.targets[chosen][share]
 
     def _order(self):
         cached_epoch, order = getattr(self, "_cached_order", (None, None))
         if cached_epoch != self.epoch:
-            order = np.random.default_rng((self.seed, self.epoch, 0)).permutation(len(self.images))
+            order = np.random.default_rng((self.seed, self.epoch, 0)).permutation(len(self.inputs))
             self._cached_order = self.epoch, order
         return order
 

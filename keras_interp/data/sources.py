@@ -1,6 +1,5 @@
 """Data sets by name, through TensorFlow Datasets, or from `.npz` files without TensorFlow."""
 
-import dataclasses
 import os
 import pathlib
 
@@ -14,7 +13,8 @@ def load(name, split="train", data_dir=None, image_size=None):
 
     Args:
         name: name of the data set in TensorFlow Datasets, as "cifar10"; or the path of an `.npz` file with the arrays
-            `images` (n, height, width, 3) uint8, `labels` (n,) and optionally `class_names`, which needs no TensorFlow.
+            `inputs` and `targets` and optionally `class_names` and `column_names` (see `ArrayDataset`), which needs no
+            TensorFlow.
         split: split, in the notation of TFDS: "train", "test", "train[:90%]". An `.npz` file is read whole.
         data_dir: folder of the prepared data sets; by default `TFDS_DATA_DIR`, then TFDS's own default.
         image_size: (height, width) to resize images to, which a data set with images of several sizes needs.
@@ -61,10 +61,12 @@ def load(name, split="train", data_dir=None, image_size=None):
 def load_npz(path):
     """Loads an `.npz` file, see `load`. Never unpickles."""
     with np.load(path, allow_pickle=False) as file:
-        missing = {"images", "labels"} - set(file.files)
+        missing = {"inputs", "targets"} - set(file.files)
         if missing:
-            raise ValueError(f"{path} must hold the arrays 'images' and 'labels'. Received: {sorted(file.files)}")
-        labels = file["labels"]
-        names = file["class_names"].tolist() if "class_names" in file.files else range(int(labels.max()) + 1)
-        dataset = ArrayDataset(file["images"], labels, tuple(map(str, names)), pathlib.Path(path).stem)
-        return dataclasses.replace(dataset, labels=labels.astype("int32"))
+            raise ValueError(f"{path} must hold the arrays 'inputs' and 'targets'. Received: {sorted(file.files)}")
+        targets = file["targets"]
+        names = {key: tuple(map(str, file[key])) if key in file.files else () for key in ("class_names", "column_names")}
+        if targets.dtype.kind in "ui":
+            targets = targets.astype("int32")
+            names["class_names"] = names["class_names"] or tuple(map(str, range(int(targets.max()) + 1)))
+        return ArrayDataset(file["inputs"], targets, name=pathlib.Path(path).stem, **names)

@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from keras_interp.checks import check_images, check_labels
+from keras_interp.checks import check_inputs, check_labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -370,7 +370,7 @@ def _bar(progress):
 
 
 def _check_pixels(images):
-    images = check_images(images, (None, None, None, None))
+    images = check_inputs(images, (None, None, None, None))
     if not images.size or images.min() < 0 or images.max() > 255:
         found = f"{images.min()}..{images.max()}" if images.size else f"shape={images.shape}"
         raise ValueError(f"Images must be one or more, with pixels in 0..255. Received: {found}")

@@ -7,13 +7,13 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Explanation:
-    """Explains one logit for each of n inputs by the contributions of named units.
+    """Explains one output for each of n inputs by the contributions of named units.
 
     Attributes:
-        images: the inputs that were explained, (n, height, width, 3) or rows (n, columns).
-        logits: float32 (n, classes).
-        labels: names of the classes.
-        target: class numbers (n,) of the logits that are explained.
+        inputs: what was explained: images (n, height, width, channels), or rows (n, columns).
+        logits: float32 (n, outputs); for a regression, the predicted values.
+        labels: names of the outputs.
+        target: numbers (n,) of the outputs that are explained.
         unit_names: names of the units.
         contributions: float32 (n, units): what each unit adds to the target's logit.
         bias: float32 (n,): the part of the logit that no unit accounts for. Where the method is linear in its units,
@@ -22,9 +22,13 @@ class Explanation:
             h and w is the contribution.
         units_of_target: booleans (n, units), the units that belong to the target by the method's own account; None where the
             method assigns none.
+        levels: integers (units,), the level of each unit, from 1; None for methods without levels.
+        level_gradients: float32 (n, levels, ...), gradients of each level's part of the logit with respect to the inputs as
+            the network sees them (scaled); None for methods without levels.
+        input_names: names of a table's columns.
     """
 
-    images: np.ndarray
+    inputs: np.ndarray
     logits: np.ndarray
     labels: tuple
     target: np.ndarray
@@ -33,11 +37,39 @@ class Explanation:
     bias: np.ndarray
     maps: np.ndarray | None = None
     units_of_target: np.ndarray | None = None
+    levels: np.ndarray | None = None
+    level_gradients: np.ndarray | None = None
+    input_names: tuple = ()
 
     @property
     def prediction(self):
-        """Predicted class numbers (n,)."""
-        return self.logits.argmax(axis=-1)
+        """Predicted class numbers (n,); for a regression the predicted values (n,)."""
+        return self.logits.argmax(axis=-1) if len(self.labels) > 1 else self.logits[:, 0]
+
+    @property
+    def level_contributions(self):
+        """Sum of the contributions of each level's units, float32 (n, levels); None for methods without levels."""
+        if self.levels is None:
+            return None
+        return np.stack([self.contributions[:, self.levels == level + 1].sum(axis=1) for level in range(self.levels.max())], 1)
+
+    def check_completeness(self, tolerance=1e-3):
+        """Raises unless contributions and bias add up to the logit of every input.
+
+        Args:
+            tolerance: largest difference, as a share of the sum of magnitudes of contributions, bias and logit.
+
+        Raises:
+            ArithmeticError: with the largest difference.
+        """
+        logit = np.take_along_axis(self.logits, self.target[:, None], axis=1)[:, 0]
+        scale = np.abs(self.contributions).sum(axis=1) + np.abs(self.bias) + np.abs(logit)
+        share = np.abs(self.residual) / np.maximum(scale, 1e-12)
+        if not (share <= tolerance).all():
+            raise ArithmeticError(
+                f"Contributions and bias do not add up to the logit. Received: a difference of {np.nanmax(share):.2e} of the "
+                f"terms' size at input {int(np.nanargmax(share))}"
+            )
 
     @property
     def probabilities(self):

@@ -1,44 +1,20 @@
-"""A classifier that is linear in its last feature maps: the plain baseline, and what the gated classifier builds on."""
+"""Models that are linear in their last features: the plain baselines, and what the gated classifier builds on."""
 
 import re
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import layers
 
-from keras_interp.checks import check_images, check_labels
+from keras_interp.checks import check_inputs
 from keras_interp.explain.explanation import Explanation
+from keras_interp.models.base import InterpretableModel, output_labels, readout
 
 
-@keras.saving.register_keras_serializable("keras_interp")
-class Classifier(keras.Model):
-    """Backbone, global average pooling, one dense layer: a flat functional graph from raw pixels to float32 logits.
+class LinearReadout(InterpretableModel):
+    """A backbone and one dense layer on its last features, which are filters averaged over the map, or units."""
 
-    The logit of class c is Σ_k w_kc · a_k + b_c over the filters k of the last feature maps, with a_k the filter's mean over
-    the map. `explain` shows these contributions and the class activation map; `intervene` sets filters to other values.
-
-    Args:
-        backbone: a functional `keras.Model` (or a built `Sequential`) with one input and one output: feature maps
-            (batch, height, width, filters), or features (batch, filters).
-        num_classes: number of classes; may be left out where `labels` are given.
-        labels: names of the classes, in the order of the logits. By default "0", "1", ...
-        name: name of the model.
-        dtype: dtype policy that the model is trained in, by default the global one; "mixed_float16" makes `compile` scale the
-            loss. The layers of the backbone keep their own.
-
-    Raises:
-        TypeError: for a backbone without a graph (a subclassed model).
-        ValueError: for a backbone of another output rank, or a number of labels that is not `num_classes`.
-
-    Example:
-
-    >>> from keras_interp.backbones import cifar_resnet
-    >>> model = Classifier(cifar_resnet(20), num_classes=10)
-    >>> model.predict(np.zeros((1, 32, 32, 3), "uint8"), verbose=0).shape
-    (1, 10)
-    """
-
-    def __init__(self, backbone, num_classes=None, labels=None, name=None, dtype=None):
+    def __init__(self, backbone, labels, task, target_mean, target_scale, name, dtype):
         if not isinstance(backbone, keras.Model) or not getattr(backbone, "inputs", None):
             raise TypeError(
                 "`backbone` must be a functional keras.Model or a built Sequential, to whose graph the logits are added. "
@@ -50,23 +26,13 @@ class Classifier(keras.Model):
                 "`backbone` must have one input and one output of shape (batch, height, width, filters) or (batch, filters). "
                 f"Received: {len(backbone.inputs)} inputs, output shapes {[tuple(o.shape) for o in backbone.outputs]}"
             )
-        num_classes = num_classes or (len(labels) if labels else None)
-        if not num_classes or (labels and len(labels) != num_classes):
-            raise ValueError(
-                "Give `num_classes`, or `labels`, or both with the same number. "
-                f"Received: num_classes={num_classes}, {len(labels or ())} labels"
-            )
         pooled = features
         if features.ndim == 4:
             pooled = layers.GlobalAveragePooling2D(dtype="float32", name="pooling")(features)
-        logits = layers.Dense(num_classes, dtype="float32", name="logits")(pooled)
-        super().__init__(inputs=backbone.inputs[0], outputs=logits, name=name)
-        # Not for computing, which the layers do each in their own: it tells `compile` whether to scale the loss.
-        self.dtype_policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
-        self.num_classes = int(num_classes)
-        self.labels = tuple(labels) if labels else tuple(str(number) for number in range(num_classes))
+        outputs = readout(pooled, len(labels), task, target_mean, target_scale)
+        super().__init__(backbone.inputs[0], outputs, labels, task, target_mean, target_scale, name, dtype)
         # A second view on the same layers. Past Keras's attribute tracking, which would count every weight twice.
-        self.__dict__["_feature_view"] = keras.Model(self.inputs[0], [features, pooled, logits])
+        self.__dict__["_feature_view"] = keras.Model(self.inputs[0], [features, pooled, outputs])
 
     @property
     def num_filters(self):
@@ -88,7 +54,7 @@ class Classifier(keras.Model):
         Returns:
             float32 arrays (n, h, w, filters), (n, filters), (n, classes).
         """
-        images = check_images(images, self.input_shape)
+        images = check_inputs(images, self.input_shape)
         return [np.asarray(output, "float32") for output in self._feature_view.predict(images, batch_size, verbose=0)]
 
     def explain(self, images, target=None, batch_size=256):
@@ -106,13 +72,13 @@ class Classifier(keras.Model):
         Raises:
             ValueError: for images of another shape, NaN or infinite pixels, or an unknown target.
         """
-        images = check_images(images, self.input_shape)
+        images = check_inputs(images, self.input_shape)
         maps, pooled, logits = self.features(images, batch_size)
-        targets = self._targets(target, logits)
-        kernel, bias = (np.asarray(ops.convert_to_numpy(weight)) for weight in self.get_layer("logits").weights)
+        targets = self.explained_outputs(target, logits)
+        kernel, bias = self.readout_weights()
         weights = kernel.T[targets]
         return Explanation(
-            images=images,
+            inputs=images,
             logits=logits,
             labels=self.labels,
             target=targets,
@@ -148,7 +114,7 @@ class Classifier(keras.Model):
 
     def logits_of(self, pooled):
         """Logits (n, classes) of pooled features (n, filters), as float32 arrays."""
-        kernel, bias = (np.asarray(ops.convert_to_numpy(weight)) for weight in self.get_layer("logits").weights)
+        kernel, bias = self.readout_weights()
         return pooled @ kernel + bias
 
     def _unit_index(self, unit):
@@ -159,48 +125,10 @@ class Classifier(keras.Model):
             return int(unit)
         raise KeyError(f"A unit is one of 'filter 0' to 'filter {self.num_filters - 1}', or its number. Received: {unit!r}")
 
-    def _targets(self, target, logits):
-        if target is None:
-            return logits.argmax(axis=-1)
-        targets = [target] * len(logits) if isinstance(target, str) or np.ndim(target) == 0 else list(target)
-        if len(targets) != len(logits):
-            raise ValueError(f"`target` must name one class or one for each of {len(logits)} images. Received: {target}")
-        numbers = [self.labels.index(t) if isinstance(t, str) and t in self.labels else t for t in targets]
-        if not all(isinstance(n, (int, np.integer)) and 0 <= n < self.num_classes for n in numbers):
-            raise ValueError(
-                f"`target` must be a class number below {self.num_classes} or one of {list(self.labels)}. Received: {target}"
-            )
-        return np.array(numbers, int)
-
-    def training_callbacks(self):
-        """Callbacks that every `fit` of this model runs with, before the user's."""
-        return [StopAtNaN()]
-
-    def fit(self, x=None, y=None, *args, callbacks=None, **kwargs):
-        """As `keras.Model.fit`, after checking images and labels where they are arrays, and that the loss takes logits.
-
-        Raises:
-            ValueError: for arrays of another shape, labels out of range, or a loss of probabilities.
-            TypeError: for labels that are not integers.
-            FloatingPointError: at the first loss that is NaN or infinite.
-        """
-        if hasattr(x, "__array__"):
-            check_images(x, self.input_shape)
-        if hasattr(y, "__array__"):
-            check_labels(y, self.num_classes)
-        if isinstance(self.loss, str) or getattr(self.loss, "from_logits", True) is False:
-            raise ValueError(
-                "The model's outputs are logits, so the loss must be one of logits, as "
-                f"keras.losses.SparseCategoricalCrossentropy(from_logits=True). Received: loss={self.loss!r}"
-            )
-        callbacks = callbacks if isinstance(callbacks, (list, tuple)) else [] if callbacks is None else [callbacks]
-        return super().fit(x, y, *args, callbacks=[*self.training_callbacks(), *callbacks], **kwargs)
-
     def get_config(self):
         backbone = keras.Model(self.inputs[0], self._feature_view.outputs[0], name="backbone")
         return {
             "backbone": keras.saving.serialize_keras_object(backbone),
-            "num_classes": self.num_classes,
             "labels": list(self.labels),
             "name": self.name,
             "dtype": self.dtype_policy.name,
@@ -213,16 +141,67 @@ class Classifier(keras.Model):
         return cls(**config)
 
 
-class StopAtNaN(keras.callbacks.Callback):
-    """Stops training at the first loss that is not finite, before the weights of that epoch replace a checkpoint."""
+@keras.saving.register_keras_serializable("keras_interp")
+class Classifier(LinearReadout):
+    """Backbone, global average pooling, one dense layer: a flat functional graph from raw pixels to float32 logits.
 
-    # Lets the steps of the JAX backend run ahead; the loss is looked at as soon as it is there.
-    async_safe = True
+    The logit of class c is Σ_k w_kc · a_k + b_c over the filters k of the last feature maps, with a_k the filter's mean over
+    the map. `explain` shows these contributions and the class activation map; `intervene` sets filters to other values.
 
-    def on_train_batch_end(self, batch, logs=None):
-        loss = (logs or {}).get("loss")
-        if loss is not None and not np.isfinite(loss):
-            raise FloatingPointError(
-                f"The loss is not finite at batch {batch}. The likely causes are a label outside [0, num_classes), NaN or "
-                f"infinite inputs, or a learning rate that is too high. Received: loss={loss}"
-            )
+    Args:
+        backbone: a functional `keras.Model` (or a built `Sequential`) with one input and one output: feature maps
+            (batch, height, width, filters), or features (batch, filters).
+        num_classes: number of classes; may be left out where `labels` are given.
+        labels: names of the classes, in the order of the logits. By default "0", "1", ...
+        name: name of the model.
+        dtype: dtype policy that the model is trained in, by default the global one; "mixed_float16" makes `compile` scale the
+            loss. The layers of the backbone keep their own.
+
+    Raises:
+        TypeError: for a backbone without a graph (a subclassed model).
+        ValueError: for a backbone of another output rank, or a number of labels that is not `num_classes`.
+
+    Example:
+
+    >>> from keras_interp.backbones import cifar_resnet
+    >>> model = Classifier(cifar_resnet(20), num_classes=10)
+    >>> model.predict(np.zeros((1, 32, 32, 3), "uint8"), verbose=0).shape
+    (1, 10)
+    """
+
+    def __init__(self, backbone, num_classes=None, labels=None, name=None, dtype=None):
+        labels = output_labels(num_classes, labels, "num_classes")
+        super().__init__(backbone, labels, "classification", 0.0, 1.0, name, dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "num_classes": self.num_classes}
+
+
+@keras.saving.register_keras_serializable("keras_interp")
+class Regressor(LinearReadout):
+    """Backbone, global average pooling where it ends in maps, and one dense unit: for regressions what `Classifier` is.
+
+    Args:
+        backbone: as for `Classifier`.
+        target_mean, target_scale: mean and standard deviation of the target, in its own unit. The loss is that of the
+            standardised target; predictions and contributions are in the target's unit.
+        labels: name of the output, a sequence of one.
+        name: name of the model.
+        dtype: dtype policy of the training, see `Classifier`.
+
+    Raises:
+        TypeError, ValueError: as for `Classifier`, and for a scale that is not positive.
+
+    Example:
+
+    >>> from keras_interp.backbones import mlp
+    >>> model = Regressor(mlp((64, 32), input_shape=(13,)), target_mean=2.0, target_scale=1.2)
+    >>> model.predict(np.zeros((1, 13), "float32"), verbose=0).shape
+    (1, 1)
+    """
+
+    def __init__(self, backbone, target_mean=0.0, target_scale=1.0, labels=("target",), name=None, dtype=None):
+        super().__init__(backbone, tuple(labels), "regression", target_mean, target_scale, name, dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "target_mean": self.target_mean, "target_scale": self.target_scale}

@@ -6,7 +6,7 @@ import pathlib
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from keras_interp.zoo import artifacts
-from keras_interp.zoo.registry import ENTRIES, get_entry
+from keras_interp.zoo.registry import ENTRIES, PAPERS, get_entry
 
 LICENCE = "apache-2.0"
 
@@ -129,36 +129,31 @@ def _figure(value):
     return "" if value is None else f"{value:.4f}"
 
 
-def model_table():
-    """The README's table of the models that ship, as Markdown."""
-    lines = [
-        "| model | parameters | epochs | accuracy | paper | gate density | paper | masked: left to it / lost by others |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+def model_table(paper):
+    """The README's table of the models of a paper that ship, as Markdown; empty without any."""
+    lines = []
     for name, entry in ENTRIES.items():
         folder = artifacts.shipped_folder(name)
-        if folder is None or not (folder / artifacts.METRICS).is_file():
+        if entry.paper != paper or folder is None or not (folder / artifacts.METRICS).is_file():
             continue
         values = json.loads((folder / artifacts.METRICS).read_text())["values"]
         provenance = json.loads((folder / artifacts.METADATA).read_text())["keras_interp"]["provenance"]
-        cells = [
-            f"[`{name}`](zoo/{name}/README.md)",
-            f"{provenance['parameters']:,}",
-            str(provenance["recipe"]["epochs"]),
-            _figure(values["accuracy"]),
-            _figure(entry.paper_metrics.get("accuracy")),
-            _figure(values["gate_density"]),
-            _figure(entry.paper_metrics.get("gate_density")),
-            f"{values['masked_own_recall']:.3f} / {values['masked_other_drop']:.3f}",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        figures = [_figure(values.get(metric)) + _beside(entry.paper_metrics.get(metric)) for metric in paper.headline]
+        cells = [f"[`{name}`](zoo/{name}/README.md)", f"{provenance['parameters']:,}", str(provenance["recipe"]["epochs"])]
+        lines.append(f"| {' | '.join([*cells, *figures])} |")
+    heads = ["model", "parameters", "epochs", *paper.headline.values()]
+    return "\n".join([f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *lines]) if lines else ""
+
+
+def _beside(value):
+    return "" if value is None else f" ({_figure(value)})"
 
 
 def update_readme(path):
-    """Replaces the table between the markers of a README by `model_table`."""
+    """Replaces the tables between the markers of a README by `model_table`."""
     path = pathlib.Path(path)
     start, end = "<!-- models: written by keras_interp.zoo.release -->", "<!-- end of models -->"
     before, rest = path.read_text().split(start)
     _, after = rest.split(end)
-    path.write_text(f"{before}{start}\n\n{model_table()}\n\n{end}{after}")
+    tables = [f"*{paper.title}*\n\n{model_table(paper)}" for paper in PAPERS.values() if model_table(paper)]
+    path.write_text("\n\n".join([before + start, *tables, end + after]))

@@ -5,9 +5,10 @@ import json
 import pathlib
 from collections.abc import Mapping
 
+from keras_interp.models.base import InterpretableModel
 from keras_interp.zoo import artifacts
-from keras_interp.zoo.registry import Paper, Recipe, get_entry, matching
-from keras_interp.zoo.training import compile_classifier
+from keras_interp.zoo.entry import Paper, Recipe
+from keras_interp.zoo.registry import get_entry, matching
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +16,7 @@ class ModelInfo:
     """What is known about a zoo model.
 
     Attributes:
-        name, description, method, paper, backbone, dataset, labels, input_shape: as in the registry.
+        name, description, method, paper, architecture, dataset, labels, input_shape: as in the registry.
         parameters: number of trainable parameters of the shipped model, or None without weights.
         metrics: measured figures, {metric: value}, of the test split; empty without weights.
         paper_metrics: the paper's figures under the same names.
@@ -30,7 +31,7 @@ class ModelInfo:
     description: str
     method: str
     paper: Paper
-    backbone: str
+    architecture: str
     dataset: str
     labels: tuple
     input_shape: tuple
@@ -80,8 +81,10 @@ def info(name):
             metrics = json.loads((folder / artifacts.METRICS).read_text())["values"]
     provenance = metadata.get("keras_interp", {}).get("provenance", {})
     return ModelInfo(
-        **{field: getattr(entry, field) for field in ("name", "description", "method", "paper", "dataset", "labels")},
-        backbone=entry.backbone.__name__,
+        **{
+            field: getattr(entry, field)
+            for field in ("name", "description", "method", "paper", "architecture", "dataset", "labels")
+        },
         input_shape=entry.input_shape,
         parameters=provenance.get("parameters"),
         metrics=metrics,
@@ -94,14 +97,16 @@ def info(name):
     )
 
 
-def build(name, num_classes=None, input_shape=None, labels=None):
+def build(name, num_classes=None, input_shape=None, labels=None, dataset=None):
     """Builds a model without trained weights, compiled, in any size.
 
     Args:
         name: name of the model.
         num_classes: number of classes; by default the model's own.
-        input_shape: (height, width, 3); by default the model's own.
+        input_shape: shape of one input, as (height, width, 3); by default the model's own.
         labels: names of the classes.
+        dataset: an `ArrayDataset` to take classes and input shape from, and for a model of a table the means and deviations
+            that it scales columns and target with; without it, they are left as they are.
 
     Returns:
         A compiled `keras.Model`.
@@ -111,7 +116,7 @@ def build(name, num_classes=None, input_shape=None, labels=None):
     >>> build("lsg_resnet20_cifar10", num_classes=5, input_shape=(64, 64, 3)).output_shape
     (None, 5)
     """
-    return compile_classifier(get_entry(name).build(num_classes, input_shape, labels))
+    return get_entry(name).build(num_classes, input_shape, labels, dataset).compile_by_default()
 
 
 def load(name, weights=True, custom_objects=None):
@@ -131,7 +136,7 @@ def load(name, weights=True, custom_objects=None):
         ArtifactError: for files that were altered or are foreign.
     """
     if isinstance(name, pathlib.Path) or any(separator in name for separator in "/\\"):
-        return compile_classifier(artifacts.load(name, custom_objects=custom_objects))
+        return _compiled(artifacts.load(name, custom_objects=custom_objects))
     if name not in matching("*") and pathlib.Path(name, artifacts.CONFIG).is_file():
         return load(pathlib.Path(name), custom_objects=custom_objects)
     get_entry(name)
@@ -143,7 +148,12 @@ def load(name, weights=True, custom_objects=None):
             f"No weights of this model come with keras-interp; train it with: keras-interp train {name} --data-dir DIR, then "
             f"load the folder that it writes. Received: {name!r}"
         )
-    return compile_classifier(artifacts.load(folder, artifacts.pins_of(name)))
+    return _compiled(artifacts.load(folder, artifacts.pins_of(name)))
+
+
+def _compiled(model):
+    # A plain Keras model, such as a compact form, knows no task.
+    return model.compile_by_default() if isinstance(model, InterpretableModel) else model
 
 
 def save(model, folder, golden_inputs=None):

@@ -12,10 +12,9 @@ import shutil
 
 import numpy as np
 
-from keras_interp import data
 from keras_interp.zoo import artifacts, cards, evaluation, hub
 from keras_interp.zoo.registry import get_entry
-from keras_interp.zoo.reproduction import GATE
+from keras_interp.zoo.reproduction.lsg import GATE
 from keras_interp.zoo.training import LOG
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -44,12 +43,12 @@ def release(name, folder=None, data_dir=None):
         target.mkdir(parents=True, exist_ok=True)
         for file in (artifacts.CONFIG, artifacts.METADATA, artifacts.WEIGHTS, artifacts.GOLDEN, LOG):
             shutil.copyfile(pathlib.Path(folder) / file, target / file)
-    test = data.load(entry.dataset, "test", data_dir)
+    test = entry.load_data("test", data_dir)
     metrics = evaluation.evaluate(target, dataset=test)
     (target / artifacts.METRICS).write_text(json.dumps(metrics, indent=1) + "\n")
     model = hub.load(target)
-    examples = np.array([np.flatnonzero(test.labels == number)[0] for number in range(4)])
-    model.explain(test.images[examples]).plot(path=target / cards.EXPLANATION)
+    examples = np.array([np.flatnonzero(test.targets == number)[0] for number in range(4)])
+    model.explain(test.inputs[examples]).plot(path=target / cards.EXPLANATION)
     cards.write_card(name, target)
     artifacts.pin(name, target)
     cards.update_readme(ROOT / "README.md")

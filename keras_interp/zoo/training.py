@@ -72,23 +72,23 @@ def train(
     output = pathlib.Path(output or pathlib.Path("runs") / name)
     if not 0.0 <= validation < 1.0:
         raise ValueError(f"`validation` must lie in [0, 1). Received: validation={validation}")
-    labels = entry.labels if dataset is None else dataset.class_names
-    dataset = dataset or data.load(entry.dataset, "train", data_dir)
+    dataset = dataset or entry.load_data("train", data_dir)
     dataset, kept = _hold_out(dataset, validation, recipe)
     process = (process_id, num_processes)
-    batches = data.Batches(dataset[:kept], recipe.batch_size, recipe.pad, recipe.flip, seed=recipe.seed, process=process)
+    training_set = dataset[:kept]
+    batches = data.Batches(training_set, recipe.batch_size, recipe.pad, recipe.flip, seed=recipe.seed, process=process)
     held_out = data.Batches(dataset[kept:], recipe.batch_size, shuffle=False, process=process) if validation else None
-    size = {"labels": labels, "input_shape": dataset.images.shape[1:]}
+    labels = dataset.class_names or entry.labels
     settings = {"model": name, "options": dict(entry.options), "recipe": dataclasses.asdict(recipe), "labels": labels}
-    settings |= {"dataset": dataset.name, "training_examples": kept, "input_shape": dataset.images.shape[1:]}
+    settings |= {"dataset": dataset.name, "training_examples": kept, "input_shape": dataset.inputs.shape[1:]}
     state = _prepare_output(output, settings, process_id)
     log = EpochLog(state / LOG)
 
     with _distribution(strategy, coordinator, num_processes, process_id):
         keras.utils.set_random_seed(recipe.seed)
         with _dtype_policy(recipe.dtype_policy):
-            model = entry.build(**size)
-        compile_classifier(model, recipe.optimizer(len(batches)))
+            model = entry.build(labels=labels, dataset=training_set)
+        model.compile_by_default(recipe.build_optimizer(len(batches)))
         model.fit(
             batches,
             epochs=recipe.epochs,
@@ -106,7 +106,7 @@ def train(
         )
         weights, replicas = model.get_weights(), num_replicas(model)
 
-    trained = entry.build(**size)
+    trained = entry.build(labels=labels, dataset=training_set)
     trained.set_weights(weights)
     if process_id == 0:
         provenance = {
@@ -124,23 +124,10 @@ def train(
             "python": platform.python_version(),
             "machine": f"{platform.machine()}, {os.cpu_count()} processors",
         }
-        golden = dataset.images[kept : kept + GOLDEN_IMAGES] if validation else dataset.images[:GOLDEN_IMAGES]
+        golden = dataset.inputs[kept : kept + GOLDEN_IMAGES] if validation else dataset.inputs[:GOLDEN_IMAGES]
         artifacts.save(trained, output, golden, entry.storage_dtype, provenance)
         shutil.copyfile(state / LOG, output / LOG)
-    compile_classifier(trained)
-    return trained
-
-
-def compile_classifier(model, optimizer=None):
-    """Compiles a classifier on integer labels; by default with an optimizer that suits fine-tuning."""
-    from keras_interp.optimizers import CoupledSGD
-
-    model.compile(
-        optimizer or CoupledSGD(0.01, momentum=0.9, nesterov=True, weight_decay=5e-4),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    return model
+    return trained.compile_by_default()
 
 
 def num_replicas(model):

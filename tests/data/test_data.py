@@ -66,12 +66,12 @@ def test_augment_crops_and_flips_like_a_loop(rng):
 
 def test_npz_round_trip(tmp_path, toy_dataset):
     path = tmp_path / "toy.npz"
-    np.savez(path, images=toy_dataset.images, labels=toy_dataset.labels, class_names=np.array(toy_dataset.class_names))
+    np.savez(path, inputs=toy_dataset.inputs, targets=toy_dataset.targets, class_names=np.array(toy_dataset.class_names))
     loaded = data.load(str(path))
-    np.testing.assert_array_equal(loaded.images, toy_dataset.images)
-    assert loaded.class_names == toy_dataset.class_names and loaded.labels.dtype == np.int32
-    np.savez(path, pictures=toy_dataset.images)
-    with pytest.raises(ValueError, match="'images' and 'labels'"):
+    np.testing.assert_array_equal(loaded.inputs, toy_dataset.inputs)
+    assert loaded.class_names == toy_dataset.class_names and loaded.targets.dtype == np.int32
+    np.savez(path, pictures=toy_dataset.inputs)
+    with pytest.raises(ValueError, match="'inputs' and 'targets'"):
         data.load(path)
 
 
@@ -84,10 +84,10 @@ def test_slices(toy_dataset):
     [
         (lambda d: Batches(d, batch_size=65), ValueError, "at most the 64 examples"),
         (lambda d: Batches(d, batch_size=16, process=(0, 3)), ValueError, "divide by the 3 processes"),
-        (lambda d: ArrayDataset(d.images, d.labels[:3], d.class_names), ValueError, "as many images as labels"),
-        (lambda d: ArrayDataset(d.images, d.labels + 1.5, d.class_names), TypeError, "integers"),
-        (lambda d: ArrayDataset(d.images, d.labels, d.class_names[:3]), ValueError, r"\[0, 3\)"),
-        (lambda d: ArrayDataset(d.images[0], d.labels, d.class_names), ValueError, "batch axis"),
+        (lambda d: ArrayDataset(d.inputs, d.targets[:3], d.class_names), ValueError, "as many inputs as targets"),
+        (lambda d: ArrayDataset(d.inputs, d.targets + 1.5, d.class_names), TypeError, "integers"),
+        (lambda d: ArrayDataset(d.inputs, d.targets, d.class_names[:3]), ValueError, r"\[0, 3\)"),
+        (lambda d: ArrayDataset(d.inputs[0], d.targets, d.class_names), ValueError, "batch axis"),
     ],
 )
 def test_bad_input(toy_dataset, call, error, message):
@@ -108,5 +108,5 @@ def test_missing_data_set_names_the_command(tmp_path):
 @pytest.mark.data
 def test_cifar10():
     part = data.load("cifar10", "test[:100]")
-    assert part.images.shape == (100, 32, 32, 3) and part.images.dtype == np.uint8
-    assert part.labels.min() >= 0 and part.labels.max() <= 9 and len(part.class_names) == 10
+    assert part.inputs.shape == (100, 32, 32, 3) and part.inputs.dtype == np.uint8
+    assert part.targets.min() >= 0 and part.targets.max() <= 9 and len(part.class_names) == 10

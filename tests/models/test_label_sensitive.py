@@ -171,7 +171,7 @@ def test_fixed_gate_does_not_move(images):
 def test_sample_weights_and_streams(toy_dataset, kind):
     model = compiled(small_model())
     if kind == "arrays":
-        model.fit(toy_dataset.images, toy_dataset.labels, sample_weight=np.ones(64), verbose=0)
+        model.fit(toy_dataset.inputs, toy_dataset.targets, sample_weight=np.ones(64), verbose=0)
     else:
         model.fit(Batches(toy_dataset, 32), epochs=2, verbose=0)
     assert np.isfinite(model.gate).all()

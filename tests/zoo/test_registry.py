@@ -5,6 +5,7 @@ import pytest
 
 from keras_interp import models, zoo
 from keras_interp.zoo import registry
+from keras_interp.zoo.papers import lsg
 
 
 def test_list_and_info():
@@ -13,7 +14,7 @@ def test_list_and_info():
     assert all(name.startswith("lsg_") for name in zoo.list_models("lsg_*"))
     assert set(zoo.list_models(trained=True)) | set(zoo.list_models(trained=False)) == set(names)
     info = zoo.info("lsg_resnet20_cifar10")
-    assert info.labels == registry.CIFAR10_LABELS and info.input_shape == (32, 32, 3)
+    assert info.labels == lsg.CIFAR10_LABELS and info.input_shape == (32, 32, 3)
     assert info.paper_metrics["accuracy"] == 0.9062
     with pytest.raises(dataclasses.FrozenInstanceError):
         info.name = "other"
@@ -26,7 +27,7 @@ def test_entries_are_complete():
         # A pair is compared on the same budget.
         if entry.twin and entry.name != "lsg_dense_resnet20_cifar10":
             assert dataclasses.replace(entry.recipe) == registry.ENTRIES[entry.twin].recipe
-        if entry.last_convolution:
+        if isinstance(entry, lsg.FilterEntry):
             assert entry.build().get_layer(entry.last_convolution).filters == entry.build().num_filters
 
 

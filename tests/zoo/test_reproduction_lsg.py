@@ -10,15 +10,16 @@ from keras_interp.data import ArrayDataset
 from keras_interp.evaluate import AttackResult
 from keras_interp.models import Classifier, LabelSensitiveClassifier
 from keras_interp.zoo import artifacts, registry, reproduction
+from keras_interp.zoo.papers.lsg import CIFAR10_LABELS as LABELS
+from keras_interp.zoo.reproduction import lsg
 from tests.tiny import tiny_backbone
 
-LABELS = registry.CIFAR10_LABELS
 NAMES = (
-    reproduction.STD_RESNET,
-    reproduction.LSG_RESNET,
-    reproduction.FIXED_RESNET,
-    reproduction.STD_ALEXNET,
-    reproduction.FIXED_ALEXNET,
+    lsg.STD_RESNET,
+    lsg.LSG_RESNET,
+    lsg.FIXED_RESNET,
+    lsg.STD_ALEXNET,
+    lsg.FIXED_ALEXNET,
 )
 FIGURES = [f"figure_{number}" for number in range(3, 10)]
 TABLES = ["table_1", "table_2", "table_3", "table_masking", "table_ownership"]
@@ -50,15 +51,15 @@ def shipped(tmp_path_factory, images):
         else:
             for layer, source in zip(model.layers[1:], weights):
                 layer.set_weights(source.get_weights())
-        if name == reproduction.LSG_RESNET:
+        if name == lsg.LSG_RESNET:
             model.gate_layer.gate.assign(np.random.default_rng(2).uniform(size=(10, 16)))
             model.gate_layer.project()
         folder = artifacts.save(model, root / name)
-    (root / reproduction.LSG_RESNET / "training_log.csv").write_text(
+    (root / lsg.LSG_RESNET / "training_log.csv").write_text(
         "epoch,accuracy,gate_density,gated_accuracy,gated_loss,loss\n0,0.1,0.5,0.2,2,2\n1,0.3,0.4,0.5,1,1\n"
     )
-    (root / reproduction.DENSE_RESNET).mkdir()
-    np.save(root / reproduction.DENSE_RESNET / "gate.npy", np.random.default_rng(3).uniform(size=(10, 16)))
+    (root / lsg.DENSE_RESNET).mkdir()
+    np.save(root / lsg.DENSE_RESNET / "gate.npy", np.random.default_rng(3).uniform(size=(10, 16)))
     return root, artifacts.load(folder).predict(images, verbose=0).argmax(axis=1)
 
 
@@ -83,17 +84,17 @@ def tiny_zoo(monkeypatch, shipped, missing):
         return folder if name not in missing and (folder / "config.json").is_file() else None
 
     monkeypatch.setattr(artifacts, "shipped_folder", shipped_folder)
-    gate = artifacts.sha256(shipped[0] / reproduction.DENSE_RESNET / "gate.npy")
+    gate = artifacts.sha256(shipped[0] / lsg.DENSE_RESNET / "gate.npy")
     monkeypatch.setattr(artifacts, "shipped_root", lambda: shipped[0])
-    monkeypatch.setattr(artifacts, "read_pins", lambda: {reproduction.DENSE_RESNET: {"gate.npy": gate}})
+    monkeypatch.setattr(artifacts, "read_pins", lambda: {lsg.DENSE_RESNET: {"gate.npy": gate}})
     monkeypatch.setattr(artifacts, "pins_of", lambda name: {})
     for name in NAMES:
         entry = dataclasses.replace(registry.ENTRIES[name], last_convolution="last_convolution", filters_per_class=1)
         monkeypatch.setitem(registry.ENTRIES, name, entry)
     budget = {"one_pixel": {"population": 5, "generations": 1}, "local_search": {"rounds": 1, "max_candidates": 3}}
-    monkeypatch.setattr(reproduction, "BUDGET", budget)
-    monkeypatch.setattr(reproduction, "ATTACKED_IMAGES", 4)
-    monkeypatch.setattr(reproduction, "ATTACK_BATCH", 8)
+    monkeypatch.setattr(lsg, "BUDGET", budget)
+    monkeypatch.setattr(lsg, "ATTACKED_IMAGES", 4)
+    monkeypatch.setattr(lsg, "ATTACK_BATCH", 8)
 
 
 def read_table(folder, name):
@@ -113,7 +114,7 @@ def test_all_tables_and_figures_are_written(dataset, tmp_path, shipped):
 
     rows = {row["metric"]: row for row in read_table(tmp_path, "table_1")}
     assert rows["accuracy"]["STD, paper"] == "0.9046" and rows["cross-entropy"]["LSG, paper"] == "6.9762"
-    accuracy = (dataset.labels == shipped[1]).mean()
+    accuracy = (dataset.targets == shipped[1]).mean()
     assert [float(rows["accuracy"][f"{kind}, ours"]) for kind in ("STD", "LSG")] == pytest.approx([accuracy] * 2)
     assert f"| accuracy | 0.9046 | {accuracy:.4f} | 0.9062 | {accuracy:.4f} |" in readme
     assert all(float(row["STD, ours"]) >= 0 and float(row["LSG, ours"]) >= 0 for row in rows.values())
@@ -127,12 +128,12 @@ def test_all_tables_and_figures_are_written(dataset, tmp_path, shipped):
 
 
 def test_what_needs_an_absent_model_is_left_out(dataset, tmp_path, missing, capsys):
-    missing.add(reproduction.FIXED_ALEXNET)
+    missing.add(lsg.FIXED_ALEXNET)
     names = {path.name for path in reproduction.reproduce("lsg", output=tmp_path, dataset=dataset)}
     assert names.isdisjoint({"figure_7.png", "table_2.md"})
     assert {"figure_3.png", "figure_8.png", "figure_9.png", "table_1.md", "table_3.csv", "README.md"} <= names
-    assert f"no weights of {reproduction.FIXED_ALEXNET} come" in (tmp_path / "README.md").read_text()
-    assert reproduction.FIXED_ALEXNET in capsys.readouterr().out
+    assert f"no weights of {lsg.FIXED_ALEXNET} come" in (tmp_path / "README.md").read_text()
+    assert lsg.FIXED_ALEXNET in capsys.readouterr().out
 
 
 def test_without_any_model_an_index_says_so(dataset, tmp_path, missing):
@@ -144,10 +145,10 @@ def test_without_any_model_an_index_says_so(dataset, tmp_path, missing):
 @pytest.fixture
 def attack(dataset, tmp_path):
     """A function (attack, full_attacks) to the success rate of an attack on the standard model, each time as in a new run."""
-    model = reproduction.Measured(reproduction.STD_RESNET, dataset)
+    model = lsg.Measured(lsg.STD_RESNET, dataset)
 
     def attack(name, full_attacks=False):
-        study = reproduction.LabelSensitiveGates(dataset, reproduction.Report(tmp_path, "", ""), full_attacks)
+        study = lsg.LabelSensitiveGates(dataset, lsg.Report(tmp_path, "", ""), full_attacks)
         return study.attack(model, name, np.flatnonzero(model.predictions == model.labels)[:4])
 
     attack.model = model
@@ -155,7 +156,7 @@ def attack(dataset, tmp_path):
 
 
 def test_results_of_attacks_are_kept_while_model_and_budget_stay(attack, tmp_path, monkeypatch):
-    rates = [attack(name) for name in reproduction.ATTACKS]
+    rates = [attack(name) for name in lsg.ATTACKS]
     results = json.loads((tmp_path / "attacks.json").read_text())
     assert [result["attack"] for result in results] == ["one_pixel", "local_search"]
     assert rates == [result["succeeded"] / 4 for result in results] and all(result["attempted"] == 4 for result in results)
@@ -164,10 +165,10 @@ def test_results_of_attacks_are_kept_while_model_and_budget_stay(attack, tmp_pat
         raise AssertionError("attacked again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(reproduction, "ATTACKS", dict.fromkeys(reproduction.ATTACKS, never))
-        assert [attack(name) for name in reproduction.ATTACKS] == rates
+        patch.setattr(lsg, "ATTACKS", dict.fromkeys(lsg.ATTACKS, never))
+        assert [attack(name) for name in lsg.ATTACKS] == rates
     # Another budget, or other weights, are attacked anew; what was found stays.
-    monkeypatch.setitem(reproduction.BUDGET, "one_pixel", {"population": 6, "generations": 1})
+    monkeypatch.setitem(lsg.BUDGET, "one_pixel", {"population": 6, "generations": 1})
     attack("one_pixel")
     attack.model.sha256 = "other"
     attack("one_pixel")
@@ -182,7 +183,7 @@ def test_full_attacks_use_the_published_budget(attack, monkeypatch):
         seen.update(settings)
         return AttackResult(np.ones(4, bool), np.zeros(4, bool), images[:0], 1)
 
-    monkeypatch.setitem(reproduction.ATTACKS, "one_pixel", record)
+    monkeypatch.setitem(lsg.ATTACKS, "one_pixel", record)
     assert attack("one_pixel", full_attacks=True) == 0.0
     assert seen == {"population": 400, "generations": 75, "seed": 0, "batch_size": 8}
 
@@ -191,8 +192,8 @@ def test_an_interrupted_run_keeps_what_it_has(dataset, tmp_path, monkeypatch, mi
     def interrupt(*args, **settings):
         raise KeyboardInterrupt
 
-    missing.update({reproduction.FIXED_RESNET, reproduction.STD_ALEXNET})
-    monkeypatch.setitem(reproduction.ATTACKS, "local_search", interrupt)
+    missing.update({lsg.FIXED_RESNET, lsg.STD_ALEXNET})
+    monkeypatch.setitem(lsg.ATTACKS, "local_search", interrupt)
     with pytest.raises(KeyboardInterrupt):
         list(reproduction.reproduce("lsg", output=tmp_path, dataset=dataset))
     assert [result["attack"] for result in json.loads((tmp_path / "attacks.json").read_text())] == ["one_pixel"]
@@ -200,11 +201,9 @@ def test_an_interrupted_run_keeps_what_it_has(dataset, tmp_path, monkeypatch, mi
 
 
 def test_an_altered_gate_is_refused(shipped, monkeypatch):
-    monkeypatch.setattr(
-        artifacts, "read_pins", lambda: {reproduction.DENSE_RESNET: {"gate.npy": "0" * 64, "metrics.json": "0"}}
-    )
+    monkeypatch.setattr(artifacts, "read_pins", lambda: {lsg.DENSE_RESNET: {"gate.npy": "0" * 64, "metrics.json": "0"}})
     with pytest.raises(artifacts.ArtifactError, match=r"gate\.npy"):
-        reproduction.shipped_gate(reproduction.DENSE_RESNET)
+        lsg.shipped_gate(lsg.DENSE_RESNET)
 
 
 def test_compiled_predict_pads_and_never_compiles_anew(images):
@@ -216,7 +215,7 @@ def test_compiled_predict_pads_and_never_compiles_anew(images):
             shapes.append((batch.shape, batch.dtype))
             return model.predict_on_batch(batch)
 
-    predict = reproduction.compiled_predict(Model(), 8)
+    predict = lsg.compiled_predict(Model(), 8)
     for count in (8, 3):
         np.testing.assert_allclose(predict(images[:count]), model.predict(images[:count], verbose=0), atol=1e-5)
     assert set(shapes) == {((8, 32, 32, 3), np.dtype("float32"))}

@@ -1,25 +1,24 @@
-"""The tables and figures of a paper, regenerated from the shipped models, with the paper's figures beside ours."""
+"""The tables and figures of the paper on label-sensitive gates."""
 
 import csv
 import functools
 import hashlib
 import json
 import os
-import pathlib
 import time
 
 import keras
 import numpy as np
-import rich
 from keras import ops
 from rich.progress import track
 
-from keras_interp import data, plots
 from keras_interp import evaluate as metrics
+from keras_interp import plots
 from keras_interp.checks import check_labels
 from keras_interp.zoo import artifacts, hub
-from keras_interp.zoo.evaluation import class_masks
-from keras_interp.zoo.registry import LSG, get_entry
+from keras_interp.zoo.papers.lsg import PAPER, class_masks
+from keras_interp.zoo.registry import get_entry
+from keras_interp.zoo.reproduction.report import Report
 from keras_interp.zoo.training import LOG
 
 STD_RESNET, LSG_RESNET, FIXED_RESNET = "std_resnet20_cifar10", "lsg_resnet20_cifar10", "lsg_fixed_resnet20_cifar10"
@@ -43,32 +42,6 @@ ATTACK_RESULTS = "attacks.json"
 
 GATE = "gate.npy"
 CHUNK = 1024
-
-
-def reproduce(paper, data_dir=None, output="reproduce_output", full_attacks=False, dataset=None):
-    """Regenerates the tables and figures of a paper: PNG, Markdown and CSV files, and a `README.md` that shows them all.
-
-    What needs a model without shipped weights is left out, and the line that says so goes to the screen and the README. Files
-    appear one by one. The attacks come last and take some minutes; each result is kept in `attacks.json` and taken from there
-    while model, images and budget stay the same, so that an interrupted run goes on where it stopped.
-
-    Args:
-        paper: key of the paper, "lsg".
-        data_dir: folder of the prepared data sets, see `data.load`.
-        output: folder to write to.
-        full_attacks: whether to attack with the published budget, which takes hours without a GPU.
-        dataset: an `ArrayDataset` to measure on instead of the test split.
-
-    Returns:
-        An iterator over the paths of the files, each as soon as it is written.
-
-    Raises:
-        KeyError: for an unknown paper.
-        FileNotFoundError: when the data set is not prepared.
-    """
-    if paper not in PAPERS:
-        raise KeyError(f"`paper` must be one of {sorted(PAPERS)}. Received: paper={paper!r}")
-    return PAPERS[paper](data_dir, output, full_attacks, dataset)
 
 
 def compiled_predict(model, batch_size):
@@ -115,10 +88,10 @@ class Measured:
         self.entry = get_entry(name)
         self.folder = artifacts.shipped_folder(name)
         self.model = hub.load(name)
-        self.labels = check_labels(dataset.labels, self.model.num_classes)
+        self.labels = check_labels(dataset.targets, self.model.num_classes)
         # In parts, for the bar's sake and to let go of the maps.
         starts = track(range(0, len(dataset), CHUNK), f"{name}: test images")
-        parts = [self.model.features(dataset.images[start : start + CHUNK])[1:] for start in starts]
+        parts = [self.model.features(dataset.inputs[start : start + CHUNK])[1:] for start in starts]
         self.pooled, self.logits = (np.concatenate(arrays) for arrays in zip(*parts))
         self.kernel, self.bias = (ops.convert_to_numpy(weight) for weight in self.model.get_layer("logits").weights)
 
@@ -159,67 +132,11 @@ class Measured:
         return {**self.entry.paper_metrics, **PUBLISHED.get(self.entry.name, {})}.get(metric)
 
 
-class Report:
-    """Figures and tables in a folder, and a `README.md` that shows them.
-
-    Args:
-        folder: where to write.
-        title: the first line of the README.
-        introduction: the lines below it.
-    """
-
-    def __init__(self, folder, title, introduction):
-        self.folder = pathlib.Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.parts = [f"# {title}", introduction]
-
-    def add_figure(self, name, title, figure, caption):
-        """Saves a figure; returns the paths of what was written."""
-        path = self.folder / f"{name}.png"
-        figure.savefig(path, dpi=120)
-        self.parts += [f"## {title}", f"![{title}]({path.name})", caption]
-        self.write_index()
-        return [path]
-
-    def add_table(self, name, title, header, rows, caption):
-        """Saves a table as Markdown and CSV, with cells of text, numbers, or None for the unknown; returns the paths."""
-        lines = [header, ["---"] * len(header), *[[_cell(value) for value in row] for row in rows]]
-        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        markdown, comma_separated = self.folder / f"{name}.md", self.folder / f"{name}.csv"
-        markdown.write_text(f"# {title}\n\n{table}\n\n{caption}\n", encoding="utf-8")
-        with comma_separated.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([header, *rows])
-        self.parts += [f"## {title}", table, caption]
-        self.write_index()
-        return [markdown, comma_separated]
-
-    def skip(self, title, reason):
-        """Notes that something was left out."""
-        rich.get_console().print(f"Left out {title}: {reason}", soft_wrap=True, highlight=False)
-        self.parts += [f"## {title}", f"Left out: {reason}"]
-        self.write_index()
-
-    def write_index(self):
-        """Writes the README as far as it goes, so that an interrupted run leaves one too; returns its path."""
-        path = self.folder / "README.md"
-        path.write_text("\n\n".join(self.parts) + "\n", encoding="utf-8")
-        return path
-
-
-def _cell(value):
-    if value is None:
-        return "–"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
-# --- The paper on label-sensitive gates.
-
-
-def reproduce_label_sensitive_gates(data_dir, output, full_attacks, dataset):
+def reproduce(data_dir, output, full_attacks, dataset):
     """Tables 1 to 3 and Figures 3 to 9, see `reproduce`."""
-    dataset = dataset or data.load(get_entry(STD_RESNET).dataset, "test", data_dir)
+    dataset = dataset or get_entry(STD_RESNET).load_data("test", data_dir)
     introduction = (
-        f"*{LSG.title}*, measured on {len(dataset)} images ({dataset.name}) with Keras {keras.__version__} on "
+        f"*{PAPER.title}*, measured on {len(dataset)} images ({dataset.name}) with Keras {keras.__version__} on "
         f"{keras.backend.backend()}. STD is standard training, LSG training with label-sensitive gates. Columns named "
         '"paper" repeat what the paper reports; all else is computed from the shipped models.'
     )
@@ -379,7 +296,7 @@ class LabelSensitiveGates:
         # The first of each class, not the most telling.
         chosen = [np.flatnonzero(right & (std.labels == number))[:1] for number in range(std.model.num_classes)]
         chosen = np.concatenate(chosen)
-        images, targets = self.dataset.images[chosen], std.labels[chosen]
+        images, targets = self.dataset.inputs[chosen], std.labels[chosen]
         maps = {
             kind: model.model.explain(images, targets).class_activation_map for kind, model in (("STD", std), ("LSG", lsg))
         }
@@ -497,7 +414,7 @@ class LabelSensitiveGates:
 
     def attack(self, model, attack, chosen):
         """Success rate of an attack, computed or from the results of an earlier run with the same model, images and budget."""
-        images, labels = self.dataset.images[chosen], model.labels[chosen]
+        images, labels = self.dataset.inputs[chosen], model.labels[chosen]
         settings = {**self.budget[attack], "seed": 0}
         key = {
             "model": model.entry.name,
@@ -525,6 +442,3 @@ class LabelSensitiveGates:
             partial.write_text(json.dumps([*records, found], indent=1) + "\n")
             os.replace(partial, path)
         return found["succeeded"] / found["attempted"]
-
-
-PAPERS = {LSG.key: reproduce_label_sensitive_gates}

@@ -1,0 +1,31 @@
+"""Multilayer perceptrons, for tables and small images."""
+
+import keras
+from keras import layers
+
+
+def mlp(hidden_units, input_shape, preprocessing=None, activation="relu", name="mlp"):
+    """Dense layers; an image is flattened.
+
+    Args:
+        hidden_units: numbers of units of the hidden layers.
+        input_shape: shape of one input: (columns,) or (height, width, channels).
+        preprocessing: a layer that scales the inputs, see `preprocessing.scaling`; None leaves them as they are.
+        activation: activation of the hidden layers.
+        name: name of the model.
+
+    Returns:
+        A functional `keras.Model` from inputs to the last hidden units (batch, hidden_units[-1]).
+
+    Example:
+
+    >>> mlp((300, 100), input_shape=(28, 28, 1)).output_shape
+    (None, 100)
+    """
+    inputs = keras.Input(input_shape, name="inputs")
+    x = inputs if preprocessing is None else preprocessing(inputs)
+    if len(input_shape) > 1:
+        x = layers.Flatten(name="flatten")(x)
+    for number, units in enumerate(hidden_units, start=1):
+        x = layers.Dense(units, activation, name=f"hidden{number}")(x)
+    return keras.Model(inputs, x, name=name)

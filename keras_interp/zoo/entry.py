@@ -1,0 +1,137 @@
+"""What the zoo knows of a model before it is trained: the types of the registry."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import keras
+
+from keras_interp import data
+from keras_interp.optimizers import CoupledSGD
+
+
+@dataclasses.dataclass(frozen=True)
+class Paper:
+    """A paper of the zoo.
+
+    Attributes:
+        key: its short name on the command line.
+        title: its title.
+        headline: {metric: heading} of the columns of the README's table of its models.
+    """
+
+    key: str
+    title: str
+    headline: Mapping
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a zoo model is trained: with a linear warm-up and a cosine decay of the learning rate.
+
+    Attributes:
+        epochs: passes through the training data.
+        batch_size: examples in a step, over all replicas.
+        learning_rate: peak of the learning rate.
+        warmup: share of the steps that the rise to the peak takes.
+        optimizer: "sgd", with Nesterov momentum and coupled weight decay, or "adam".
+        momentum: of SGD.
+        weight_decay: of SGD.
+        pad: zero padding for random crops, in pixels.
+        flip: whether to mirror images at random.
+        dtype_policy: Keras dtype policy of the training; what is saved is float32.
+        seed: seed of initial weights, order and augmentation.
+    """
+
+    epochs: int = 40
+    batch_size: int = 256
+    learning_rate: float = 0.2
+    warmup: float = 0.25
+    optimizer: str = "sgd"
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    pad: int = 4
+    flip: bool = True
+    dtype_policy: str = "mixed_bfloat16"
+    seed: int = 1
+
+    def build_optimizer(self, steps_per_epoch):
+        """The optimizer for a training of `epochs` epochs of so many steps."""
+        steps = self.epochs * steps_per_epoch
+        warmup = int(self.warmup * steps)
+        schedule = keras.optimizers.schedules.CosineDecay(
+            self.learning_rate / 20, max(steps - warmup, 1), warmup_target=self.learning_rate, warmup_steps=warmup
+        )
+        if self.optimizer == "adam":
+            return keras.optimizers.Adam(schedule)
+        return CoupledSGD(schedule, momentum=self.momentum, nesterov=True, weight_decay=self.weight_decay)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One named model. A paper's own subclass says how its models are made and measured.
+
+    Attributes:
+        name: `<method>_<architecture>_<data set>`.
+        description: one sentence.
+        method: the method's name.
+        paper: its `Paper`.
+        dataset: name of the data set, see `data.load`.
+        labels: names of the outputs. Of a data set with more classes, the model takes these.
+        input_shape: shape of one input.
+        options: options of the method.
+        recipe: how it is trained.
+        paper_metrics: the paper's figures under our metric names.
+        twin: the model that this one's card compares it with, trained on the same budget.
+        storage_dtype: dtype of the weights on disk.
+    """
+
+    name: str
+    description: str
+    method: str
+    paper: Paper
+    dataset: str
+    labels: tuple
+    input_shape: tuple
+    options: Mapping = dataclasses.field(default_factory=dict)
+    recipe: Recipe = Recipe()
+    paper_metrics: Mapping = dataclasses.field(default_factory=dict)
+    twin: str | None = None
+    storage_dtype: str = "float32"
+
+    # {metric: sentence} of what `measure` measures.
+    definitions = {}
+
+    @property
+    def architecture(self):
+        """Name of the architecture."""
+        raise NotImplementedError
+
+    def make(self, dataset, input_shape, labels):
+        """The untrained model.
+
+        Args:
+            dataset: the `ArrayDataset` that it is made for, or None: where a model scales its inputs or its target, it takes
+                the statistics from there.
+            input_shape: shape of one input.
+            labels: names of the outputs.
+        """
+        raise NotImplementedError
+
+    def measure(self, model, dataset):
+        """The figures of a trained model on an `ArrayDataset`, {metric: float}."""
+        raise NotImplementedError
+
+    def load_data(self, split, data_dir=None):
+        """A split of the data set, with the classes that the model takes, see `data.load`."""
+        dataset = data.load(self.dataset, split, data_dir)
+        return dataset if dataset.class_names in ((), self.labels) else dataset.select_classes(self.labels)
+
+    def build(self, num_outputs=None, input_shape=None, labels=None, dataset=None):
+        """The untrained, uncompiled model, in the size that is asked for or that the data set has."""
+        if dataset is not None:
+            input_shape = input_shape or dataset.inputs.shape[1:]
+            labels = labels or dataset.class_names
+        if labels and num_outputs and len(labels) != num_outputs:
+            raise ValueError(f"There must be one label for each of {num_outputs} outputs. Received: {len(labels)} labels")
+        labels = labels or (self.labels if num_outputs is None else tuple(map(str, range(num_outputs))))
+        return self.make(dataset, tuple(input_shape or self.input_shape), tuple(labels))

@@ -1,0 +1,1 @@
+"""The models of each paper: one file for each, with what is measured of them."""
