@@ -54,17 +54,23 @@ class ArrayDataset:
         """A slice or an index array of the examples, as a data set."""
         return dataclasses.replace(self, inputs=self.inputs[part], targets=self.targets[part])
 
-    def select_classes(self, names):
-        """The examples of the classes `names`, which are numbered in that order, as a data set.
+    def select_classes(self, classes, names):
+        """The examples of some classes, numbered and named anew, as a data set.
+
+        Args:
+            classes: numbers of the classes to keep.
+            names: their names.
 
         Raises:
-            ValueError: for a class that the data set does not have.
+            ValueError: for a class that the data set does not have, or another number of names.
         """
-        unknown = [name for name in names if name not in self.class_names]
-        if unknown:
-            raise ValueError(f"The classes must be among {list(self.class_names)}. Received: {unknown}")
-        numbers = np.full(len(self.class_names), -1, "int32")
-        numbers[[self.class_names.index(name) for name in names]] = range(len(names))
+        count = len(self.class_names)
+        if not all(0 <= number < count for number in classes) or len(names) != len(classes):
+            raise ValueError(
+                f"The classes must be numbers below {count}, with one name each. Received: {list(classes)}, {list(names)}"
+            )
+        numbers = np.full(count, -1, "int32")
+        numbers[list(classes)] = range(len(classes))
         kept = numbers[self.targets] >= 0
         return dataclasses.replace(
             self, inputs=self.inputs[kept], targets=numbers[self.targets[kept]], class_names=tuple(names)

@@ -76,7 +76,8 @@ class Entry:
         method: the method's name.
         paper: its `Paper`.
         dataset: name of the data set, see `data.load`.
-        labels: names of the outputs. Of a data set with more classes, the model takes these.
+        labels: names of the outputs.
+        classes: numbers of the data set's classes that the model takes; None for all.
         input_shape: shape of one input.
         options: options of the method.
         recipe: how it is trained.
@@ -92,6 +93,7 @@ class Entry:
     dataset: str
     labels: tuple
     input_shape: tuple
+    classes: tuple | None = None
     options: Mapping = dataclasses.field(default_factory=dict)
     recipe: Recipe = Recipe()
     paper_metrics: Mapping = dataclasses.field(default_factory=dict)
@@ -122,9 +124,11 @@ class Entry:
         raise NotImplementedError
 
     def load_data(self, split, data_dir=None):
-        """A split of the data set, with the classes that the model takes, see `data.load`."""
+        """A split of the data set, with the classes that the model takes under the model's names, see `data.load`."""
         dataset = data.load(self.dataset, split, data_dir)
-        return dataset if dataset.class_names in ((), self.labels) else dataset.select_classes(self.labels)
+        if not dataset.class_names:
+            return dataset
+        return dataset.select_classes(self.classes or range(len(dataset.class_names)), self.labels)
 
     def build(self, num_outputs=None, input_shape=None, labels=None, dataset=None):
         """The untrained, uncompiled model, in the size that is asked for or that the data set has."""
