@@ -108,6 +108,17 @@ def demo(output):
 
 
 @main.command()
+@click.argument("dataset")
+@data_dir_option
+@click.option("--manual-dir", type=click.Path(exists=True, path_type=pathlib.Path), help="Folder with files placed by hand.")
+def prepare(dataset, data_dir, manual_dir):
+    """Download and prepare the data set DATASET."""
+    from keras_interp import data
+
+    data.prepare(dataset, data_dir, manual_dir)
+
+
+@main.command()
 @click.argument("name")
 @data_dir_option
 @click.option("--output", type=click.Path(path_type=pathlib.Path), help="Folder to write; by default runs/NAME.")

@@ -1,6 +1,7 @@
 """Data sets by name or from arrays, and augmented batches."""
 
 from keras_interp.data.arrays import ArrayDataset, Batches, augment
-from keras_interp.data.sources import load, load_npz
+from keras_interp.data.independent_xor import load_independent_xor
+from keras_interp.data.sources import load, load_npz, prepare
 
-__all__ = ["ArrayDataset", "Batches", "augment", "load", "load_npz"]
+__all__ = ["ArrayDataset", "Batches", "augment", "load", "load_independent_xor", "load_npz", "prepare"]

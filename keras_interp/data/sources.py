@@ -1,21 +1,33 @@
 """Data sets by name, through TensorFlow Datasets, or from `.npz` files without TensorFlow."""
 
+import importlib
 import os
 import pathlib
 
 import numpy as np
 
 from keras_interp.data.arrays import ArrayDataset
+from keras_interp.data.independent_xor import generate_independent_xor
+
+# The data sets with a TFDS builder of ours: the module that registers it, whose `to_arrays` reads what it has prepared.
+OWN_BUILDERS = {"california_housing_ocean": "keras_interp.data.california_housing"}
 
 
 def load(name, split="train", data_dir=None, image_size=None):
-    """Loads a split of an image classification data set into memory.
+    """Loads a split of a data set into memory.
 
     Args:
-        name: name of the data set in TensorFlow Datasets, as "cifar10"; or the path of an `.npz` file with the arrays
-            `inputs` and `targets` and optionally `class_names` and `column_names` (see `ArrayDataset`), which needs no
-            TensorFlow.
-        split: split, in the notation of TFDS: "train", "test", "train[:90%]". An `.npz` file is read whole.
+        name: name of an image classification data set in TensorFlow Datasets, as "cifar10"; or one of
+
+            - "california_housing_ocean": California Housing. Inputs are float32 rows (n, 13): the eight numbers of the table
+              as they are, and a column of 0 and 1 for each of the five values of `ocean_proximity`. Targets are median house
+              values in $100,000.
+            - "independent_xor": the made-up table of the feature-leveling paper, float32 rows (n, 3) of two classes. It needs
+              neither `data_dir` nor TFDS.
+            - the path of an `.npz` file with the arrays `inputs` and `targets` and optionally `class_names` and
+              `column_names` (see `ArrayDataset`), which needs no TensorFlow.
+        split: split, in the notation of TFDS: "train", "test", "train[:90%]". An `.npz` file is read whole, and
+            "independent_xor" has "train" and "test" only.
         data_dir: folder of the prepared data sets; by default `TFDS_DATA_DIR`, then TFDS's own default.
         image_size: (height, width) to resize images to, which a data set with images of several sizes needs.
 
@@ -28,10 +40,45 @@ def load(name, split="train", data_dir=None, image_size=None):
     """
     if str(name).endswith(".npz"):
         return load_npz(name)
+    if name == "independent_xor":
+        return generate_independent_xor(split)
+    builder = _prepared_builder(name, data_dir)
+    if name in OWN_BUILDERS:
+        return importlib.import_module(OWN_BUILDERS[name]).to_arrays(builder, split)
+    return _load_images(builder, split, image_size)
+
+
+def prepare(name, data_dir=None, manual_dir=None):
+    """Downloads a data set and prepares it for `load`.
+
+    It does what `tfds build` does, which fails without apache-beam and mlcroissant (tensorflow/datasets#5463).
+
+    Args:
+        name: name of a data set in TensorFlow Datasets, or "california_housing_ocean".
+        data_dir: folder of the prepared data sets, see `load`.
+        manual_dir: folder with files that are not downloaded. The `housing.csv` of "california_housing_ocean" is taken from
+            here when there is one, with the same columns and any rows.
+
+    Raises:
+        ValueError: for a `housing.csv` with a missing column or a wrong field, or a download that is not what it was.
+    """
+    tfds = _import_tfds()
+    if name in OWN_BUILDERS:
+        importlib.import_module(OWN_BUILDERS[name])
+    builder = tfds.builder(name, data_dir=data_dir or os.environ.get("TFDS_DATA_DIR"))
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
+
+
+def _import_tfds():
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise ImportError("Data sets by name need TensorFlow Datasets: pip install tensorflow-datasets") from error
+    return tfds
+
+
+def _prepared_builder(name, data_dir):
+    tfds = _import_tfds()
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR")
     if data_dir is not None and not pathlib.Path(data_dir).is_dir():
         raise FileNotFoundError(f"There is no folder of data sets at `data_dir`. Received: data_dir={data_dir}")
@@ -41,11 +88,17 @@ def load(name, split="train", data_dir=None, image_size=None):
     except tfds.core.DatasetNotFoundError:
         prepared = False
     if not prepared:
-        where = f" --data_dir {data_dir}" if data_dir else ""
-        raise FileNotFoundError(f"The data set {name!r} is not prepared there. Fetch it with: tfds build {name}{where}")
+        where = f" --data-dir {data_dir}" if data_dir else ""
+        raise FileNotFoundError(
+            f"The data set {name!r} is not prepared there. Fetch it with: keras-interp prepare {name}{where}"
+        )
+    return builder
+
+
+def _load_images(builder, split, image_size):
     shape = builder.info.features["image"].shape
     if image_size is None and None in shape:
-        raise ValueError(f"The images of {name!r} have several sizes: give `image_size`. Received: image_size=None")
+        raise ValueError(f"The images of {builder.name!r} have several sizes: give `image_size`. Received: image_size=None")
     examples = builder.as_dataset(split=split, as_supervised=True)
     if image_size is not None:
         import tensorflow as tf
@@ -54,7 +107,7 @@ def load(name, split="train", data_dir=None, image_size=None):
         examples = examples.map(lambda image, label: (resize(image), label), num_parallel_calls=tf.data.AUTOTUNE)
     images, labels = next(iter(examples.batch(len(examples))))
     return ArrayDataset(
-        np.asarray(images), np.asarray(labels, "int32"), tuple(builder.info.features["label"].names), f"{name} {split}"
+        np.asarray(images), np.asarray(labels, "int32"), tuple(builder.info.features["label"].names), f"{builder.name} {split}"
     )
 
 

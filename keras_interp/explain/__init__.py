@@ -1,5 +1,6 @@
 """What several methods share in explaining a prediction."""
 
 from keras_interp.explain.explanation import Explanation
+from keras_interp.explain.gradients import input_gradient
 
-__all__ = ["Explanation"]
+__all__ = ["Explanation", "input_gradient"]

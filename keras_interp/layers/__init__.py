@@ -1,5 +1,6 @@
 """The interpretable layers, one file each."""
 
+from keras_interp.layers.hard_concrete_gate import HardConcreteGate
 from keras_interp.layers.label_sensitive_gate import LabelSensitiveGate
 
-__all__ = ["LabelSensitiveGate"]
+__all__ = ["HardConcreteGate", "LabelSensitiveGate"]

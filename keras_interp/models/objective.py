@@ -5,7 +5,7 @@ from keras import ops
 
 
 class ObjectiveTrainer:
-    """Mixin for a `keras.Model` whose objective has extra variables that the optimizer must leave alone.
+    """Mixin for an `InterpretableModel` whose objective has extra variables that the optimizer must leave alone.
 
     A method supplies three functions:
 
@@ -21,15 +21,21 @@ class ObjectiveTrainer:
     objective_metrics = ()
 
     def task_loss(self, y, y_pred, sample_weight=None):
-        """The compiled loss as a mean over the replica's batch, whatever the number of replicas."""
+        """The compiled loss (a regression's, standardised) as a mean over the replica's batch, for any number of replicas."""
         if self.loss is None:
             raise ValueError("Compile the model with a loss before training it. Received: loss=None")
+        if self.task == "regression":
+            y, y_pred = self.standardize(ops.cast(y, "float32")), self.standardize(y_pred)
         loss = keras.losses.get(self.loss)
         if isinstance(loss, keras.losses.Loss):
             # A Keras loss divides itself by the number of replicas.
-            return loss(y, y_pred, sample_weight=sample_weight) * _num_replicas()
+            return loss(y, y_pred, sample_weight=sample_weight) * num_replicas()
         values = loss(y, y_pred)
         return ops.mean(values if sample_weight is None else values * ops.cast(sample_weight, values.dtype))
+
+    def update_extra(self, extra, gradients):
+        """The new values of the extra variables; none by default."""
+        return extra
 
     def train_step(self, *args):
         if keras.backend.backend() == "tensorflow":
@@ -49,7 +55,7 @@ class ObjectiveTrainer:
             tape.watch(extra)
             loss, outputs = self.objective(extra, x, y, sample_weight)
             # Gradients are summed over replicas, and every replica has the same weight regularisation.
-            loss = (loss + self._layer_losses()) / _num_replicas()
+            loss = (loss + self._layer_losses()) / num_replicas()
             scaled_loss = self.optimizer.scale_loss(loss)
         trainable = self.trainable_variables
         gradients = tape.gradient(scaled_loss, [*trainable, *extra])
@@ -60,7 +66,7 @@ class ObjectiveTrainer:
         self.optimizer.apply_gradients(zip(gradients, trainable))
         for variable, value in zip(self.extra_variables, self._finite_update(extra, extra_gradients, scale)):
             variable.assign(value)
-        return self._log_step(loss * _num_replicas(), x, y, sample_weight, outputs)
+        return self._log_step(loss * num_replicas(), x, y, sample_weight, outputs)
 
     def _jax_train_step(self, state, data):
         import jax
@@ -122,7 +128,8 @@ class ObjectiveTrainer:
         return {name: value for name, value in logs.items() if name not in self.objective_metrics}
 
 
-def _num_replicas():
+def num_replicas():
+    """Number of replicas that share a batch, by whose sum of gradients a loss must be divided."""
     if keras.backend.backend() != "tensorflow":
         return 1
     import tensorflow as tf

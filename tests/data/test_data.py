@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -97,9 +99,9 @@ def test_bad_input(toy_dataset, call, error, message):
 
 def test_missing_data_set_names_the_command(tmp_path):
     pytest.importorskip("tensorflow_datasets")
-    with pytest.raises(FileNotFoundError, match=f"tfds build cifar10 --data_dir {tmp_path}"):
+    with pytest.raises(FileNotFoundError, match=re.escape(f"keras-interp prepare cifar10 --data-dir {tmp_path}")):
         data.load("cifar10", "train", tmp_path)
-    with pytest.raises(FileNotFoundError, match="tfds build no_such_set"):
+    with pytest.raises(FileNotFoundError, match="keras-interp prepare no_such_set"):
         data.load("no_such_set", "train", tmp_path)
     with pytest.raises(FileNotFoundError, match="no folder of data sets"):
         data.load("cifar10", "train", tmp_path / "absent")
@@ -110,3 +112,10 @@ def test_cifar10():
     part = data.load("cifar10", "test[:100]")
     assert part.inputs.shape == (100, 32, 32, 3) and part.inputs.dtype == np.uint8
     assert part.targets.min() >= 0 and part.targets.max() <= 9 and len(part.class_names) == 10
+
+
+@pytest.mark.data
+def test_mnist():
+    part = data.load("mnist", "test[:100]")
+    assert part.inputs.shape == (100, 28, 28, 1) and part.inputs.dtype == np.uint8
+    assert set(part.targets) == set(range(10)) and part.class_names == tuple("0123456789")

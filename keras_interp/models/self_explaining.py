@@ -1,0 +1,299 @@
+"""Self-explaining neural networks (SENN): a linear model whose features and coefficients are networks of the input.
+
+Paper: Alvarez-Melis and Jaakkola, "Towards Robust Interpretability with Self-Explaining Neural Networks" (NeurIPS 2018). A
+concept encoder gives few concepts h_k(x), a second network their relevances θ_kc(x), and the logit of class c is
+Σ_k θ_kc(x) h_k(x). A decoder ties the concepts to the input, and a robustness loss makes θ change slowly, so that the network
+is close to the linear model that an explanation shows. This is the fully connected variant, a baseline of feature leveling.
+"""
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from keras_interp.checks import check_inputs
+from keras_interp.explain.explanation import Explanation
+from keras_interp.explain.gradients import input_gradient
+from keras_interp.models.base import InterpretableModel, output_labels
+from keras_interp.models.objective import ObjectiveTrainer
+
+
+@keras.saving.register_keras_serializable("keras_interp")
+class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
+    """A fully connected self-explaining network for classification or regression (section 3 of the paper).
+
+    The model is the graph from raw inputs to logits: two dense networks of the same size, encoder and relevances, which make
+    about twice the weights of the plain network. The decoder, a third one, serves training and `reconstruct` only.
+
+    A step minimises the task loss and, each with its weight,
+
+    - the reconstruction loss (section 4): squared error of the decoded concepts, a mean over examples and inputs;
+    - the concept sparsity (section 4): |h|, a mean over examples and concepts;
+    - the robustness loss (section 3): Σ_c ‖∇f_c − Σ_k θ_kc ∇h_k‖², a mean over examples, for gradients with respect to the
+      preprocessed input. By the product rule the difference is g_c = Σ_k h_k ∇θ_kc, the gradient of f_c with h held constant.
+      One backward pass estimates the sum without bias: with a random sign s_c for each class and example, ‖Σ_c s_c g_c‖² has
+      the mean Σ_c ‖g_c‖². For one output it is exact.
+
+    The log of a step holds the three as `reconstruction_loss`, `concept_sparsity` and `robustness_loss`, before their weights;
+    with a `robustness_weight` of 0 the last is neither computed nor logged. Sample weights count in the task loss alone.
+
+    Args:
+        hidden_units: numbers of units of the hidden layers of encoder and relevances; the decoder has them in reverse.
+        num_outputs: number of classes; may be left out where `labels` are given, and for a regression.
+        input_shape: shape of one input: (columns,), or (height, width, channels), which is flattened.
+        num_concepts: number of concepts.
+        task: "classification" or "regression".
+        labels: names of the outputs. By default "0", "1", ..., and "target" for a regression.
+        preprocessing: a layer that scales the raw inputs, as `keras_interp.backbones.unit_scaling()`; None leaves them.
+        reconstruction_weight: weight of the reconstruction loss.
+        concept_sparsity_weight: weight of the concept sparsity.
+        robustness_weight: weight of the robustness loss, the paper's λ.
+        target_mean, target_scale: mean and standard deviation of a regression's target, in its own unit. The loss is that of
+            the standardised target; predictions and contributions are in the target's unit.
+        name: name of the model.
+        dtype: dtype policy of the hidden layers and of the training, by default the global one; concepts, relevances and
+            logits are float32 in any case.
+
+    Raises:
+        TypeError: for a `preprocessing` that is not a layer.
+        ValueError: for sizes that are not positive, negative weights, an unknown task, a number of labels that is not
+            `num_outputs`, or a target that does not fit the task.
+
+    Example:
+
+    >>> model = SelfExplainingNetwork((16, 8), num_outputs=3, input_shape=(4,), num_concepts=5)
+    >>> model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    >>> rows, labels = np.random.default_rng(0).normal(size=(30, 4)), np.arange(30) % 3
+    >>> history = model.fit(rows, labels, verbose=0)
+    >>> sorted(history.history)
+    ['accuracy', 'concept_sparsity', 'loss', 'reconstruction_loss', 'robustness_loss']
+    >>> model.explain(rows).contributions.shape
+    (30, 5)
+    """
+
+    def __init__(
+        self,
+        hidden_units,
+        num_outputs=None,
+        input_shape=None,
+        num_concepts=10,
+        task="classification",
+        labels=None,
+        preprocessing=None,
+        reconstruction_weight=1.0,
+        concept_sparsity_weight=1e-4,
+        robustness_weight=1e-4,
+        target_mean=0.0,
+        target_scale=1.0,
+        name=None,
+        dtype=None,
+    ):
+        if task not in ("classification", "regression"):
+            raise ValueError(f"`task` must be 'classification' or 'regression'. Received: task={task!r}")
+        labels = output_labels(num_outputs, labels or (("target",) if task == "regression" else None))
+        if task == "regression" and (len(labels) != 1 or not target_scale > 0):
+            raise ValueError(
+                "A regression has one output and a positive `target_scale`. "
+                f"Received: {len(labels)} outputs, target_scale={target_scale}"
+            )
+        if task == "classification" and (target_mean, target_scale) != (0, 1):
+            raise ValueError(
+                "`target_mean` and `target_scale` are those of a regression's target. "
+                f"Received: task='classification', target_mean={target_mean}, target_scale={target_scale}"
+            )
+        sizes = {"hidden_units": hidden_units, "input_shape": input_shape or (None,), "num_concepts": (num_concepts,)}
+        for argument, values in sizes.items():
+            if not all(isinstance(value, (int, np.integer)) and value > 0 for value in values):
+                raise ValueError(f"`{argument}` must be positive and whole. Received: {argument}={locals()[argument]}")
+        for argument in ("reconstruction_weight", "concept_sparsity_weight", "robustness_weight"):
+            if not locals()[argument] >= 0:
+                raise ValueError(f"`{argument}` must not be negative. Received: {argument}={locals()[argument]}")
+        if preprocessing is not None and not isinstance(preprocessing, keras.Layer):
+            raise TypeError(f"`preprocessing` must be a Keras layer. Received: {preprocessing!r}")
+
+        dtype = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
+        inputs = keras.Input(tuple(input_shape), name="inputs")
+        preprocessed = inputs if preprocessing is None else preprocessing(inputs)
+        scaled = layers.Flatten(dtype="float32", name="flatten")(preprocessed)
+        concepts = _dense(scaled, hidden_units, num_concepts, "concepts", dtype)
+        relevances = _dense(scaled, hidden_units, num_concepts * len(labels), "relevances", dtype)
+        relevances = layers.Reshape((num_concepts, len(labels)), dtype="float32", name="relevance_matrix")(relevances)
+        outputs = layers.Dot(axes=1, dtype="float32", name="logits")([concepts, relevances])
+        if task == "regression":
+            outputs = layers.Rescaling(float(target_scale), float(target_mean), dtype="float32", name="target")(outputs)
+        super().__init__(inputs, outputs, labels, task, target_mean, target_scale, name, dtype)
+
+        reconstruction = _dense(concepts, hidden_units[::-1], scaled.shape[-1], "reconstruction", dtype)
+        self.decoder = keras.Model(concepts, reconstruction, name="decoder")
+        # More views on the same layers. Past Keras's attribute tracking, which would count every weight twice.
+        self.__dict__["_view"] = keras.Model(inputs, [scaled, concepts, relevances, outputs])
+        self.__dict__["_relevances"] = keras.Model(scaled, relevances)
+        self.__dict__["preprocessing"] = preprocessing
+        self._preprocessed_shape = tuple(preprocessed.shape[1:])
+        self.hidden_units = tuple(map(int, hidden_units))
+        self.num_concepts = int(num_concepts)
+        self.reconstruction_weight = float(reconstruction_weight)
+        self.concept_sparsity_weight = float(concept_sparsity_weight)
+        self.robustness_weight = float(robustness_weight)
+        # Of the global seed. Keras saves no state of a generator: a loaded model draws other signs.
+        self.seed_generator = keras.random.SeedGenerator()
+        self.reconstruction_loss = keras.metrics.Mean(name="reconstruction_loss")
+        self.concept_sparsity = keras.metrics.Mean(name="concept_sparsity")
+        if self.robustness_weight:
+            self.robustness_loss = keras.metrics.Mean(name="robustness_loss")
+
+    # --- The objective: sections 3 and 4.
+
+    @property
+    def objective_metrics(self):
+        """Names of the metrics that only training has."""
+        names = ("reconstruction_loss", "concept_sparsity", "robustness_loss")
+        return names if self.robustness_weight else names[:2]
+
+    def objective(self, extra, x, y, sample_weight=None):
+        """Task loss and weighted penalties of one batch; see `ObjectiveTrainer`."""
+        scaled, concepts, _, outputs = self._view(x, training=True)
+        penalties = {
+            "reconstruction_loss": ops.mean(ops.square(self.decoder(concepts, training=True) - scaled)),
+            "concept_sparsity": ops.mean(ops.abs(concepts)),
+        }
+        loss = (
+            self.task_loss(y, outputs, sample_weight)
+            + self.reconstruction_weight * penalties["reconstruction_loss"]
+            + self.concept_sparsity_weight * penalties["concept_sparsity"]
+        )
+        if self.robustness_weight:
+            penalties["robustness_loss"] = self._robustness_loss(scaled, concepts)
+            loss = loss + self.robustness_weight * penalties["robustness_loss"]
+        return loss, {"y_pred": outputs, **penalties}
+
+    def _robustness_loss(self, scaled, concepts):
+        shape = ops.shape(concepts)[0], self.num_outputs
+        signs = 2.0 * ops.cast(keras.random.randint(shape, 0, 2, seed=self.seed_generator), "float32") - 1.0
+        combine = self.get_layer("logits")
+        # The concepts come from outside the function, so its gradient holds them constant; that of the loss reaches them.
+        gradient = input_gradient(lambda x: signs * combine([concepts, self._relevances(x)]), scaled)
+        return ops.mean(ops.sum(ops.square(gradient), axis=-1))
+
+    def log_objective(self, y, sample_weight, outputs):
+        """Updates the metrics of the penalties."""
+        for name in self.objective_metrics:
+            getattr(self, name).update_state(outputs[name])
+
+    # --- What the network says of itself.
+
+    @property
+    def unit_names(self):
+        """Names of the concepts."""
+        return tuple(f"concept {number}" for number in range(self.num_concepts))
+
+    def activations(self, inputs, batch_size=256):
+        """Concepts h, relevances θ and outputs, in one pass.
+
+        Args:
+            inputs: raw inputs (n, ...).
+            batch_size: inputs in a batch.
+
+        Returns:
+            float32 arrays (n, concepts), (n, concepts, outputs), (n, outputs).
+
+        Raises:
+            ValueError: for inputs of another shape, or NaN or infinite values.
+        """
+        return self._view.predict(check_inputs(inputs, self.input_shape), batch_size, verbose=0)[1:]
+
+    def explain(self, inputs, target=None, batch_size=256):
+        """Explains one output for each input by the concepts.
+
+        Args:
+            inputs: raw inputs (n, ...).
+            target: the class to explain: None for the predicted one, a label's name or number, or a sequence of n of them.
+            batch_size: inputs in a batch.
+
+        Returns:
+            An `Explanation` whose contributions θ_kc(x) · h_k(x) add up to the target's logit. For a regression they are in
+            the target's unit, and its mean is the bias.
+
+        Raises:
+            ValueError: for inputs of another shape, NaN or infinite values, or an unknown target.
+        """
+        concepts, relevances, outputs = self.activations(inputs, batch_size)
+        targets = self.explained_outputs(target, outputs)
+        return Explanation(
+            inputs=np.asarray(inputs),
+            logits=outputs,
+            labels=self.labels,
+            target=targets,
+            unit_names=self.unit_names,
+            contributions=concepts * relevances[np.arange(len(targets)), :, targets] * np.float32(self.target_scale),
+            bias=np.full(len(targets), self.target_mean, "float32"),
+        )
+
+    def intervene(self, inputs, values, batch_size=256):
+        """Outputs for inputs when some concepts are set by hand; the relevances stay those of the inputs.
+
+        Args:
+            inputs: raw inputs (n, ...).
+            values: {concept's name or number: value}, as "concept 3" or 3; 0 drops the concept.
+            batch_size: inputs in a batch.
+
+        Returns:
+            float32 array (n, outputs).
+
+        Raises:
+            KeyError: for an unknown concept.
+            ValueError: as for `activations`.
+        """
+        concepts, relevances, _ = self.activations(inputs, batch_size)
+        for unit, value in values.items():
+            concepts[:, self._unit_index(unit)] = value
+        logits = np.einsum("nk,nkc->nc", concepts, relevances)
+        return logits * np.float32(self.target_scale) + np.float32(self.target_mean)
+
+    def reconstruct(self, inputs, batch_size=256):
+        """What the decoder makes of the concepts of inputs.
+
+        Args:
+            inputs: raw inputs (n, ...).
+            batch_size: inputs in a batch.
+
+        Returns:
+            float32 array in the shape and the unit of the preprocessed inputs.
+
+        Raises:
+            ValueError: as for `activations`.
+        """
+        concepts, _, _ = self.activations(inputs, batch_size)
+        return self.decoder.predict(concepts, batch_size, verbose=0).reshape(-1, *self._preprocessed_shape)
+
+    def _unit_index(self, unit):
+        unit = self.unit_names.index(unit) if unit in self.unit_names else unit
+        if isinstance(unit, (int, np.integer)) and 0 <= unit < self.num_concepts:
+            return int(unit)
+        raise KeyError(f"A unit is one of 'concept 0' to '{self.unit_names[-1]}', or its number. Received: {unit!r}")
+
+    def get_config(self):
+        names = ("reconstruction_weight", "concept_sparsity_weight", "robustness_weight", "target_mean", "target_scale")
+        return {
+            "hidden_units": list(self.hidden_units),
+            "num_outputs": self.num_outputs,
+            "input_shape": list(self.input_shape[1:]),
+            "num_concepts": self.num_concepts,
+            "task": self.task,
+            "labels": list(self.labels),
+            "preprocessing": keras.saving.serialize_keras_object(self.preprocessing),
+            **{name: getattr(self, name) for name in names},
+            "name": self.name,
+            "dtype": self.dtype_policy.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        layer = keras.saving.deserialize_keras_object(config["preprocessing"], custom_objects=custom_objects)
+        return cls(**{**config, "preprocessing": layer})
+
+
+def _dense(x, hidden_units, num_outputs, name, dtype):
+    """Hidden layers and float32 linear outputs, which give the layers their `name`."""
+    for number, units in enumerate(hidden_units, start=1):
+        x = layers.Dense(units, "relu", dtype=dtype, name=f"{name}_hidden{number}")(x)
+    return layers.Dense(num_outputs, dtype="float32", name=name)(x)
