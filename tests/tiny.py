@@ -7,7 +7,7 @@ from keras_interp.backbones.batch_normalization import FusedBatchNormalization
 from keras_interp.backbones.preprocessing import pixel_normalization
 from keras_interp.zoo import registry
 from keras_interp.zoo.entry import Recipe
-from keras_interp.zoo.papers import lsg
+from keras_interp.zoo.papers import fl, lsg
 
 
 def tiny_backbone(input_shape=(32, 32, 3), filters=16):
@@ -21,7 +21,17 @@ def tiny_backbone(input_shape=(32, 32, 3), filters=16):
 
 
 def register():
-    """Adds the entries "tiny_lsg" and "tiny_std" to the zoo, in this process."""
+    """Adds the entries "tiny_lsg", "tiny_std" and "tiny_fl" to the zoo, in this process."""
+    registry.ENTRIES["tiny_fl"] = fl.NetworkEntry(
+        name="tiny_fl",
+        description="For tests.",
+        network="fl",
+        hidden_units=(8, 4),
+        dataset="cifar10",
+        labels=lsg.CIFAR10_LABELS,
+        input_shape=(32, 32, 3),
+        recipe=Recipe(epochs=3, batch_size=16, optimizer="adam", learning_rate=0.01, dtype_policy="float32"),
+    )
     for name, kind in (("tiny_lsg", lsg.GATED), ("tiny_std", lsg.STANDARD)):
         registry.ENTRIES[name] = lsg.FilterEntry(
             name=name,

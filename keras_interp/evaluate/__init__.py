@@ -34,6 +34,7 @@ from keras_interp.evaluate.localization import (
     pointing_game,
     upsample_bilinear,
 )
+from keras_interp.evaluate.regression import root_mean_squared_error
 
 __all__ = [
     "AttackResult",
@@ -70,5 +71,6 @@ __all__ = [
     "pointing_game",
     "recall",
     "require_evaluation_extra",
+    "root_mean_squared_error",
     "upsample_bilinear",
 ]

@@ -73,6 +73,9 @@ class InterpretableModel(keras.Model):
             y, y_pred = self.standardize(ops.cast(y, "float32")), self.standardize(y_pred)
         return super().compute_loss(x, y, y_pred, sample_weight, training)
 
+    def prune(self):
+        """Sets weights that cannot act to zero, which keeps a stored model small. Nothing to do for most models."""
+
     def training_callbacks(self):
         """Callbacks that every `fit` of this model runs with, before the user's."""
         return [StopAtNaN()]

@@ -533,6 +533,14 @@ class L0Network(GatedNetwork):
             model.get_layer(layer.name).set_weights([kernel[np.ix_(rows, columns)] * scale, bias[columns]])
         return model
 
+    def prune(self):
+        """Sets to zero all weights that closed gates keep from acting. The outputs stay the same."""
+        gates = self.gate_values()
+        for number, layer in enumerate([*self.hidden_layers, self.get_layer("logits")]):
+            acts = gates[number + 1] > 0 if number < len(self.hidden_layers) else True
+            layer.kernel.assign(ops.convert_to_numpy(layer.kernel) * (gates[number][:, None] > 0) * acts)
+            layer.bias.assign(ops.convert_to_numpy(layer.bias) * acts)
+
 
 def _units_where(accepted):
     """Numbers of the units, the last axis, for which `accepted` holds at any position."""

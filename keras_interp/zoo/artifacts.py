@@ -188,6 +188,15 @@ def read_pins():
     return json.loads(PINS.read_text()) if PINS.is_file() else {}
 
 
+def read_metrics(name):
+    """What was measured of a model that ships, with or without its weights: the content of its `metrics.json`, or None."""
+    folder = shipped_root() / name
+    if not (folder / METRICS).is_file():
+        return None
+    verify(folder, {METRICS: read_pins().get(name, {}).get(METRICS, "")})
+    return _read_json(folder / METRICS)
+
+
 def pins_of(name):
     """The pinned files of a shipped model.
 

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import statistics
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
@@ -26,9 +27,11 @@ def write_card(name, folder):
     metrics = json.loads((folder / artifacts.METRICS).read_text())
     metadata = json.loads((folder / artifacts.METADATA).read_text())
     provenance = metadata["keras_interp"]["provenance"]
+    images, classes = len(entry.input_shape) == 3, not {"rmse"} & set(metrics["values"])
+    task = f"{'image' if images else 'tabular'}-{'classification' if classes else 'regression'}"
     results = [
         EvalResult(
-            task_type="image-classification",
+            task_type=task,
             dataset_type=entry.dataset,
             dataset_name=entry.dataset,
             dataset_split="test",
@@ -40,14 +43,12 @@ def write_card(name, folder):
     card_data = ModelCardData(
         license=LICENCE,
         library_name="keras",
-        tags=["keras", "keras-interp", "interpretability", "image-classification"],
+        tags=["keras", "keras-interp", "interpretability", task],
         datasets=[entry.dataset],
         model_name=name,
         eval_results=results,
     )
-    twin = {}
-    if entry.twin and artifacts.shipped_folder(entry.twin) is not None:
-        twin = json.loads((artifacts.shipped_folder(entry.twin) / artifacts.METRICS).read_text())["values"]
+    twin = ((entry.twin and artifacts.read_metrics(entry.twin)) or {"values": {}})["values"]
     path = folder / "README.md"
     card = ModelCard(f"---\n{card_data.to_yaml()}\n---\n\n{_body(entry, metrics, twin, metadata, provenance)}")
     card.save(path)
@@ -55,7 +56,26 @@ def write_card(name, folder):
 
 
 def _body(entry, metrics, twin, metadata, provenance):
-    recipe = provenance["recipe"]
+    spread = metrics.get("seeds")
+    heads = [
+        "metric",
+        "ours",
+        *(["all seeds"] if spread else []),
+        *([entry.twin] if entry.twin else []),
+        "paper",
+        "what it is",
+    ]
+    rows = []
+    for metric, value in metrics["values"].items():
+        cells = [metric, _figure(value)]
+        cells += [_spread(spread["values"][metric])] if spread else []
+        cells += [_figure(twin.get(metric))] if entry.twin else []
+        rows.append([*cells, _figure(entry.paper_metrics.get(metric)), metrics["definitions"][metric]])
+    shape = ", ".join(map(str, entry.input_shape))
+    inputs = f"raw pixels, 0..255, (n, {shape})" if len(entry.input_shape) == 3 else f"raw rows, (n, {shape})"
+    variable = "images" if len(entry.input_shape) == 3 else "rows"
+    seeds = f" The column of all seeds has mean and standard deviation over the seeds {spread['seeds']}." if spread else ""
+    options = {**entry.options, **provenance.get("options", {})}
     lines = [
         f"# {entry.name}",
         "",
@@ -67,40 +87,24 @@ def _body(entry, metrics, twin, metadata, provenance):
         "from keras_interp import zoo",
         "",
         f'model = zoo.load("{entry.name}")',
-        "logits = model.predict(images)  # raw pixels, 0..255, (n, "
-        + ", ".join(map(str, entry.input_shape))
-        + "); model.labels names the outputs",
-        "model.explain(images).plot()",
+        f"outputs = model.predict({variable})  # {inputs}; model.labels names the outputs",
+        f"model.explain({variable}).plot()",
         "```",
         "",
         f"![Explained predictions]({EXPLANATION})",
         "",
-        f"## Measured on {metrics['split']} ({metrics['examples']:,} images)",
+        f"## Measured on {metrics['split']} ({metrics['examples']:,} examples)",
         "",
-        f"| metric | ours | {entry.twin or 'twin'} | paper | what it is |",
-        "|---|---|---|---|---|",
-        *(
-            f"| {metric} | {_figure(value)} | {_figure(twin.get(metric))} | {_figure(entry.paper_metrics.get(metric))} | "
-            f"{metrics['definitions'][metric]} |"
-            for metric, value in metrics["values"].items()
-        ),
+        *(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)),
         "",
-        "Figures of the last epoch. They are those of the weights as stored, written by `keras-interp evaluate`.",
+        f"Figures of the last epoch. They are those of the weights as stored, written by `keras-interp evaluate`.{seeds}",
         "",
         "## How it was trained",
         "",
-        f"{provenance['training_examples']:,} images of {provenance['dataset']}, {recipe['epochs']} epochs of batches of "
-        f"{recipe['batch_size']}, SGD with Nesterov momentum {recipe['momentum']}, coupled weight decay "
-        f"{recipe['weight_decay']}, learning rate up to {recipe['learning_rate']} (linear warm-up over "
-        f"{recipe['warmup']:.0%} of the steps, cosine decay), "
-        f"random crops with {recipe['pad']} pixels of padding" + (" and mirror images" if recipe["flip"] else "") + ", "
-        f"`{recipe['dtype_policy']}`, seed {recipe['seed']}. The paper trains for 150 epochs.",
+        _training(provenance),
+        entry.paper.training,
         "",
-        *(
-            [f"Options of the method: {', '.join(f'`{k}={v!r}`' for k, v in entry.options.items())}.", ""]
-            if entry.options
-            else []
-        ),
+        *([f"Options of the method: {', '.join(f'`{k}={v!r}`' for k, v in options.items())}.", ""] if options else []),
         f"{provenance['training_seconds'] / 60:.0f} minutes on {provenance['machine']}, {provenance['replicas']} replica(s), "
         f"{provenance['backend']} backend, Keras {provenance['keras']}. Retrain it with `keras-interp train {entry.name} "
         "--data-dir DIR`.",
@@ -110,36 +114,68 @@ def _body(entry, metrics, twin, metadata, provenance):
         "",
         "## Limits",
         "",
-        "A research model for 32x32 images of ten classes; not for decisions about people. An explanation shows how the logit "
-        "comes about, not that the model is right.",
+        "A research model of a small data set; not for decisions about people. An explanation shows how the output comes "
+        "about, not that the model is right.",
         "",
         "## Licence",
         "",
-        "Code and weights: Apache-2.0. CIFAR-10 is by Alex Krizhevsky (Learning Multiple Layers of Features from Tiny Images, "
-        "2009); the images in the golden file and in the picture are taken from it.",
+        f"Code and weights: Apache-2.0. {CREDITS[entry.dataset]}",
         "",
     ]
     return "\n".join(lines)
 
 
+def _training(provenance):
+    recipe = provenance["recipe"]
+    if recipe.get("optimizer", "sgd") == "sgd":
+        optimizer = f"SGD with Nesterov momentum {recipe['momentum']}, coupled weight decay {recipe['weight_decay']}"
+    else:
+        optimizer = "Adam"
+    crops = [f"random crops with {recipe['pad']} pixels of padding"] if recipe["pad"] else []
+    changes = " and ".join([*crops, *(["mirror images"] if recipe["flip"] else [])]) or "no augmentation"
+    return (
+        f"{provenance['training_examples']:,} examples of {provenance['dataset']}, {recipe['epochs']} epochs of batches of "
+        f"{recipe['batch_size']}, {optimizer}, learning rate up to {recipe['learning_rate']} (linear warm-up over "
+        f"{recipe['warmup']:.0%} of the steps, cosine decay), {changes}, `{recipe['dtype_policy']}`, seed {recipe['seed']}."
+    )
+
+
 EXPLANATION = "explanation.png"
+
+# Where each data set comes from.
+CREDITS = {
+    "cifar10": "CIFAR-10 is by Alex Krizhevsky (Learning Multiple Layers of Features from Tiny Images, 2009); the images in "
+    "the golden file and in the picture are taken from it.",
+    "mnist": "MNIST is by Yann LeCun, Corinna Cortes and Christopher Burges; the images in the golden file and in the picture "
+    "are taken from it.",
+    "california_housing_ocean": "California Housing is by Kelley Pace and Ronald Barry (Sparse Spatial Autoregressions, "
+    "1997), with the column `ocean_proximity` that Aurélien Géron added; a few rows are in the golden file and the picture.",
+    "independent_xor": "The data are generated as the paper defines them.",
+}
 
 
 def _figure(value):
-    return "" if value is None else f"{value:.4f}"
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value > 100 else f"{value:.4f}"
+
+
+def _spread(values):
+    return f"{_figure(sum(values) / len(values))} ± {_figure(statistics.stdev(values))}"
 
 
 def model_table(paper):
     """The README's table of the models of a paper that ship, as Markdown; empty without any."""
     lines = []
     for name, entry in ENTRIES.items():
-        folder = artifacts.shipped_folder(name)
-        if entry.paper != paper or folder is None or not (folder / artifacts.METRICS).is_file():
+        measured = artifacts.read_metrics(name) if entry.paper == paper else None
+        if measured is None:
             continue
-        values = json.loads((folder / artifacts.METRICS).read_text())["values"]
+        folder, values = artifacts.shipped_root() / name, measured["values"]
         provenance = json.loads((folder / artifacts.METADATA).read_text())["keras_interp"]["provenance"]
         figures = [_figure(values.get(metric)) + _beside(entry.paper_metrics.get(metric)) for metric in paper.headline]
-        cells = [f"[`{name}`](zoo/{name}/README.md)", f"{provenance['parameters']:,}", str(provenance["recipe"]["epochs"])]
+        link = f"[`{name}`](zoo/{name}/README.md)" if artifacts.shipped_folder(name) else f"`{name}` (no weights)"
+        cells = [link, f"{provenance['parameters']:,}", str(provenance["recipe"]["epochs"])]
         lines.append(f"| {' | '.join([*cells, *figures])} |")
     heads = ["model", "parameters", "epochs", *paper.headline.values()]
     return "\n".join([f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *lines]) if lines else ""

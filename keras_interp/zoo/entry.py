@@ -16,11 +16,13 @@ class Paper:
     Attributes:
         key: its short name on the command line.
         title: its title.
+        training: a sentence on its own trainings, for the cards.
         headline: {metric: heading} of the columns of the README's table of its models.
     """
 
     key: str
     title: str
+    training: str
     headline: Mapping
 
 

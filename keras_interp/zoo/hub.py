@@ -18,7 +18,7 @@ class ModelInfo:
     Attributes:
         name, description, method, paper, architecture, dataset, labels, input_shape: as in the registry.
         parameters: number of trainable parameters of the shipped model, or None without weights.
-        metrics: measured figures, {metric: value}, of the test split; empty without weights.
+        metrics: measured figures, {metric: value}, of the test split; some models ship with them and without weights.
         paper_metrics: the paper's figures under the same names.
         recipe: how the shipped model was trained where it has weights, else how it is meant to be.
         trained: whether weights come with this installation.
@@ -74,11 +74,8 @@ def info(name):
     """
     entry = get_entry(name)
     folder = artifacts.shipped_folder(name)
-    metadata, metrics = {}, {}
-    if folder is not None:
-        metadata = json.loads((folder / artifacts.METADATA).read_text())
-        if (folder / artifacts.METRICS).is_file():
-            metrics = json.loads((folder / artifacts.METRICS).read_text())["values"]
+    metadata = {} if folder is None else json.loads((folder / artifacts.METADATA).read_text())
+    metrics = (artifacts.read_metrics(name) or {"values": {}})["values"]
     provenance = metadata.get("keras_interp", {}).get("provenance", {})
     return ModelInfo(
         **{

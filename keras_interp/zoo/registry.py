@@ -3,10 +3,10 @@
 import difflib
 import fnmatch
 
-from keras_interp.zoo.papers import lsg
+from keras_interp.zoo.papers import fl, lsg
 
-PAPERS = {paper.key: paper for paper in (lsg.PAPER,)}
-ENTRIES = {entry.name: entry for entry in (*lsg.ENTRIES,)}
+PAPERS = {paper.key: paper for paper in (lsg.PAPER, fl.PAPER)}
+ENTRIES = {entry.name: entry for entry in (*lsg.ENTRIES, *fl.ENTRIES)}
 
 
 def get_entry(name):

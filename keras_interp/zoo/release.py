@@ -1,8 +1,9 @@
 """For maintainers: takes a trained model into the checkout's zoo, measured, with its card, picture and pins.
 
-    python -m keras_interp.zoo.release NAME FOLDER [--data-dir DIR]
+    python -m keras_interp.zoo.release NAME FOLDER [FOLDER ...] [--data-dir DIR] [--without-weights | --gate-only]
 
-FOLDER is what `keras-interp train NAME` wrote. Without it, the shipped model is measured anew.
+FOLDER is what `keras-interp train NAME` wrote. Further folders are trainings with other seeds: the first one ships, and the
+figures of all stand in `metrics.json`. Without a folder, the shipped model is measured anew.
 """
 
 import argparse
@@ -29,39 +30,56 @@ def release_gate(name, folder):
     artifacts.pin(name, target)
 
 
-def release(name, folder=None, data_dir=None):
+def release(name, folders=(), data_dir=None, with_weights=True):
     """Measures a trained model on the test split and writes its artifact, card and pins into the checkout.
 
     Args:
         name: name of the zoo model.
-        folder: folder that `train` wrote, or None for the artifact in the checkout.
+        folders: folders that `train` wrote, one for each seed; or none for the artifact in the checkout.
         data_dir: folder of the prepared data sets.
+        with_weights: whether the weights ship, or only what was measured and how it was trained.
     """
     entry = get_entry(name)
     target = ROOT / "zoo" / name
-    if folder is not None:
-        target.mkdir(parents=True, exist_ok=True)
-        for file in (artifacts.CONFIG, artifacts.METADATA, artifacts.WEIGHTS, artifacts.GOLDEN, LOG):
-            shutil.copyfile(pathlib.Path(folder) / file, target / file)
     test = entry.load_data("test", data_dir)
-    metrics = evaluation.evaluate(target, dataset=test)
+    folders = [pathlib.Path(folder) for folder in folders]
+    measured = [evaluation.evaluate(folder, dataset=test) for folder in folders or [target]]
+    metrics = measured[0]
+    if len(folders) > 1:
+        metrics["seeds"] = {
+            "seeds": [_provenance(folder)["recipe"]["seed"] for folder in folders],
+            "values": {metric: [one["values"][metric] for one in measured] for metric in metrics["values"]},
+        }
+    elif not folders and "seeds" in (artifacts.read_metrics(name) or {}):
+        metrics["seeds"] = artifacts.read_metrics(name)["seeds"]
+    if folders:
+        target.mkdir(parents=True, exist_ok=True)
+        weights = (artifacts.CONFIG, artifacts.WEIGHTS, artifacts.GOLDEN) if with_weights else ()
+        for file in (artifacts.METADATA, LOG, *weights):
+            shutil.copyfile(folders[0] / file, target / file)
     (target / artifacts.METRICS).write_text(json.dumps(metrics, indent=1) + "\n")
-    model = hub.load(target)
-    examples = np.array([np.flatnonzero(test.targets == number)[0] for number in range(4)])
-    model.explain(test.inputs[examples]).plot(path=target / cards.EXPLANATION)
-    cards.write_card(name, target)
+    if with_weights:
+        classes = range(min(4, len(test.class_names)))
+        examples = [np.flatnonzero(test.targets == number)[0] for number in classes] or range(4)
+        hub.load(target).explain(test.inputs[list(examples)]).plot(path=target / cards.EXPLANATION)
+        cards.write_card(name, target)
     artifacts.pin(name, target)
     cards.update_readme(ROOT / "README.md")
+
+
+def _provenance(folder):
+    return json.loads((folder / artifacts.METADATA).read_text())["keras_interp"]["provenance"]
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name")
-    parser.add_argument("folder", nargs="?")
+    parser.add_argument("folders", nargs="*")
     parser.add_argument("--data-dir")
+    parser.add_argument("--without-weights", action="store_true", help="ship what was measured, and the log")
     parser.add_argument("--gate-only", action="store_true", help="ship the gate matrix and the log, no weights")
     options = parser.parse_args()
     if options.gate_only:
-        release_gate(options.name, options.folder)
+        release_gate(options.name, options.folders[0])
     else:
-        release(options.name, options.folder, options.data_dir)
+        release(options.name, options.folders, options.data_dir, not options.without_weights)

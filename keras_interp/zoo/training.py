@@ -108,6 +108,7 @@ def train(
 
     trained = entry.build(labels=labels, dataset=training_set)
     trained.set_weights(weights)
+    trained.prune()
     if process_id == 0:
         provenance = {
             "model": name,
@@ -242,11 +243,14 @@ def _agreed(epochs, num_processes):
 
 
 def save_checkpoint(model, path, epochs):
-    """Saves weights, optimizer state and the number of finished epochs in one file that a crash cannot leave half written."""
+    """Saves weights, optimizer state, the state of the model's random noise (which Keras does not save) and the number of
+    finished epochs in one file that a crash cannot leave half written."""
     partial = path.with_name(f"partial_{path.name}")
     model.save_weights(partial)
     with h5py.File(partial, "a") as file:
         file.attrs["epochs"] = epochs
+        for number, state in enumerate(_noise_states(model)):
+            file.attrs[f"noise_{number}"] = keras.ops.convert_to_numpy(state)
     partial.replace(path)
 
 
@@ -257,7 +261,13 @@ def restore_checkpoint(model, path):
     model.optimizer.build(model.trainable_variables)
     model.load_weights(path)
     with h5py.File(path) as file:
+        for number, state in enumerate(_noise_states(model)):
+            state.assign(file.attrs[f"noise_{number}"])
         return int(file.attrs["epochs"])
+
+
+def _noise_states(model):
+    return [variable for variable in model.variables if variable.name == "seed_generator_state"]
 
 
 class EpochLog(keras.callbacks.Callback):

@@ -1,4 +1,5 @@
 import csv
+import functools
 import os
 import pathlib
 import signal
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from keras_interp import zoo
-from keras_interp.zoo import artifacts
+from keras_interp.zoo import artifacts, training
 from tests.tiny import register
 
 register()
@@ -96,6 +97,26 @@ def test_killed_in_the_middle_of_an_epoch_it_resumes_to_the_same_weights(tmp_pat
     for a, b in zip(whole.get_weights(), resumed.get_weights()):
         np.testing.assert_allclose(a, b, atol=1e-6)
     assert [row["epoch"] for row in read_log(tmp_path / "killed")] == ["0", "1", "2", "3"]
+
+
+def test_noise_goes_on_where_it_was_interrupted(toy_dataset, tmp_path, monkeypatch):
+    train = functools.partial(zoo.train, "tiny_fl", dataset=toy_dataset, **{**SETTINGS, "epochs": 4})
+    whole = train(output=tmp_path / "whole")
+    save = training.save_checkpoint
+
+    def save_and_stop(model, path, epochs):
+        save(model, path, epochs)
+        if epochs == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "save_checkpoint", save_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(output=tmp_path / "stopped")
+    monkeypatch.setattr(training, "save_checkpoint", save)
+    resumed = train(output=tmp_path / "stopped")
+    for a, b in zip(whole.get_weights(), resumed.get_weights()):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    assert zoo.evaluate(tmp_path / "stopped", dataset=toy_dataset)["values"]["weights"] > 0
 
 
 @pytest.mark.parametrize(

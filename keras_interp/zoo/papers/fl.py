@@ -1,0 +1,241 @@
+"""The models of the paper on feature leveling, its baselines, and how they are measured."""
+
+import dataclasses
+
+import numpy as np
+
+from keras_interp import backbones, models
+from keras_interp import evaluate as metrics
+from keras_interp.zoo.entry import Entry, Paper, Recipe
+
+PAPER = Paper(
+    "fl",
+    "Not All Features Are Equal: Feature Leveling Deep Neural Networks for Better Interpretation",
+    training="The paper takes 280,000 (MNIST), 680,000 (CIFAR-10) and 988,000 (California Housing) steps, and by its code "
+    "reports the best of its checkpoints on the test data.",
+    headline={
+        "accuracy": "accuracy",
+        "auc": "AUC",
+        "rmse": "RMSE, $100,000",
+        "weights": "weights, without biases",
+        "hidden_layers": "hidden layers",
+    },
+)
+
+DEFINITIONS = {
+    "accuracy": "share of examples whose largest logit is the label's",
+    "cross_entropy": "mean cross-entropy in nats",
+    "auc": "area under the ROC curve of the difference of the two logits",
+    "rmse": "root mean squared error in the target's unit, $100,000",
+    "rmse_standardized": "root mean squared error in standard deviations of the training target",
+    "parameters": "parameters of the network that remains without gates and what closed gates make dead, biases included",
+    "weights": "the same without biases, as the paper counts",
+    "initial_weights": "weights without biases of the plain network of the initial architecture",
+    "hidden_layers": "hidden layers that remain",
+    **{f"open_gates_{number}": f"features that pass gate {number} at test time" for number in range(1, 7)},
+    **{f"expected_gates_{number}": f"expected L0 of gate {number} in training" for number in range(1, 7)},
+    "reconstruction_error": "mean squared error of the reconstructed inputs, scaled to [0, 1]",
+}
+
+NETWORKS = {
+    "fl": ("feature leveling", models.FeatureLevelingNetwork),
+    "l0": ("L0 regularisation", models.L0Network),
+    "senn": ("self-explaining network", models.SelfExplainingNetwork),
+    "std": ("standard training", None),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkEntry(Entry):
+    """A network of dense layers, or of convolutions, for images or a table.
+
+    Attributes:
+        network: key of `NETWORKS`.
+        hidden_units: numbers of units of the hidden layers.
+    """
+
+    network: str
+    hidden_units: tuple
+    method: str = ""
+    paper: Paper = PAPER
+
+    definitions = DEFINITIONS
+
+    def __post_init__(self):
+        object.__setattr__(self, "method", NETWORKS[self.network][0])
+
+    @property
+    def architecture(self):
+        return "-".join(map(str, (int(np.prod(self.input_shape)), *self.hidden_units, len(self.labels))))
+
+    def make(self, dataset, input_shape, labels):
+        regression = not self.classes and self.dataset == "california_housing_ocean"
+        preprocessing, options = None, dict(self.options)
+        if len(input_shape) == 3:
+            preprocessing = backbones.unit_scaling()
+        elif dataset is not None:
+            preprocessing = backbones.column_scaling(dataset.inputs)
+        if regression and dataset is not None:
+            options |= {"target_mean": dataset.targets.mean(), "target_scale": dataset.targets.std()}
+        if self.network != "std":
+            options |= {"task": "regression"} if regression else {}
+            if self.network != "senn" and dataset is not None:
+                options |= {"column_names": dataset.column_names}
+            _, model_class = NETWORKS[self.network]
+            return model_class(
+                self.hidden_units,
+                input_shape=input_shape,
+                labels=labels,
+                preprocessing=preprocessing,
+                name=self.name,
+                **options,
+            )
+        backbone = backbones.mlp(self.hidden_units, input_shape, preprocessing)
+        model_class = models.Regressor if regression else models.Classifier
+        return model_class(backbone, labels=labels, name=self.name, **options)
+
+    def measure(self, model, dataset):
+        """The figures of a network, see `DEFINITIONS`."""
+        outputs = model.predict(dataset.inputs, batch_size=500, verbose=0)
+        if model.task == "regression":
+            error = metrics.root_mean_squared_error(outputs, dataset.targets)
+            values = {"rmse": error, "rmse_standardized": error / model.target_scale}
+        else:
+            values = {
+                "accuracy": metrics.accuracy(outputs, dataset.targets),
+                "cross_entropy": metrics.cross_entropy(outputs, dataset.targets),
+            }
+        if model.num_outputs == 2:
+            from sklearn.metrics import roc_auc_score
+
+            values["auc"] = roc_auc_score(dataset.targets, outputs[:, 1] - outputs[:, 0])
+        gated = isinstance(model, models.feature_leveling.GatedNetwork)
+        compact = model.compact() if gated else model
+        values |= {"parameters": compact.count_params(), "weights": count_weights(compact)}
+        if gated:
+            values["initial_weights"] = sum(int(np.prod(layer.kernel.shape)) for layer in model.hidden_layers)
+            values["initial_weights"] += model.hidden_units[-1] * model.num_outputs
+            values["hidden_layers"] = sum(layer.name.startswith("hidden") for layer in compact.layers)
+            for number, gate in enumerate(model.gates, start=1):
+                values |= {f"open_gates_{number}": gate.num_open(), f"expected_gates_{number}": gate.expected_open()}
+        elif self.network == "std":
+            values["hidden_layers"] = len(self.hidden_units)
+        else:
+            scaled = model.reconstruct(dataset.inputs) - dataset.inputs.reshape(len(dataset), -1) / 255
+            values["reconstruction_error"] = np.mean(np.square(scaled))
+        return {metric: float(value) for metric, value in values.items()}
+
+
+def count_weights(model):
+    """Number of weights without biases."""
+    return sum(int(np.prod(weight.shape)) for weight in model.trainable_variables if weight.name != "bias")
+
+
+def _entries(dataset_key, dataset, labels, input_shape, hidden_units, recipe, networks, **fields):
+    """The entries of one data set: the paper's network and its baselines, on the same budget."""
+    for network, (description, options, paper_metrics) in networks.items():
+        name = f"{network}_mlp_{dataset_key}"
+        yield NetworkEntry(
+            name=name,
+            description=description,
+            network=network,
+            dataset=dataset,
+            labels=labels,
+            input_shape=input_shape,
+            hidden_units=hidden_units,
+            options=options,
+            recipe=recipe,
+            paper_metrics=paper_metrics,
+            twin=None if network == "std" else f"std_mlp_{dataset_key}",
+            **fields,
+        )
+
+
+DIGITS = tuple("0123456789")
+# Adam as the paper, with a warm-up and a cosine decay that its long trainings do without.
+_ADAM = Recipe(
+    optimizer="adam",
+    learning_rate=1e-3,
+    warmup=0.05,
+    batch_size=128,
+    pad=0,
+    flip=False,
+    weight_decay=0.0,
+    dtype_policy="float32",
+)
+
+ENTRIES = [
+    *_entries(
+        "mnist",
+        "mnist",
+        DIGITS,
+        (28, 28, 1),
+        (300, 100),
+        dataclasses.replace(_ADAM, epochs=40),
+        {
+            "std": ("784-300-100-10 with standard training, a baseline.", {}, {"accuracy": 0.984, "weights": 266_200}),
+            "l0": (
+                "784-300-100-10 whose inputs and hidden units are pruned by L0 regularisation.",
+                {"l0_weight": 0.3},
+                {"accuracy": 0.986, "weights": 240_962},
+            ),
+            "senn": (
+                "Self-explaining network of dense layers: concepts and their relevances.",
+                {"num_concepts": 10},
+                {"accuracy": 0.963, "weights": 532_400},
+            ),
+            "fl": (
+                "784-300-100-10 whose pixels and units go to the output at the level where they are ready.",
+                {"l0_weight": 1.0},
+                {"accuracy": 0.985, "weights": 97_098, "hidden_layers": 1},
+            ),
+        },
+    ),
+    *_entries(
+        "california_housing",
+        "california_housing_ocean",
+        ("median house value",),
+        (13,),
+        (64, 32),
+        dataclasses.replace(_ADAM, epochs=100, batch_size=64),
+        {
+            "std": ("13-64-32-1 with standard training, a baseline.", {}, {"rmse": 0.529, "weights": 2_912}),
+            "fl": (
+                "13-64-32-1 that says which columns the price depends on linearly.",
+                {"l0_weight": 0.1},
+                {"rmse": 0.477, "weights": 1_247},
+            ),
+        },
+    ),
+    *_entries(
+        "cifar10_cat_deer",
+        "cifar10",
+        ("cat", "deer"),
+        (32, 32, 3),
+        (2048, 1024),
+        dataclasses.replace(_ADAM, epochs=30, learning_rate=3e-4),
+        {
+            "std": ("3072-2048-1024-2 with standard training, a baseline.", {}, {"auc": 0.855, "weights": 8_390_656}),
+            "senn": (
+                "Self-explaining network of dense layers: concepts and their relevances.",
+                {"num_concepts": 10},
+                {"auc": 0.856, "weights": 16_781_312},
+            ),
+            "fl": ("3072-2048-1024-2 with leveled features.", {"l0_weight": 0.1}, {"auc": 0.866, "weights": 6_430_460}),
+        },
+        classes=(3, 4),
+        storage_dtype="float16",
+    ),
+    *_entries(
+        "ixor",
+        "independent_xor",
+        ("0", "1"),
+        (3,),
+        (16, 8),
+        dataclasses.replace(_ADAM, epochs=60, batch_size=64, learning_rate=3e-3),
+        {
+            "std": ("3-16-8-2 with standard training, a baseline.", {}, {}),
+            "fl": ("3-16-8-2 on independent XOR: one feature is linear, the other two are not.", {"l0_weight": 0.1}, {}),
+        },
+    ),
+]
