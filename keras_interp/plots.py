@@ -18,6 +18,7 @@ OWN = "#c44e52"
 OTHER = "#8da0b5"
 MISSING = "#d9d9d9"
 CURVES = ("#0072b2", "#d55e00", "#009e73", "#aa4499")
+LEVELS = ("#e69f00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 
 TITLE_SIZE, LABEL_SIZE, TICK_SIZE = 9, 8, 7
 
@@ -26,57 +27,126 @@ TITLE_SIZE, LABEL_SIZE, TICK_SIZE = 9, 8, 7
 
 
 def plot_explanation(explanation, count=5):
-    """Each image, its class activation map, the units that contribute most as bars, and the maps of these units.
+    """What speaks for and against the target of each input, with the target's probability or the predicted value.
+
+    - Images with maps: the class activation map, the units that contribute most as bars, and the maps of these units.
+    - Images of a network with levels: the input gradient of each level, on one scale for an image and summed over the
+      channels, and the contributions of the levels as bars.
+    - Other images, and rows of a table: the units that contribute most as bars; where there are levels, in their colours.
 
     Args:
-        explanation: an `Explanation` of n images (a dozen at most make sense in one picture).
-        count: units to draw for each image.
+        explanation: an `Explanation` of n inputs (a dozen at most make sense in one picture).
+        count: units to draw for each input.
 
     Returns:
         A `matplotlib.figure.Figure`.
-
-    Raises:
-        ValueError: for an explanation without maps.
     """
-    if explanation.maps is None:
-        raise ValueError("There are no maps to draw over an image. Received: an explanation without `maps`")
-    rows = len(explanation)
-    top = explanation.top_units(count)
-    figure = _new_figure(5.6 + 1.25 * top.shape[1], 0.6 + 1.75 * rows)
-    axes = figure.subplots(rows, 3 + top.shape[1], squeeze=False, width_ratios=[1, 1, 2.2, *[1] * top.shape[1]])
+    if explanation.inputs.ndim == 2:
+        return _plot_explained_rows(explanation, count)
+    if explanation.levels is not None:
+        return _plot_explained_levels(explanation)
+    return _plot_explained_images(explanation, count)
+
+
+def _plot_explained_images(explanation, count):
+    rows, top = len(explanation), explanation.top_units(count)
+    shown = 0 if explanation.maps is None else top.shape[1]
+    ratios = [1, 2.2] if explanation.maps is None else [1, 1, 2.2, *[1] * shown]
+    figure = _new_figure(1.85 + 1.25 * sum(ratios) / 1.1, 0.6 + 1.75 * rows)
+    axes = figure.subplots(rows, len(ratios), squeeze=False, width_ratios=ratios)
     for row, (line, units) in enumerate(zip(axes, top)):
         image = explanation.inputs[row]
-        target = explanation.labels[explanation.target[row]]
-        probability = explanation.probabilities[row, explanation.target[row]]
-        _show(line[0], image, f"{target} {probability:.0%}")
+        _show(line[0], image, _prediction(explanation, row))
+        _draw_contributions(line[len(ratios) - shown - 1], explanation, row, units)
+        if explanation.maps is None:
+            continue
         _show_heat(line[1], image, explanation.class_activation_map[row], "class activation" if row == 0 else "")
-        _draw_contributions(line[2], explanation, row, units)
         scale = np.abs(explanation.maps[row][..., units]).max()
         for axis, unit in zip(line[3:], units):
             title = textwrap.wrap(explanation.unit_names[unit], 20, max_lines=2, placeholder="…")
             _show_heat(axis, image, explanation.maps[row, ..., unit], "\n".join(title), scale)
     if explanation.units_of_target is not None:
-        handles = [Patch(color=OWN, label="belongs to the class"), Patch(color=OTHER, label="other, or several together")]
-        figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=TICK_SIZE, frameon=False)
+        _add_legend(figure, {"belongs to the class": OWN, "other, or several together": OTHER})
     return figure
+
+
+def _plot_explained_levels(explanation):
+    count, levels = explanation.level_gradients.shape[:2]
+    figure = _new_figure(3.2 + 1.45 * (1 + levels), 0.9 + 1.5 * count)
+    axes = figure.subplots(count, 2 + levels, squeeze=False, width_ratios=[*[1] * (1 + levels), 1.4])
+    names = [f"level {level + 1}" for level in range(levels)]
+    for row, line in enumerate(axes):
+        _show(line[0], explanation.inputs[row], _prediction(explanation, row))
+        gradients = explanation.level_gradients[row].sum(axis=-1)
+        for axis, name, gradient in zip(line[1:], names, gradients):
+            picture = _show_gradient(
+                axis, gradient, _gradient_limit(gradients), f"input gradient of {name}" if row == 0 else ""
+            )
+        values = [*explanation.level_contributions[row], explanation.bias[row]]
+        _draw_bars(line[-1], [*names, "bias"], values, [*map(_level_color, range(1, levels + 1)), OTHER])
+        line[-1].set_title(_explained_value(explanation, row), fontsize=7, color=INK)
+    _add_gradient_scale(figure, picture, axes[:, 1:-1])
+    return figure
+
+
+def _plot_explained_rows(explanation, count):
+    top = np.argsort(-np.abs(explanation.contributions), axis=1, kind="stable")[:, :count]
+    columns = min(len(top), 3)
+    lines = -(-len(top) // columns)
+    figure = _new_figure(3.6 * columns, 0.4 + lines * (0.7 + 0.19 * (top.shape[1] + 2)))
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axis in axes[len(top) :]:
+        axis.set_axis_off()
+    for row, (axis, units) in enumerate(zip(axes, top)):
+        _draw_contributions(axis, explanation, row, units)
+        axis.set_title(f"{_prediction(explanation, row)}\n{_explained_value(explanation, row)}", fontsize=8, color=INK)
+    if explanation.levels is not None:
+        levels = {f"level {level}": _level_color(level) for level in range(1, explanation.levels.max() + 1)}
+        _add_legend(figure, {**levels, "bias, and others together": OTHER})
+    return figure
+
+
+def _prediction(explanation, row):
+    """The target's name, with its probability or the predicted value."""
+    target = explanation.target[row]
+    label = explanation.labels[target]
+    if len(explanation.labels) == 1:
+        return f"{label} {explanation.logits[row, 0]:.2f}"
+    return f"{label} {explanation.probabilities[row, target]:.0%}"
+
+
+def _explained_value(explanation, row):
+    value = explanation.logits[row, explanation.target[row]]
+    return "contributions to the " + (f"value {value:.2f}" if len(explanation.labels) == 1 else f"logit {value:.1f}")
 
 
 def _draw_contributions(axis, explanation, row, units):
     values = explanation.contributions[row]
-    shown = values[units]
-    own = np.zeros(len(values), bool) if explanation.units_of_target is None else explanation.units_of_target[row]
-    others = values.sum() - shown.sum()
-    names = [*(_short_name(explanation.unit_names[unit]) for unit in units), "all other filters", "bias"]
-    bars = [*shown, others, explanation.bias[row]]
-    colors = [*(OWN if own[unit] else OTHER for unit in units), OTHER, OTHER]
-    axis.barh(range(len(bars))[::-1], bars, color=colors)
-    axis.set_yticks(range(len(bars))[::-1], names, fontsize=6, color=INK)
+    if explanation.levels is not None:
+        colors = [_level_color(explanation.levels[unit]) for unit in units]
+    else:
+        own = np.zeros(len(values), bool) if explanation.units_of_target is None else explanation.units_of_target[row]
+        colors = [OWN if own[unit] else OTHER for unit in units]
+    names = [_short_name(explanation.unit_names[unit]) for unit in units]
+    others = values.sum() - values[units].sum()
+    names += [f"all other {'units' if explanation.maps is None else 'filters'}", "bias"]
+    _draw_bars(axis, names, [*values[units], others, explanation.bias[row]], [*colors, OTHER, OTHER])
+    axis.set_title(_explained_value(explanation, row), fontsize=7, color=INK)
+
+
+def _draw_bars(axis, names, values, colors):
+    """Bars from top to bottom."""
+    axis.barh(range(len(values))[::-1], values, color=colors)
+    axis.set_yticks(range(len(values))[::-1], names, fontsize=6, color=INK)
     axis.axvline(0.0, color=INK, linewidth=0.6)
     axis.tick_params(axis="x", labelsize=6)
     axis.tick_params(axis="y", length=0)
     axis.spines[["top", "right", "left"]].set_visible(False)
-    target = explanation.target[row]
-    axis.set_title(f"contributions to the logit {explanation.logits[row, target]:.1f}", fontsize=7, color=INK)
+
+
+def _level_color(level):
+    """Colour of a level, from 1."""
+    return LEVELS[(level - 1) % len(LEVELS)]
 
 
 def _short_name(name):
