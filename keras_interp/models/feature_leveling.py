@@ -444,9 +444,6 @@ class FeatureLevelingNetwork(GatedNetwork):
 
             pieces = [input_gradient(functools.partial(part_of_logit, chunk=chunk), scaled[chunk]) for chunk in chunks]
             gradients.append(np.concatenate([ops.convert_to_numpy(piece) for piece in pieces]))
-        bias = self._compact_bias()
-        if self.task == "regression":
-            bias = bias * self.target_scale + self.target_mean
         return Explanation(
             inputs=inputs,
             logits=logits,
@@ -454,12 +451,35 @@ class FeatureLevelingNetwork(GatedNetwork):
             target=targets,
             unit_names=self.unit_names,
             contributions=np.concatenate(features, axis=1),
-            bias=bias.astype("float32")[targets],
+            bias=self._output_bias()[targets],
             maps=_same_size(maps) if self.kernel_size else None,
             levels=self.unit_levels,
             level_gradients=np.stack(gradients, axis=1),
             input_names=self.column_names,
         )
+
+    def level_contributions(self, inputs, batch_size=256):
+        """What each level adds to each output.
+
+        Args:
+            inputs: as for `explain`.
+            batch_size: inputs in a batch.
+
+        Returns:
+            float32 arrays (n, levels, outputs) and (outputs,): the contributions, and the bias, which add up to the outputs.
+
+        Raises:
+            ValueError: for inputs of another shape, NaN or infinite values.
+        """
+        inputs = check_inputs(inputs, self.input_shape)
+        parts = _as_list(self._part_view.predict(inputs, batch_size, verbose=0))
+        rows = self._parts()[1]
+        contributions = np.stack([part @ row for part, row in list(zip(parts, rows))[: self.depth + 1]], axis=1)
+        return contributions * np.float32(self.target_scale), self._output_bias()
+
+    def _output_bias(self):
+        """The part of the outputs that no level accounts for, in their unit."""
+        return (self._compact_bias() * self.target_scale + self.target_mean).astype("float32")
 
     def intervene(self, inputs, values, batch_size=256):
         """Outputs when some of the features that the output takes are set by hand.

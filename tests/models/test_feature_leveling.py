@@ -137,6 +137,10 @@ def test_explanations_add_up(kind, closed):
     assert len(explanation.unit_names) == units == len(explanation.levels) == len(set(explanation.unit_names))
     assert explanation.level_gradients.shape[:2] == (len(inputs), model.depth + 1)
     np.testing.assert_allclose(explanation.level_contributions.sum(1), explanation.contributions.sum(1), rtol=1e-3, atol=1e-3)
+    by_output, bias = model.level_contributions(inputs)
+    np.testing.assert_allclose(by_output.sum(1) + bias, explanation.logits, rtol=1e-3, atol=1e-3)
+    own = by_output[np.arange(n), :, explanation.target]
+    np.testing.assert_allclose(own, explanation.level_contributions, rtol=1e-3, atol=1e-2)
     if model.kernel_size:
         np.testing.assert_allclose(explanation.maps.mean((1, 2)), explanation.contributions, rtol=1e-3, atol=1e-3)
     if model.task == "regression":

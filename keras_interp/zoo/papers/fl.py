@@ -163,6 +163,9 @@ _ADAM = Recipe(
     weight_decay=0.0,
     dtype_policy="float32",
 )
+_IXOR = dataclasses.replace(_ADAM, epochs=60, batch_size=64, learning_rate=3e-3)
+_HOUSING = dataclasses.replace(_ADAM, epochs=100, learning_rate=3e-3)
+_HOUSING_GATES = {"l0_weight": 0.03}
 
 ENTRIES = [
     *_entries(
@@ -171,12 +174,12 @@ ENTRIES = [
         DIGITS,
         (28, 28, 1),
         (300, 100),
-        dataclasses.replace(_ADAM, epochs=40),
+        dataclasses.replace(_ADAM, epochs=60),
         {
             "std": ("784-300-100-10 with standard training, a baseline.", {}, {"accuracy": 0.984, "weights": 266_200}),
             "l0": (
                 "784-300-100-10 whose inputs and hidden units are pruned by L0 regularisation.",
-                {"l0_weight": 0.3},
+                {"l0_weight": 0.1, "gate_options": {"per_sample_noise": True}},
                 {"accuracy": 0.986, "weights": 240_962},
             ),
             "senn": (
@@ -186,7 +189,7 @@ ENTRIES = [
             ),
             "fl": (
                 "784-300-100-10 whose pixels and units go to the output at the level where they are ready.",
-                {"l0_weight": 1.0},
+                {"l0_weight": 0.7, "gate_options": {"per_sample_noise": True}},
                 {"accuracy": 0.985, "weights": 97_098, "hidden_layers": 1},
             ),
         },
@@ -197,15 +200,35 @@ ENTRIES = [
         ("median house value",),
         (13,),
         (64, 32),
-        dataclasses.replace(_ADAM, epochs=100, batch_size=64),
+        _HOUSING,
         {
             "std": ("13-64-32-1 with standard training, a baseline.", {}, {"rmse": 0.529, "weights": 2_912}),
             "fl": (
                 "13-64-32-1 that says which columns the price depends on linearly.",
-                {"l0_weight": 0.1},
+                _HOUSING_GATES,
                 {"rmse": 0.477, "weights": 1_247},
             ),
         },
+    ),
+    *(
+        entry
+        for depth in range(2, 6)
+        for entry in _entries(
+            f"california_housing_depth{depth}",
+            "california_housing_ocean",
+            ("median house value",),
+            (13,),
+            (32,) * depth,
+            _HOUSING,
+            {
+                "std": (f"13-{'32-' * depth}1 with standard training (appendix A.6).", {}, {}),
+                "fl": (
+                    f"13-{'32-' * depth}1 that shows how many hidden layers the task needs (appendix A.6).",
+                    _HOUSING_GATES,
+                    {},
+                ),
+            },
+        )
     ),
     *_entries(
         "cifar10_cat_deer",
@@ -232,10 +255,33 @@ ENTRIES = [
         ("0", "1"),
         (3,),
         (16, 8),
-        dataclasses.replace(_ADAM, epochs=60, batch_size=64, learning_rate=3e-3),
+        _IXOR,
         {
             "std": ("3-16-8-2 with standard training, a baseline.", {}, {}),
-            "fl": ("3-16-8-2 on independent XOR: one feature is linear, the other two are not.", {"l0_weight": 0.1}, {}),
+            "fl": ("3-16-8-2 on independent XOR: one feature is linear, the other two are not.", {"l0_weight": 0.6}, {}),
         },
+    ),
+    NetworkEntry(
+        name="fl_mlp_ixor_light",
+        description="3-16-8-2 on independent XOR with a light penalty: more accurate, and its levels less strictly apart.",
+        network="fl",
+        dataset="independent_xor",
+        labels=("0", "1"),
+        input_shape=(3,),
+        hidden_units=(16, 8),
+        options={"l0_weight": 0.1},
+        recipe=_IXOR,
+        twin="std_mlp_ixor",
+    ),
+    NetworkEntry(
+        name="fl_cnn_mnist",
+        description="Four convolutional layers whose maps go to the output at the level where they are ready (appendix A.11).",
+        network="fl",
+        dataset="mnist",
+        labels=DIGITS,
+        input_shape=(28, 28, 1),
+        hidden_units=(16, 16, 32, 32),
+        options={"kernel_size": 3, "l0_weight": 0.1, "gate_options": {"per_position": True}},
+        recipe=dataclasses.replace(_ADAM, epochs=10),
     ),
 ]
