@@ -7,8 +7,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` over the last axis of feature maps, with TensorFlow's fused kernel while training.
 
     The same weights, maths and moving statistics as the parent's. Keras composes the normalisation of elementwise operations
-    in float32; the fused kernel makes a training step on a CPU clearly faster, in bfloat16 most of all: `benchmarks/benchmark.py`
-    prints by how much. With several replicas the moments are synchronised over them, so that replicas train as one device does.
+    in float32; the fused kernel is faster on a CPU, above all in bfloat16: `benchmarks/benchmark.py` prints by how much.
+    With several replicas the moments are synchronised over them, so that replicas train as one device does.
 
     Call arguments:
         inputs: float tensor (batch, height, width, channels).
