@@ -100,6 +100,8 @@ class Batches(keras.utils.PyDataset):
     def __init__(self, dataset, batch_size=256, pad=0, flip=False, shuffle=True, seed=0, process=(0, 1), **kwargs):
         super().__init__(**kwargs)
         self.inputs, self.targets = dataset if isinstance(dataset, tuple) else (dataset.inputs, dataset.targets)
+        if (pad or flip) and np.ndim(self.inputs) != 4:
+            raise ValueError(f"`pad` and `flip` are for images. Received: inputs of shape {np.shape(self.inputs)}")
         if shuffle and len(self.inputs) < batch_size:
             raise ValueError(
                 f"`batch_size` must be at most the {len(self.inputs)} examples. Received: batch_size={batch_size}"
@@ -125,9 +127,11 @@ class Batches(keras.utils.PyDataset):
             share = slice(index, None, processes)
             return self.inputs[selected][share], self.targets[selected][share]
         chosen = self._order()[selected]
-        # Drawn for the whole batch by every process, so that the shares of any number of processes are the same batch.
-        rng = np.random.default_rng((self.seed, self.epoch, 1, number))
-        inputs = augment(self.inputs[chosen], rng, self.pad, self.flip)
+        inputs = self.inputs[chosen]
+        if self.pad or self.flip:
+            # Drawn for the whole batch by every process, so that the shares of any number of processes are the same batch.
+            rng = np.random.default_rng((self.seed, self.epoch, 1, number))
+            inputs = augment(inputs, rng, self.pad, self.flip)
         share = slice(index * len(chosen) // processes, (index + 1) * len(chosen) // processes)
         return inputs[share], self.targets[chosen][share]
 

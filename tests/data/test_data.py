@@ -47,6 +47,17 @@ def test_processes_share_the_batch_of_one(toy_dataset, shuffle):
     assert sorted(map(bytes, images)) == sorted(map(bytes, whole[1][0]))
 
 
+def test_rows_of_a_table(rng):
+    rows = ArrayDataset(rng.normal(size=(40, 3)), rng.normal(size=40), column_names=("a", "b", "c"))
+    batches = Batches(rows, 16)
+    inputs, targets = batches[0]
+    assert inputs.shape == (16, 3) and set(targets) <= set(rows.targets)
+    with pytest.raises(ValueError, match="for images"):
+        Batches(rows, 16, flip=True)
+    with pytest.raises(ValueError, match="3 columns"):
+        ArrayDataset(rows.inputs, rows.targets, column_names=("a",))
+
+
 def test_without_shuffling_all_examples_come_in_order():
     batches = Batches(numbered(), batch_size=16, shuffle=False)
     np.testing.assert_array_equal(epoch_labels(batches), np.arange(50))
