@@ -22,12 +22,9 @@ def saves(tmp_path):
         assert isinstance(figure, Figure)
         figure.savefig(tmp_path / "figure.png", dpi=60)
         assert (tmp_path / "figure.png").stat().st_size > 1000
-        axes = figure.get_axes()
-        shown = " ".join(
-            text.get_text() for axis in axes for text in axis.findobj(match=lambda artist: hasattr(artist, "get_text"))
-        )
+        shown = " ".join(text.get_text() for text in figure.findobj(match=lambda artist: hasattr(artist, "get_text")))
         assert all(text in shown for text in texts), shown
-        return [axis for axis in axes if axis.axison and (axis.images or axis.lines)]
+        return [axis for axis in figure.get_axes() if axis.axison and (axis.images or axis.lines)]
 
     return check
 
@@ -52,9 +49,41 @@ def test_explanation(saves, rng):
     saves(plots.plot_explanation(explanation, count=3), "airplane", "ship", "bias")
     # More units than there are, and units that belong to the class.
     owned = make_explanation(rng, units_of_target=rng.random((2, 6)) < 0.5)
-    saves(plots.plot_explanation(owned, count=9), "filter 5")
-    with pytest.raises(ValueError, match="without `maps`"):
-        plots.plot_explanation(make_explanation(rng, maps=None))
+    saves(plots.plot_explanation(owned, count=9), "filter 5", "belongs to the class")
+    # Of one channel, and without maps.
+    gray = make_explanation(rng, maps=None, inputs=rng.integers(0, 256, (2, 8, 8, 1)))
+    figure = plots.plot_explanation(gray)
+    assert len(saves(figure, "all other units", "airplane")) == 2
+    assert figure.get_axes()[0].images[0].cmap.name == "gray"
+
+
+def test_explanation_of_images_by_levels(saves, rng):
+    gradients = rng.normal(size=(2, 2, 8, 8, 3))
+    gradients[:, 1] = 0
+    leveled = {"levels": np.array([1, 1, 1, 2, 2, 2]), "level_gradients": gradients}
+    explanation = make_explanation(rng, **leveled)
+    # Levels come before maps.
+    axes = saves(plots.plot_explanation(explanation), "ship", "input gradient of level 2", "bias", "raises it")
+    first, second = (axis.images[0] for axis in axes[:2])
+    np.testing.assert_allclose(first.get_array(), gradients[0, 0].sum(axis=-1))
+    assert first.get_clim() == second.get_clim() and np.ma.getmaskarray(second.get_array()).all()
+    values = [bar.get_width() for bar in axes[2].patches]
+    np.testing.assert_allclose(values, [*explanation.level_contributions[0], 0.0])
+
+
+def test_explanation_of_rows(saves, rng):
+    rows = {"inputs": rng.normal(size=(2, 3)), "maps": None, "levels": np.array([1, 1, 1, 2, 2, 2])}
+    explanation = make_explanation(rng, **rows, level_gradients=rng.normal(size=(2, 2, 3)))
+    axes = saves(plots.plot_explanation(explanation, count=3), "airplane", "logit", "level 2", "all other units")
+    units = np.argsort(-np.abs(explanation.contributions[0]))[:3]
+    shown = [bar.get_width() for bar in axes[0].patches]
+    np.testing.assert_allclose(shown[:3], explanation.contributions[0, units])
+    assert sum(shown) == pytest.approx(explanation.contributions[0].sum())
+    # A regression, without levels; of three rows, which leave a place of the grid empty.
+    value = {"inputs": rows["inputs"][:1].repeat(3, axis=0), "maps": None, "labels": ("price",), "target": np.zeros(3, int)}
+    value |= {"logits": np.array([[1.5], [-2.0], [0.0]]), "contributions": rng.normal(size=(3, 6)), "bias": np.ones(3)}
+    axes = saves(plots.plot_explanation(make_explanation(rng, **value)), "contributions to price 1.50", "price -2.00")
+    assert len(axes) == 3
 
 
 def test_gates(saves, gate):
@@ -136,3 +165,90 @@ def test_training(saves):
         plots.plot_training({name: values for name, values in log.items() if name != "gate_density"})
     with pytest.raises(ValueError, match="`accuracy`"):
         plots.plot_training({**log, "accuracy": [0.1]})
+
+
+def test_independent_xor(saves, rng):
+    rows = rng.random((20, 3))
+    labels = np.arange(20) % 2
+    figure = plots.plot_independent_xor(rows, labels)
+    (axis,) = saves(figure, "class 1", "x3 = 0.5", "x2")
+    points = axis.collections[1]
+    np.testing.assert_allclose(points.get_offsets(), rows[1::2, :2])
+    assert (np.argsort(points.get_sizes()) == np.argsort(rows[1::2, 2])).all()
+    for arguments in ((rows[:, :2], labels), (rows, labels + 1), (rows, labels[:5])):
+        with pytest.raises(ValueError, match="Received"):
+            plots.plot_independent_xor(*arguments)
+
+
+def test_weights(saves, rng):
+    names, classes = ("x1", "x2", "x3"), ("no", "yes")
+    kernels = [rng.normal(size=shape) for shape in ((3, 5), (5, 4), (12, 2))]
+    plain = ([*kernels[:2], kernels[2][8:]], ())
+    # x3 goes to the output at level 1, all units of the first hidden layer at level 2; the second is not reached.
+    leveled = (kernels, (np.array([1.0, 0.5, 0.0]), np.zeros(5)))
+    axes = saves(plots.plot_weights({"plain": plain, "leveled": leveled}, names, classes), "x2", "yes", "level 3", "leveled")
+    masks = [np.ma.getmaskarray(axis.images[0].get_array())[:, 0].tolist() for axis in axes[:6]]
+    assert not any(map(any, masks[:3]))
+    assert masks[3:] == [[False, False, True], [True] * 5, [True, True, *[False] * 6, *[True] * 4]]
+    arrows = [
+        sum(text.get_text() == "" and text.arrow_patch is not None for text in axis.texts if hasattr(text, "arrow_patch"))
+        for axis in axes[:6]
+    ]
+    assert arrows == [0, 0, 0, 1, 5, 6]
+    shallow = (kernels[::2], (np.ones(3),))
+    wrong = (kernels, (np.ones(2), np.ones(5)))
+    for networks in ({}, {"plain": plain, "shallow": shallow}, {"wrong": wrong}, {"wrong": (kernels, ())}):
+        with pytest.raises(ValueError, match="Received"):
+            plots.plot_weights(networks, names, classes)
+
+
+def test_leveling(saves):
+    log = {"epoch": [0, 1], "accuracy": [0.5, 0.9], "gate1_open": [700, 300], "gate2_open": [100, 0], "gate1_expected": [9, 9]}
+    axes = saves(plots.plot_leveling(log), "training accuracy", "to hidden layer 2")
+    assert [line.get_ydata().tolist() for line in axes[1].lines] == [[700, 300], [100, 0]]
+    for name, message in (("accuracy", "without accuracy"), ("gate1_open", "without gate1_open")):
+        with pytest.raises(ValueError, match=message):
+            plots.plot_leveling({column: values for column, values in log.items() if column != name})
+    with pytest.raises(ValueError, match="`gate2_open`"):
+        plots.plot_leveling({**log, "gate2_open": [1]})
+
+
+def test_class_gradients(saves, rng):
+    gradients = rng.normal(size=(4, 3, 5, 5)) * np.array([1.0, 100.0, 0.0])[:, None, None]
+    axes = saves(plots.plot_class_gradients(gradients, LABELS), "ship", "level 3", "0%", "raises it")
+    limits = np.reshape([axis.images[0].get_clim()[1] for axis in axes[:12]], (4, 3))
+    # One scale for a level, each with its own.
+    assert (limits == limits[0]).all() and limits[0, 1] > 50 * limits[0, 0]
+    saves(plots.plot_class_gradients(np.zeros((4, 1, 5, 5)), LABELS))
+    with pytest.raises(ValueError, match=r"\(4, levels, height, width\)"):
+        plots.plot_class_gradients(gradients[:3], LABELS)
+
+
+def test_level_gradients(saves, rng):
+    image, heat = rng.integers(0, 256, (6, 6, 1)), rng.normal(size=(6, 6))
+    gradients = {"leveled": {"level 1": heat, "level 2": 9 * heat}, "plain": {"whole": heat}}
+    axes = saves(plots.plot_level_gradients(image, gradients), "leveled\nlevel 2", "plain\nwhole")
+    limits = [axis.images[0].get_clim()[1] for axis in axes[:3]]
+    assert limits[0] == limits[1] > limits[2]
+    for bad in ({}, {"plain": {}}, {"plain": {"whole": heat[:3]}}):
+        with pytest.raises(ValueError, match="Received"):
+            plots.plot_level_gradients(image, bad)
+
+
+def test_column_gradients(saves, rng):
+    gradients = rng.normal(size=(7, 2, 3))
+    (axis,) = saves(plots.plot_column_gradients(gradients, ("age", "income", "rooms"), "price per year"), "income", "level 2")
+    np.testing.assert_allclose([bar.get_width() for bar in axis.patches], gradients.mean(axis=0).ravel())
+    with pytest.raises(ValueError, match=r"\(n, levels, 2\)"):
+        plots.plot_column_gradients(gradients, ("age", "income"), "price")
+
+
+def test_depth_probe(saves):
+    layers = {"plain": [[2.0, 2.0], [3.0, 3.0]], "leveled": [[1.0, 2.0], [np.nan, np.nan]]}
+    errors = {"plain": [[0.3, 0.5], [0.2, np.nan]], "leveled": [[0.3, 0.3], [np.nan, np.nan]]}
+    axes = saves(plots.plot_depth_probe((2, 3), layers, errors, "MSE"), "leveled", "MSE", "hidden layers that remain")
+    np.testing.assert_allclose(axes[1].lines[0].get_ydata(), [0.4, 0.2])
+    assert np.isnan(axes[0].lines[3].get_ydata()[1])
+    for bad in (({}, {}), (layers, {"plain": errors["plain"]}), (layers, {**errors, "leveled": errors["leveled"][:1]})):
+        with pytest.raises(ValueError, match="Received"):
+            plots.plot_depth_probe((2, 3), *bad, "MSE")

@@ -41,8 +41,12 @@ class LinearReadout(InterpretableModel):
 
     @property
     def unit_names(self):
-        """Names of the filters of the last feature maps."""
-        return tuple(f"filter {number}" for number in range(self.num_filters))
+        """Names of the filters of the last feature maps, or of the last units."""
+        return tuple(f"{self._unit} {number}" for number in range(self.num_filters))
+
+    @property
+    def _unit(self):
+        return "filter" if self._feature_view.outputs[0].ndim == 4 else "unit"
 
     def features(self, images, batch_size=256):
         """Last feature maps, pooled features and logits of images, in one pass.
@@ -119,11 +123,13 @@ class LinearReadout(InterpretableModel):
 
     def _unit_index(self, unit):
         # The classes in a unit's name may change with training, its number does not.
-        named = re.fullmatch(r"filter (\d+)(?: \(.*\))?", unit) if isinstance(unit, str) else None
+        named = re.fullmatch(rf"{self._unit} (\d+)(?: \(.*\))?", unit) if isinstance(unit, str) else None
         unit = int(named[1]) if named else unit
         if isinstance(unit, (int, np.integer)) and 0 <= unit < self.num_filters:
             return int(unit)
-        raise KeyError(f"A unit is one of 'filter 0' to 'filter {self.num_filters - 1}', or its number. Received: {unit!r}")
+        raise KeyError(
+            f"A unit is one of '{self._unit} 0' to '{self._unit} {self.num_filters - 1}', or its number. Received: {unit!r}"
+        )
 
     def get_config(self):
         backbone = keras.Model(self.inputs[0], self._feature_view.outputs[0], name="backbone")
