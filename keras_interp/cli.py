@@ -38,12 +38,12 @@ def list_command(pattern, trained):
 
     from keras_interp import zoo
 
-    table = Table(Column("name", no_wrap=True), "method", "data set", "weights", "accuracy", "paper")
+    table = Table(Column("name", no_wrap=True), "method", "data set", "weights", "metric", "ours", "paper")
     for name in zoo.list_models(pattern, trained=True if trained else None):
         info = zoo.info(name)
-        figures = [
-            f"{metrics['accuracy']:.4f}" if "accuracy" in metrics else "" for metrics in (info.metrics, info.paper_metrics)
-        ]
+        known = {**info.paper_metrics, **info.metrics}
+        metric = next((metric for metric in ("auc", "rmse", "accuracy") if metric in known), "")
+        figures = [metric, *(f"{m[metric]:.4f}" if metric in m else "" for m in (info.metrics, info.paper_metrics))]
         table.add_row(name, info.method, info.dataset, "yes" if info.trained else "no", *figures)
     Console().print(table)
 
@@ -61,33 +61,32 @@ def info(name):
 
 @main.command()
 @click.argument("name")
-@click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, path_type=pathlib.Path))
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=pathlib.Path))
 @click.option("--top", default=3, help="How many classes to print.")
-def predict(name, images, top):
-    """Classify IMAGES (files) with the model NAME (or a folder)."""
+def predict(name, files, top):
+    """Predict for FILES, images or CSV tables with a header, with the model NAME (or a folder)."""
     from keras_interp import zoo
 
     model = zoo.load(name)
-    explanation = model.explain(read_images(images, model.input_shape))
-    for path, probabilities in zip(images, explanation.probabilities):
-        print_prediction(path.name, model.labels, probabilities, top)
+    names, inputs = read_inputs(files, model.input_shape)
+    print_predictions(names, model.explain(inputs), top)
 
 
 @main.command()
 @click.argument("name")
-@click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, path_type=pathlib.Path))
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=pathlib.Path))
 @click.option("--target", help="Name or number of the class to explain; by default the predicted.")
 @click.option("--output", default="explanation.png", type=click.Path(path_type=pathlib.Path), show_default=True)
-def explain(name, images, target, output):
-    """Explain the classification of IMAGES by the model NAME in a picture."""
+def explain(name, files, target, output):
+    """Explain in a picture what the model NAME predicts for FILES, images or CSV tables with a header."""
     from keras_interp import zoo
 
     model = zoo.load(name)
-    target = int(target) if target and target.isdecimal() else target
-    explanation = model.explain(read_images(images, model.input_shape), target)
+    target = target if target in model.labels or target is None or not target.isdecimal() else int(target)
+    names, inputs = read_inputs(files, model.input_shape)
+    explanation = model.explain(inputs, target)
     explanation.plot(path=output)
-    for path, probabilities in zip(images, explanation.probabilities):
-        print_prediction(path.name, model.labels, probabilities, 1)
+    print_predictions(names, explanation, 1)
     click.echo(f"Wrote {output}")
 
 
@@ -99,9 +98,9 @@ def demo(output):
 
     paths = sorted((pathlib.Path(__file__).parent / "assets").glob("*.png"))
     model = zoo.load("lsg_resnet20_cifar10")
-    explanation = model.explain(read_images(paths, model.input_shape))
-    for path, probabilities in zip(paths, explanation.probabilities):
-        print_prediction(path.name, model.labels, probabilities, 3)
+    names, images = read_inputs(paths, model.input_shape)
+    explanation = model.explain(images)
+    print_predictions(names, explanation, 3)
     output.mkdir(parents=True, exist_ok=True)
     explanation.plot(path=output / "explanation.png")
     click.echo(f"Wrote {output / 'explanation.png'}: red bars are the filters that the gate gives to the class.")
@@ -174,17 +173,24 @@ def reproduce(paper, data_dir, output, full_attacks):
         click.echo(f"Wrote {path}")
 
 
-def read_images(paths, input_shape):
-    """Image files as an array (n, height, width, 3) of pixels in the model's size."""
+def read_inputs(paths, input_shape):
+    """Images in the model's size and colours, or the rows of CSV tables: names (n,) and an array (n, ...)."""
     import keras
     import numpy as np
 
-    size = tuple(input_shape[1:3])
-    options = {"target_size": size, "interpolation": "lanczos", "keep_aspect_ratio": True}
-    return np.stack([keras.utils.img_to_array(keras.utils.load_img(path, **options)) for path in paths])
+    if len(input_shape) == 2:
+        tables = [np.loadtxt(path, "float32", delimiter=",", skiprows=1, ndmin=2) for path in paths]
+        names = [f"{path.name} row {number}" for path, table in zip(paths, tables) for number in range(1, len(table) + 1)]
+        return names, np.concatenate(tables)
+    colours = "grayscale" if input_shape[-1] == 1 else "rgb"
+    options = {"target_size": tuple(input_shape[1:3]), "interpolation": "lanczos", "keep_aspect_ratio": True}
+    images = [keras.utils.load_img(path, color_mode=colours, **options) for path in paths]
+    return [path.name for path in paths], np.stack([keras.utils.img_to_array(image) for image in images])
 
 
-def print_prediction(title, labels, probabilities, count):
-    """Prints the likeliest classes of one image."""
-    top = probabilities.argsort()[::-1][:count]
-    click.echo(f"{title}: " + ", ".join(f"{labels[number]} {probabilities[number]:.1%}" for number in top))
+def print_predictions(names, explanation, count):
+    """Prints the likeliest classes, or the predicted value, of each input."""
+    for name, probabilities, value in zip(names, explanation.probabilities, explanation.prediction):
+        top = probabilities.argsort()[::-1][:count]
+        classes = ", ".join(f"{explanation.labels[number]} {probabilities[number]:.1%}" for number in top)
+        click.echo(f"{name}: " + (classes if len(explanation.labels) > 1 else f"{explanation.labels[0]} {value:.4g}"))

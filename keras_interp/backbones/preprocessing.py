@@ -42,8 +42,9 @@ def column_scaling(rows):
     """
     rows = check_inputs(rows, (None, None)).astype("float64")
     mean, variance = rows.mean(axis=0), rows.var(axis=0)
-    if not variance.all():
-        raise ValueError(f"A column must not be constant. Received: constant columns {np.flatnonzero(variance == 0).tolist()}")
     binary = ((rows == 0) | (rows == 1)).all(axis=0)
+    constant = np.flatnonzero((variance == 0) & ~binary)
+    if constant.size:
+        raise ValueError(f"A column must not be constant. Received: constant columns {constant.tolist()}")
     mean, variance = np.where(binary, 0.0, mean), np.where(binary, 1.0, variance)
     return layers.Normalization(mean=mean.tolist(), variance=variance.tolist(), name="preprocessing")

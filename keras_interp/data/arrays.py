@@ -33,10 +33,8 @@ class ArrayDataset:
 
     def __post_init__(self):
         check_inputs(self.inputs, (None,) * (2 if np.ndim(self.inputs) == 2 else 4))
-        if self.class_names:
-            check_labels(self.targets, len(self.class_names))
-        else:
-            check_values(self.targets)
+        targets = check_labels(self.targets, len(self.class_names)) if self.class_names else check_values(self.targets)
+        object.__setattr__(self, "targets", targets)
         if len(self.inputs) != len(self.targets) or not len(self.inputs):
             raise ValueError(
                 f"A data set needs as many inputs as targets, and at least one. Received: {len(self.inputs)} inputs, "

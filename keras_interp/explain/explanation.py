@@ -25,7 +25,6 @@ class Explanation:
         levels: integers (units,), the level of each unit, from 1; None for methods without levels.
         level_gradients: float32 (n, levels, ...), gradients of each level's part of the logit with respect to the inputs as
             the network sees them (scaled); None for methods without levels.
-        input_names: names of a table's columns.
     """
 
     inputs: np.ndarray
@@ -39,7 +38,6 @@ class Explanation:
     units_of_target: np.ndarray | None = None
     levels: np.ndarray | None = None
     level_gradients: np.ndarray | None = None
-    input_names: tuple = ()
 
     @property
     def prediction(self):

@@ -12,7 +12,7 @@ from keras import ops
 
 # Noise stays inside the open interval, where its logit is finite; the reference code's bounds.
 NOISE_MARGIN = 1e-6
-# The probability of being open stays in [1/101, 100/101], from where the gradient can bring a gate back.
+# From here the gradient can bring a gate back. The probability of being open never falls below σ(−log 100 − β log(−γ / ζ)).
 LARGEST_LOG_ALPHA = math.log(100.0)
 
 
@@ -97,7 +97,8 @@ class HardConcreteGate(keras.layers.Layer):
         mode: what passes to the own level in training: "complement" for (1 − z) ⊙ f, or "hard" for 1[z = 0] ⊙ f, the rule of
             test time, whose gradient does not reach the gate.
         per_position: for feature maps, one gate for each position and channel instead of one for each channel.
-        per_sample_noise: whether each example of a batch gets its own noise, instead of one draw for the batch.
+        per_sample_noise: whether each example of a batch gets its own noise, instead of one draw for the batch. Replicas of a
+            `tf.distribute` strategy draw the same numbers, each for its share of the batch.
         learning_rate_multiplier: how much faster than the other weights the locations learn.
         seed: seed of noise and initial values.
 

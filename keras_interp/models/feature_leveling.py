@@ -62,6 +62,8 @@ class GatedNetwork(InterpretableModel):
                 "`input_shape` must be (columns,) or (height, width, channels); convolutions take the latter. "
                 f"Received: input_shape={input_shape}, kernel_size={kernel_size}"
             )
+        if kernel_size and not self.leveled:
+            raise ValueError(f"An `L0Network` has dense layers. Received: kernel_size={kernel_size}")
         if not l0_weight >= 0:
             raise ValueError(f"`l0_weight` must not be negative. Received: l0_weight={l0_weight}")
         if l0_reduction not in ("mean", "sum", "weighted"):
@@ -76,11 +78,13 @@ class GatedNetwork(InterpretableModel):
             raise ValueError(
                 f"There must be one name for each of {input_shape[0]} columns. Received: {len(column_names)} names"
             )
-        options = {"learning_rate_multiplier": gate_learning_rate_multiplier, **(gate_options or {})}
+        dtype = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
+        activation = keras.activations.get(activation)
+        options = {"learning_rate_multiplier": gate_learning_rate_multiplier, "dtype": dtype, **(gate_options or {})}
 
         inputs = keras.Input(tuple(input_shape), name="inputs")
         scaled = inputs if preprocessing is None else preprocessing(inputs)
-        features = layers.Flatten(name="flatten")(scaled) if len(input_shape) == 3 and not kernel_size else scaled
+        features = layers.Flatten(dtype=dtype, name="flatten")(scaled) if len(input_shape) == 3 and not kernel_size else scaled
         if kernel_size and strides is None:
             strides = [1 + number % 2 for number in range(len(hidden_units))]
         gates, hidden, levels, parts = [], [], [], []
@@ -97,7 +101,7 @@ class GatedNetwork(InterpretableModel):
             while side > reduced_size:
                 # No activation and no bias: the output stays linear in the level.
                 convolution = layers.Conv2D(
-                    reduced_filters, 3, 2, "same", use_bias=False, name=f"level{number}_reduction_from{side}"
+                    reduced_filters, 3, 2, "same", use_bias=False, dtype=dtype, name=f"level{number}_reduction_from{side}"
                 )
                 level, side = convolution(level), -(-side // 2)
             parts.append(layers.Flatten(name=f"level{number}_features")(level) if level.ndim == 4 else level)
@@ -107,10 +111,11 @@ class GatedNetwork(InterpretableModel):
             if self.leveled:
                 add_level(level)
             if kernel_size:
-                layer = layers.Conv2D(units, kernel_size, strides[number - 1], "same", activation=activation)
+                layer = layers.Conv2D(
+                    units, kernel_size, strides[number - 1], "same", activation=activation, dtype=dtype, name=f"hidden{number}"
+                )
             else:
-                layer = layers.Dense(units, activation)
-            layer.name = f"hidden{number}"
+                layer = layers.Dense(units, activation, dtype=dtype, name=f"hidden{number}")
             hidden.append(layer)
             features = layer(passed)
         add_level(features if self.leveled else split(features)[1])
@@ -129,7 +134,7 @@ class GatedNetwork(InterpretableModel):
             "input_shape": list(input_shape),
             "task": task,
             "labels": list(labels),
-            "activation": activation,
+            "activation": keras.activations.serialize(activation),
             "kernel_size": kernel_size,
             "strides": None if strides is None else list(strides),
             "reduced_filters": reduced_filters,
@@ -159,15 +164,15 @@ class GatedNetwork(InterpretableModel):
     def l0_penalty(self):
         """The expected L0 of the gates, mean over the levels, in the unit that `l0_reduction` says; a scalar tensor."""
         penalties = []
-        kernels = [layer.kernel for layer in self.hidden_layers]
+        # The layer that each gate feeds.
+        fed = [*self.hidden_layers, self.get_layer("logits")]
         for number, gate in enumerate(self.gates):
             probability = gate.open_probability()
             if self.l0_reduction == "sum":
                 penalties.append(ops.sum(probability) / self.num_samples)
-            elif self.l0_reduction == "weighted" and number < len(kernels):
-                kernel = ops.convert_to_tensor(kernels[number])
+            elif self.l0_reduction == "weighted":
+                kernel, bias = (ops.convert_to_tensor(weight) for weight in fed[number].weights)
                 axes = [axis for axis in range(kernel.ndim) if axis != kernel.ndim - 2]
-                bias = ops.convert_to_tensor(self.hidden_layers[number].bias)
                 weighted = probability * (1.0 + 0.5 * ops.mean(ops.square(kernel), axes))
                 penalties.append(ops.mean(weighted) + 0.5 * ops.mean(ops.square(bias)))
             else:
@@ -175,15 +180,13 @@ class GatedNetwork(InterpretableModel):
         return sum(penalties) / len(penalties)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        task_loss = super().compute_loss(x, y, y_pred, sample_weight, training)
-        # Gradients are summed over replicas, and every replica has the same gates.
-        return task_loss + self.l0_weight * self.l0_penalty() / num_replicas()
-
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        # Here and not in `compute_metrics`, where Keras's JAX trainer has no weights.
         for gate, is_open, expected in zip(self.gates, self.open_metrics, self.expected_metrics):
             is_open.update_state(gate.num_open())
             expected.update_state(gate.expected_open())
-        return super().compute_metrics(x, y, y_pred, sample_weight)
+        task_loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        # Gradients are summed over replicas, and every replica has the same gates.
+        return task_loss + self.l0_weight * self.l0_penalty() / num_replicas()
 
     def default_optimizer(self):
         """An optimizer that suits fine-tuning."""
@@ -238,7 +241,8 @@ class FeatureLevelingNetwork(GatedNetwork):
         reduced_size: height and width to which they reduce at least.
         l0_weight: λ of Eq. 8, at least 0.
         l0_reduction: "mean" over a level's gates; "sum" over them divided by `num_samples`, as Louizos et al.; or "weighted",
-            the penalty of the authors' code: a mean in which each gate weighs 1 + ½ mean(w²), plus ½ mean(b²) of its layer.
+            the penalty of the authors' code: a mean in which each gate weighs 1 + ½ mean(w²), plus ½ mean(b²) of its layer;
+            the authors add up the levels, so that their weight of the penalty is λ divided by the number of levels.
         num_samples: number of training examples, for "sum".
         gate_learning_rate_multiplier: how much faster than the weights the gates learn.
         gate_options: further arguments of `HardConcreteGate`.
@@ -320,7 +324,10 @@ class FeatureLevelingNetwork(GatedNetwork):
                 features = _masked(_select(features, units), gates[number][..., units])
                 layer = self.hidden_layers[number]
                 scale = gates[number][units, None] if gates[number].ndim == 1 else 1.0
-                weights[layer.name] = [ops.convert_to_numpy(layer.kernel)[..., units, :] * scale, layer.bias]
+                weights[layer.name] = [
+                    ops.convert_to_numpy(layer.kernel)[..., units, :] * scale,
+                    ops.convert_to_numpy(layer.bias),
+                ]
                 features = type(layer).from_config({**layer.get_config(), "dtype": "float32"})(features)
         weights["logits"] = [np.concatenate(kernel), self._compact_bias()]
         joined = layers.Concatenate(name="levels")(parts) if len(parts) > 1 else parts[0]
@@ -357,22 +364,25 @@ class FeatureLevelingNetwork(GatedNetwork):
     # --- What the levels say.
 
     def input_levels(self):
-        """The level of each input feature, an int array (columns,) or shaped like an image: 1 where the output takes it, else
-        the lowest level of a hidden unit or map that the output takes and that depends on it; 0 where none does."""
+        """The level of each input feature, an int array (columns,), or shaped like an image: 1 where the output takes it, else
+        the lowest level of a hidden unit or map that the output takes and that depends on it; 0 where none does. With
+        convolutions a channel counts as a whole, apart from the pixels that the output takes."""
         gates = self.gate_values()
         # Whether each unit depends on each input, by weights that are not zero.
         size = gates[0].shape[-1]
         depends, found = np.eye(size, dtype=bool), np.zeros(size, int)
         for number in range(self.depth + 1):
-            reached = depends[:, self._level_units(number)].any(axis=1)
+            # What the output takes at level 1 is known for each feature below, not for a channel as a whole.
+            reached = depends[:, self._level_units(number)].any(axis=1) & (number > 0)
             found = np.where((found == 0) & reached, number + 1, found)
             if number < self.depth:
                 kernel = ops.convert_to_numpy(self.hidden_layers[number].kernel)
                 connected = (kernel != 0).any(axis=tuple(range(kernel.ndim - 2)))
                 passes = np.isin(np.arange(len(connected)), _units_where(gates[number] > 0))
                 depends = (depends & passes).astype("float32") @ connected > 0
+        found = np.where(gates[0] == 0, 1, found)
         shape = self.input_shape[1:]
-        return found.reshape(shape) if found.size == np.prod(shape) else found
+        return found.reshape(shape) if found.size == np.prod(shape) else np.broadcast_to(found, shape).copy()
 
     @property
     def unit_levels(self):
@@ -455,7 +465,6 @@ class FeatureLevelingNetwork(GatedNetwork):
             maps=_same_size(maps) if self.kernel_size else None,
             levels=self.unit_levels,
             level_gradients=np.stack(gradients, axis=1),
-            input_names=self.column_names,
         )
 
     def level_contributions(self, inputs, batch_size=256):
@@ -500,9 +509,7 @@ class FeatureLevelingNetwork(GatedNetwork):
         names, numbers = self.unit_names, self.unit_levels - 1
         units = np.concatenate([self._level_units(number) for number in range(self.depth + 1)])
         for unit, value in values.items():
-            index = names.index(unit) if unit in names else unit
-            if not (isinstance(index, (int, np.integer)) and 0 <= index < len(names)):
-                raise KeyError(f"A unit is one of the {len(names)} `unit_names`, or its number. Received: {unit!r}")
+            index = unit_number(unit, names)
             levels[numbers[index]][..., units[index]] = value
         return self._output_of_levels.predict(levels, batch_size, verbose=0)
 
@@ -522,6 +529,50 @@ class L0Network(GatedNetwork):
     """
 
     leveled = False
+
+    def explain(self, inputs, target=None, batch_size=256):
+        """Explains one output for each input by the last hidden units, in which it is linear.
+
+        Args:
+            inputs: images (n, height, width, channels) of pixels in 0..255, or rows (n, columns).
+            target: the class to explain: None for the predicted one, a label's name or number, or a sequence of n of them.
+            batch_size: inputs in a batch.
+
+        Returns:
+            An `Explanation` whose contributions and bias add up to the logit.
+
+        Raises:
+            ValueError: for inputs of another shape, NaN or infinite values, or an unknown target.
+        """
+        inputs = check_inputs(inputs, self.input_shape)
+        _, units, logits = self._level_view.predict(inputs, batch_size, verbose=0)
+        targets = self.explained_outputs(target, logits)
+        kernel, bias = self.readout_weights()
+        names = tuple(f"unit {number}" for number in range(self.hidden_units[-1]))
+        contributions = units * kernel.T[targets]
+        return Explanation(inputs, logits, self.labels, targets, names, contributions, bias[targets])
+
+    def intervene(self, inputs, values, batch_size=256):
+        """Outputs when some of the last hidden units are set by hand.
+
+        Args:
+            inputs: as for `explain`.
+            values: {unit name or number: value}, as "unit 12" or 12; 0 drops the unit.
+            batch_size: inputs in a batch.
+
+        Returns:
+            float32 array (n, outputs).
+
+        Raises:
+            KeyError: for an unknown unit.
+        """
+        inputs = check_inputs(inputs, self.input_shape)
+        _, units, _ = self._level_view.predict(inputs, batch_size, verbose=0)
+        names = [f"unit {number}" for number in range(self.hidden_units[-1])]
+        for unit, value in values.items():
+            units[:, unit_number(unit, names)] = value
+        kernel, bias = self.readout_weights()
+        return units @ kernel + bias
 
     def compact(self):
         """The same function without gates, and without the inputs, units and weight rows that closed gates make dead.
@@ -560,6 +611,18 @@ class L0Network(GatedNetwork):
             acts = gates[number + 1] > 0 if number < len(self.hidden_layers) else True
             layer.kernel.assign(ops.convert_to_numpy(layer.kernel) * (gates[number][:, None] > 0) * acts)
             layer.bias.assign(ops.convert_to_numpy(layer.bias) * acts)
+
+
+def unit_number(unit, names):
+    """The number of a unit that is given by its name or number.
+
+    Raises:
+        KeyError: for an unknown unit.
+    """
+    number = names.index(unit) if unit in names else unit
+    if isinstance(number, (int, np.integer)) and 0 <= number < len(names):
+        return int(number)
+    raise KeyError(f"A unit is one of the {len(names)} `unit_names`, or its number. Received: {unit!r}")
 
 
 def _units_where(accepted):

@@ -157,7 +157,7 @@ CREDITS = {
 def _figure(value):
     if value is None:
         return ""
-    return f"{value:,.0f}" if value > 100 else f"{value:.4f}"
+    return f"{value:,.0f}" if value == round(value) and abs(value) > 1 else f"{value:.4f}"
 
 
 def _spread(values):
@@ -175,7 +175,8 @@ def model_table(paper):
         provenance = json.loads((folder / artifacts.METADATA).read_text())["keras_interp"]["provenance"]
         figures = [_figure(values.get(metric)) + _beside(entry.paper_metrics.get(metric)) for metric in paper.headline]
         link = f"[`{name}`](zoo/{name}/README.md)" if artifacts.shipped_folder(name) else f"`{name}` (no weights)"
-        cells = [link, f"{provenance['parameters']:,}", str(provenance["recipe"]["epochs"])]
+        parameters = int(values.get("parameters", provenance["parameters"]))
+        cells = [link, f"{parameters:,}", str(provenance["recipe"]["epochs"])]
         lines.append(f"| {' | '.join([*cells, *figures])} |")
     heads = ["model", "parameters", "epochs", *paper.headline.values()]
     return "\n".join([f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *lines]) if lines else ""

@@ -17,7 +17,8 @@ class ModelInfo:
 
     Attributes:
         name, description, method, paper, architecture, dataset, labels, input_shape: as in the registry.
-        parameters: number of trainable parameters of the shipped model, or None without weights.
+        parameters: number of parameters of the shipped model; of a network with gates, of its compact form. None without
+            weights.
         metrics: measured figures, {metric: value}, of the test split; some models ship with them and without weights.
         paper_metrics: the paper's figures under the same names.
         recipe: how the shipped model was trained where it has weights, else how it is meant to be.
@@ -83,7 +84,7 @@ def info(name):
             for field in ("name", "description", "method", "paper", "architecture", "dataset", "labels")
         },
         input_shape=entry.input_shape,
-        parameters=provenance.get("parameters"),
+        parameters=int(metrics["parameters"]) if "parameters" in metrics else provenance.get("parameters"),
         metrics=metrics,
         paper_metrics=entry.paper_metrics,
         recipe=Recipe(**provenance["recipe"]) if "recipe" in provenance else entry.recipe,

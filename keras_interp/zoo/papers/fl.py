@@ -117,7 +117,7 @@ class NetworkEntry(Entry):
         values |= {"parameters": compact.count_params(), "weights": count_weights(compact)}
         if gated:
             values["initial_weights"] = sum(int(np.prod(layer.kernel.shape)) for layer in model.hidden_layers)
-            values["initial_weights"] += model.hidden_units[-1] * model.num_outputs
+            values["initial_weights"] += int(np.prod(model.hidden_layers[-1].output.shape[1:])) * model.num_outputs
             values["hidden_layers"] = sum(layer.name.startswith("hidden") for layer in compact.layers)
             for number, gate in enumerate(model.gates, start=1):
                 values |= {f"open_gates_{number}": gate.num_open(), f"expected_gates_{number}": gate.expected_open()}
@@ -154,7 +154,8 @@ def _entries(dataset_key, dataset, labels, input_shape, hidden_units, recipe, ne
 
 
 DIGITS = tuple("0123456789")
-# Adam as the paper, with a warm-up and a cosine decay that its long trainings do without.
+# Adam as the paper (with Keras's decay rates), with a warm-up and a cosine decay that its long trainings do without. λ, epochs
+# and learning rates of MNIST, California Housing and IXOR were chosen in a few trainings on held-out training examples.
 _ADAM = Recipe(
     optimizer="adam",
     learning_rate=1e-3,
