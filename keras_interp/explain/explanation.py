@@ -94,10 +94,11 @@ class Explanation:
         return len(self.logits)
 
     def plot(self, count=5, path=None):
-        """Draws each image with its class activation map and the `count` units that contribute most.
+        """Draws, for each input, the `count` units that contribute most: of an image beside it and its class activation map,
+        or by level; of a row with the values of its columns.
 
         Args:
-            count: units to draw for each image.
+            count: units to draw for each input.
             path: where to save the picture, or None.
 
         Returns:

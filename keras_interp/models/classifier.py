@@ -49,10 +49,10 @@ class LinearReadout(InterpretableModel):
         return "filter" if self._feature_view.outputs[0].ndim == 4 else "unit"
 
     def features(self, images, batch_size=256):
-        """Last feature maps, pooled features and logits of images, in one pass.
+        """Last feature maps, pooled features and logits of images, in one pass; of rows the last units, twice, and the logits.
 
         Args:
-            images: array (n, height, width, 3) of pixels in 0..255.
+            images: array (n, height, width, channels) of pixels in 0..255, or rows (n, columns).
             batch_size: images in a batch.
 
         Returns:
@@ -62,10 +62,10 @@ class LinearReadout(InterpretableModel):
         return [np.asarray(output, "float32") for output in self._feature_view.predict(images, batch_size, verbose=0)]
 
     def explain(self, images, target=None, batch_size=256):
-        """Explains the logit of one class for each image by the filters of the last feature maps.
+        """Explains one output for each input by the filters of the last feature maps, or by the last units.
 
         Args:
-            images: array (n, height, width, 3) of pixels in 0..255, uint8 or float.
+            images: array (n, height, width, channels) of pixels in 0..255, uint8 or float, or rows (n, columns).
             target: the class to explain: None for the predicted one, a label's name or number, or a sequence of n of them.
             batch_size: images in a batch.
 

@@ -27,8 +27,7 @@ def write_card(name, folder):
     metrics = json.loads((folder / artifacts.METRICS).read_text())
     metadata = json.loads((folder / artifacts.METADATA).read_text())
     provenance = metadata["keras_interp"]["provenance"]
-    images, classes = len(entry.input_shape) == 3, not {"rmse"} & set(metrics["values"])
-    task = f"{'image' if images else 'tabular'}-{'classification' if classes else 'regression'}"
+    task = f"{'image' if len(entry.input_shape) == 3 else 'tabular'}-{entry.task}"
     results = [
         EvalResult(
             task_type=task,
@@ -157,7 +156,8 @@ CREDITS = {
 def _figure(value):
     if value is None:
         return ""
-    return f"{value:,.0f}" if value == round(value) and abs(value) > 1 else f"{value:.4f}"
+    whole = isinstance(value, int) or (value == round(value) and abs(value) > 1)
+    return f"{value:,.0f}" if whole else f"{value:.4f}"
 
 
 def _spread(values):

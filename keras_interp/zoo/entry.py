@@ -81,6 +81,7 @@ class Entry:
         labels: names of the outputs.
         classes: numbers of the data set's classes that the model takes; None for all.
         input_shape: shape of one input.
+        task: "classification" or "regression".
         options: options of the method.
         recipe: how it is trained.
         paper_metrics: the paper's figures under our metric names.
@@ -96,6 +97,7 @@ class Entry:
     labels: tuple
     input_shape: tuple
     classes: tuple | None = None
+    task: str = "classification"
     options: Mapping = dataclasses.field(default_factory=dict)
     recipe: Recipe = Recipe()
     paper_metrics: Mapping = dataclasses.field(default_factory=dict)

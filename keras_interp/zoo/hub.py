@@ -100,9 +100,9 @@ def build(name, num_classes=None, input_shape=None, labels=None, dataset=None):
 
     Args:
         name: name of the model.
-        num_classes: number of classes; by default the model's own.
-        input_shape: shape of one input, as (height, width, 3); by default the model's own.
-        labels: names of the classes.
+        num_classes: number of classes, or of a regression's outputs; by default the model's own.
+        input_shape: shape of one input, as (height, width, channels) or (columns,); by default the model's own.
+        labels: names of the outputs.
         dataset: an `ArrayDataset` to take classes and input shape from, and for a model of a table the means and deviations
             that it scales columns and target with; without it, they are left as they are.
 
@@ -126,7 +126,7 @@ def load(name, weights=True, custom_objects=None):
         custom_objects: {name: class} of layers of one's own that a model in a folder may use. They are trusted.
 
     Returns:
-        A compiled model that takes raw pixels in 0..255.
+        A compiled model that takes raw pixels in 0..255, or raw rows of a table.
 
     Raises:
         KeyError: for an unknown name, with the nearest ones.

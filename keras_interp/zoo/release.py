@@ -50,8 +50,11 @@ def release(name, folders=(), data_dir=None, with_weights=True):
             "seeds": [_provenance(folder)["recipe"]["seed"] for folder in folders],
             "values": {metric: [one["values"][metric] for one in measured] for metric in metrics["values"]},
         }
-    elif not folders and "seeds" in (artifacts.read_metrics(name) or {}):
-        metrics["seeds"] = artifacts.read_metrics(name)["seeds"]
+    elif not folders:
+        seeds = (artifacts.read_metrics(name) or {}).get("seeds")
+        if seeds and set(seeds["values"]) != set(metrics["values"]):
+            raise ValueError(f"The metrics have changed: release {name} again from the folders of all its seeds")
+        metrics |= {"seeds": seeds} if seeds else {}
     if folders:
         target.mkdir(parents=True, exist_ok=True)
         weights = (artifacts.CONFIG, artifacts.WEIGHTS, artifacts.GOLDEN) if with_weights else ()

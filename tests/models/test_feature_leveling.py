@@ -253,6 +253,11 @@ def test_l0_network(eager):
     open_gates = [int((gate > 0).sum()) for gate in model.gate_values()]
     sizes = [*open_gates, 3]
     assert compact.count_params() == sum(a * b + b for a, b in itertools.pairwise(sizes))
+    expected = model.predict(ROWS, verbose=0)
+    model.prune()
+    np.testing.assert_allclose(model.predict(ROWS, verbose=0), expected, rtol=1e-5, atol=1e-5)
+    for layer, kept, gate in zip(model.hidden_layers, open_gates[1:], model.gate_values()):
+        assert np.count_nonzero(layer.kernel) == kept * np.count_nonzero(gate) and np.count_nonzero(layer.bias) <= kept
     set_gates(model, closed=1)
     with pytest.raises(ValueError, match="constant"):
         model.compact()
@@ -280,6 +285,8 @@ def test_bad_options(options, message):
         dense(**options)
     with pytest.raises(ValueError, match="hidden_units"):
         FeatureLevelingNetwork((), 3, (5,))
+    with pytest.raises(ValueError, match="kernel_size"):
+        L0Network((8,), 3, (12, 12, 1), kernel_size=3)
 
 
 def test_bad_rows():
