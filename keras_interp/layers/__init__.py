@@ -1,6 +1,7 @@
 """The interpretable layers, one file each."""
 
+from keras_interp.layers.dynamic_k import DynamicKConv2D, DynamicKDense
 from keras_interp.layers.hard_concrete_gate import HardConcreteGate
 from keras_interp.layers.label_sensitive_gate import LabelSensitiveGate
 
-__all__ = ["HardConcreteGate", "LabelSensitiveGate"]
+__all__ = ["DynamicKConv2D", "DynamicKDense", "HardConcreteGate", "LabelSensitiveGate"]

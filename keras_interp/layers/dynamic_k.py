@@ -1,0 +1,260 @@
+"""Dynamic-K activation: each output sums only the K inputs that contribute most to it, chosen anew for every example.
+
+Paper: "Adaptive Activation Thresholding: Dynamic Routing Type Behavior for Interpretability in Convolutional Neural Networks",
+Algorithm 2. Weights that are never chosen get no gradient, so coupled weight decay takes them to zero.
+"""
+
+import keras
+from keras import layers, ops
+
+# Products held at once while choosing, 4 MiB: they fit a processor's cache.
+CHUNK_SIZE = 2**20
+
+
+def largest_contributions(features, kernel, k):
+    """Which k inputs contribute most to each output: the argument of the maximum in Algorithm 2.
+
+    Never holds more than some `CHUNK_SIZE` of the batch · units · inputs products. Compares in float32; of equal contributions
+    the one of the lower number comes first.
+
+    Args:
+        features: tensor (batch, inputs).
+        kernel: tensor (inputs, units).
+        k: number of inputs to choose.
+
+    Returns:
+        An int32 tensor (batch, units, k), largest first. No gradient flows through it.
+    """
+    features = ops.stop_gradient(ops.cast(features, "float32"))
+    weights = ops.transpose(ops.stop_gradient(ops.cast(kernel, "float32")))
+
+    def choose(rows):
+        products = ops.expand_dims(rows, 1) * weights
+        # -0 and 0 are equal, but not to every top_k.
+        return ops.top_k(ops.where(products == 0, 0.0, products), k)[1]
+
+    units, inputs = weights.shape
+    batch = ops.shape(features)[0]
+    limit = max(CHUNK_SIZE // (units * inputs), 1)
+    if isinstance(batch, int) and batch <= limit:
+        return choose(features)
+    chunks = -(-batch // limit)
+    rows = -(-batch // chunks)
+    padded = ops.concatenate([features, ops.zeros((chunks * rows - batch, inputs))])
+    chosen = ops.map(choose, ops.reshape(padded, (chunks, rows, inputs)))
+    return ops.reshape(chosen, (chunks * rows, units, k))[:batch]
+
+
+def sum_of_largest(features, kernel, k, nonnegative=False):
+    """For each output the sum of its k largest contributions w_ic x_i (Algorithm 2).
+
+    Args:
+        features: float tensor (batch, inputs).
+        kernel: float tensor (inputs, units).
+        k: number of inputs that count.
+        nonnegative: whether negative contributions are left out too, as Algorithm 2 has it; the authors' code keeps them.
+
+    Returns:
+        A tensor (batch, units), whose gradient reaches only what was chosen.
+    """
+    inputs, units = kernel.shape
+    if k == inputs and not nonnegative:
+        return ops.matmul(features, kernel)
+    chosen = largest_contributions(features, kernel, k)
+    # Gathered from flat tensors, so that the gradients are scattered sums of batch · units · k terms.
+    of_units = chosen + ops.reshape(ops.arange(units, dtype="int32") * inputs, (1, units, 1))
+    of_examples = chosen + ops.reshape(ops.arange(ops.shape(features)[0], dtype="int32") * inputs, (-1, 1, 1))
+    weights = ops.take(ops.reshape(ops.transpose(kernel), (-1,)), of_units)
+    contributions = weights * ops.take(ops.reshape(features, (-1,)), of_examples)
+    return ops.sum(ops.relu(contributions) if nonnegative else contributions, axis=-1)
+
+
+class _DynamicK(layers.Layer):
+    """Arguments, weights and checks of both layers."""
+
+    def __init__(
+        self,
+        k,
+        nonnegative=False,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if not isinstance(k, int) or k < 1:
+            raise ValueError(f"`k` must be a whole number of at least 1. Received: k={k!r}")
+        self.k = k
+        self.nonnegative = nonnegative
+        self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+
+    def _add_weights(self, kernel_shape):
+        *_, inputs, outputs = kernel_shape
+        if self.k > inputs:
+            raise ValueError(f"`k` must be at most the {inputs} inputs that there are. Received: k={self.k}")
+        self.kernel = self.add_weight(
+            name="kernel", shape=kernel_shape, initializer=self.kernel_initializer, regularizer=self.kernel_regularizer
+        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(
+                name="bias", shape=(outputs,), initializer=self.bias_initializer, regularizer=self.bias_regularizer
+            )
+
+    def _with_bias(self, outputs):
+        outputs = ops.cast(outputs, self.compute_dtype)
+        return outputs if self.bias is None else outputs + self.bias
+
+    def get_config(self):
+        parts = ("kernel_initializer", "bias_initializer", "kernel_regularizer", "bias_regularizer")
+        serialize = (keras.initializers.serialize, keras.initializers.serialize) + 2 * (keras.regularizers.serialize,)
+        return {
+            **super().get_config(),
+            "k": self.k,
+            "nonnegative": self.nonnegative,
+            "use_bias": self.use_bias,
+            **{part: function(getattr(self, part)) for part, function in zip(parts, serialize)},
+        }
+
+
+@keras.saving.register_keras_serializable("keras_interp")
+class DynamicKDense(_DynamicK):
+    """A dense layer of which, for each example and output, only the k largest contributions w_ic x_i count (Algorithm 2).
+
+    The same in training and at test time. Exactly k inputs are chosen, of equal contributions those of the lowest numbers, and
+    the gradient reaches only these. With k equal to the number of inputs it is `keras.layers.Dense`. Chooses in float32 under
+    every dtype policy, and without ever holding all batch · units · inputs contributions.
+
+    Args:
+        units: number of outputs.
+        k: number K of inputs that count for an output.
+        nonnegative: whether to leave negative contributions out, as Algorithm 2 has it; by default they count where they are
+            among the k largest, as in the authors' code.
+        use_bias: whether a bias is added.
+        kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer: as for `keras.layers.Dense`.
+
+    Call arguments:
+        inputs: float tensor (batch, inputs).
+
+    Returns:
+        A tensor (batch, units) in the layer's compute dtype.
+
+    Raises:
+        ValueError: for a k below 1 or above the number of inputs, or inputs of another rank.
+
+    Example:
+
+    >>> layer = DynamicKDense(1, k=2, kernel_initializer="ones")
+    >>> float(layer(np.array([[1.0, 5.0, 3.0, 2.0]]))[0, 0])
+    8.0
+    """
+
+    def __init__(self, units, k, **kwargs):
+        super().__init__(k, **kwargs)
+        self.units = units
+
+    def build(self, input_shape):
+        if len(input_shape) != 2 or input_shape[-1] is None:
+            raise ValueError(f"A `DynamicKDense` takes inputs (batch, inputs). Received: shape={tuple(input_shape)}")
+        self._add_weights((input_shape[-1], self.units))
+        self.input_spec = keras.layers.InputSpec(ndim=2, axes={-1: input_shape[-1]})
+
+    def call(self, inputs):
+        return self._with_bias(sum_of_largest(inputs, self.kernel, self.k, self.nonnegative))
+
+    def selected(self, inputs):
+        """Numbers of the inputs that count for each output, int32 (batch, units, k), largest contribution first."""
+        return largest_contributions(inputs, ops.convert_to_tensor(self.kernel), self.k)
+
+    def contributions(self, inputs, units):
+        """What every input would contribute to one output for each example, chosen or not.
+
+        Args:
+            inputs: float tensor (batch, inputs).
+            units: integers (batch,), the output to look at for each example.
+
+        Returns:
+            A pair of tensors (batch, inputs): the contributions w_ic x_i in float32, and booleans, whether they count.
+        """
+        inputs, kernel = ops.cast(inputs, "float32"), ops.cast(self.kernel, "float32")
+        contributions = inputs * ops.take(ops.transpose(kernel), units, axis=0)
+        chosen = ops.top_k(ops.where(contributions == 0, 0.0, contributions), self.k)[1]
+        counts = ops.max(ops.one_hot(chosen, kernel.shape[0]), axis=1) > 0
+        return contributions, counts & (contributions > 0) if self.nonnegative else counts
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.units)
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+@keras.saving.register_keras_serializable("keras_interp")
+class DynamicKConv2D(_DynamicK):
+    """A convolution whose output channels, at each position, sum only the k input channels that contribute most (Figure 1).
+
+    An input channel's contribution is its own part of the convolution, the sum over the kernel's window. With k equal to the
+    number of input channels it is `keras.layers.Conv2D`. Holds batch · positions · input channels · filters numbers: for layers
+    of moderate size.
+
+    Args:
+        filters: number of output channels.
+        kernel_size: height and width of the kernel.
+        k: number K of input channels that count.
+        strides: step in both directions.
+        padding: "valid" or "same".
+        nonnegative, use_bias, kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer: as for
+            `DynamicKDense`.
+
+    Call arguments:
+        inputs: float tensor (batch, height, width, channels).
+
+    Returns:
+        A tensor (batch, new height, new width, filters).
+
+    Raises:
+        ValueError: for a k below 1 or above the number of channels, or inputs of another rank.
+
+    Example:
+
+    >>> DynamicKConv2D(8, 3, k=4, padding="same")(np.ones((2, 6, 6, 16), "float32")).shape[1:]
+    (6, 6, 8)
+    """
+
+    def __init__(self, filters, kernel_size, k, strides=1, padding="valid", **kwargs):
+        super().__init__(k, **kwargs)
+        self.filters = filters
+        self.kernel_size = (kernel_size, kernel_size) if isinstance(kernel_size, int) else tuple(kernel_size)
+        self.strides = strides
+        self.padding = padding
+
+    def build(self, input_shape):
+        if len(input_shape) != 4 or input_shape[-1] is None:
+            raise ValueError(
+                f"A `DynamicKConv2D` takes maps (batch, height, width, channels). Received: shape={tuple(input_shape)}"
+            )
+        self._add_weights((*self.kernel_size, input_shape[-1], self.filters))
+        self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: input_shape[-1]})
+
+    def call(self, inputs):
+        channels = inputs.shape[-1]
+        if self.k == channels and not self.nonnegative:
+            outputs = ops.conv(inputs, self.kernel, self.strides, self.padding, data_format="channels_last")
+            return self._with_bias(outputs)
+        # Each channel by itself with the kernels of all filters: the last axis is channels · filters.
+        parts = ops.depthwise_conv(
+            ops.cast(inputs, "float32"), ops.cast(self.kernel, "float32"), self.strides, self.padding, "channels_last"
+        )
+        parts = ops.reshape(parts, (-1, *parts.shape[1:3], channels, self.filters))
+        largest = ops.top_k(ops.swapaxes(parts, -1, -2), self.k)[0]
+        return self._with_bias(ops.sum(ops.relu(largest) if self.nonnegative else largest, axis=-1))
+
+    def get_config(self):
+        names = ("filters", "kernel_size", "strides", "padding")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

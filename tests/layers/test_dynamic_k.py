@@ -1,0 +1,174 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_interp.layers import DynamicKConv2D, DynamicKDense, dynamic_k
+
+RNG = np.random.default_rng(0)
+INPUTS = {
+    "random": RNG.normal(size=(7, 12)),
+    "tied": RNG.integers(0, 3, (7, 12)),
+    "all negative": -np.abs(RNG.normal(size=(7, 12))),
+    "all zero": np.zeros((7, 12)),
+    "with minus zero": np.where(RNG.random((7, 12)) < 0.5, -0.0, 1.0),
+}
+KERNELS = {"random": RNG.normal(size=(12, 5)), "tied": RNG.integers(-1, 2, (12, 5))}
+TARGET = RNG.normal(size=(7, 5)).astype("float32")
+
+
+def reference(inputs, kernel, k, nonnegative):
+    """Outputs, and gradients of their product with TARGET, one example and output after the other."""
+    outputs = np.zeros((len(inputs), kernel.shape[1]))
+    input_gradient, kernel_gradient = np.zeros(inputs.shape), np.zeros(kernel.shape)
+    chosen = np.zeros((*outputs.shape, k), int)
+    for b, row in enumerate(inputs):
+        for c, weights in enumerate(kernel.T):
+            order = sorted(range(len(row)), key=lambda i: (-row[i] * weights[i], i))[:k]
+            chosen[b, c] = order
+            for i in order:
+                if not nonnegative or row[i] * weights[i] > 0:
+                    outputs[b, c] += row[i] * weights[i]
+                    input_gradient[b, i] += TARGET[b, c] * weights[i]
+                    kernel_gradient[i, c] += TARGET[b, c] * row[i]
+    return outputs, input_gradient, kernel_gradient, chosen
+
+
+def gradients(function, *values):
+    """Values and gradients of the sum of `function` times TARGET."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.jit(jax.grad(lambda *args: ops.sum(function(*args) * TARGET), range(len(values))))(*values)
+    import tensorflow as tf
+
+    @tf.function
+    def run():
+        tensors = [tf.constant(value) for value in values]
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            loss = tf.reduce_sum(function(*tensors) * TARGET)
+        return tape.gradient(loss, tensors)
+
+    return run()
+
+
+@pytest.mark.parametrize("nonnegative", [False, True])
+@pytest.mark.parametrize("k", [1, 3, 12])
+@pytest.mark.parametrize("kernel", list(KERNELS))
+@pytest.mark.parametrize("inputs", list(INPUTS))
+def test_equals_the_reference(inputs, kernel, k, nonnegative):
+    inputs, kernel = INPUTS[inputs].astype("float32"), KERNELS[kernel].astype("float32")
+    expected, *expected_gradients, chosen = reference(inputs, kernel, k, nonnegative)
+    outputs = dynamic_k.sum_of_largest(ops.convert_to_tensor(inputs), ops.convert_to_tensor(kernel), k, nonnegative)
+    np.testing.assert_allclose(ops.convert_to_numpy(outputs), expected, atol=1e-5)
+    assert (ops.convert_to_numpy(dynamic_k.largest_contributions(inputs, kernel, k)) == chosen).all()
+    found = gradients(lambda x, w: dynamic_k.sum_of_largest(x, w, k, nonnegative), inputs, kernel)
+    for gradient, other in zip(found, expected_gradients):
+        np.testing.assert_allclose(ops.convert_to_numpy(gradient), other, atol=1e-5)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 6])
+def test_chunks_change_nothing(limit, monkeypatch):
+    inputs, kernel = INPUTS["random"].astype("float32"), KERNELS["random"].astype("float32")
+    expected, *expected_gradients, _ = reference(inputs, kernel, 3, False)
+    monkeypatch.setattr(dynamic_k, "CHUNK_SIZE", limit * kernel.size)
+    outputs = dynamic_k.sum_of_largest(ops.convert_to_tensor(inputs), ops.convert_to_tensor(kernel), 3)
+    np.testing.assert_allclose(ops.convert_to_numpy(outputs), expected, atol=1e-5)
+    found = gradients(lambda x, w: dynamic_k.sum_of_largest(x, w, 3), inputs, kernel)
+    for gradient, other in zip(found, expected_gradients):
+        np.testing.assert_allclose(ops.convert_to_numpy(gradient), other, atol=1e-5)
+
+
+@pytest.mark.parametrize("layers", [(DynamicKDense(5, 12), keras.layers.Dense(5)), "convolution"])
+def test_all_inputs_give_the_plain_layer(layers):
+    inputs = INPUTS["random"].astype("float32")
+    if layers == "convolution":
+        layers = DynamicKConv2D(5, 3, 4, padding="same"), keras.layers.Conv2D(5, 3, padding="same")
+        inputs = RNG.normal(size=(2, 6, 6, 4)).astype("float32")
+    ours, plain = layers
+    outputs = ours(inputs)
+    plain.build(inputs.shape)
+    plain.set_weights(ours.get_weights())
+    np.testing.assert_array_equal(ops.convert_to_numpy(outputs), ops.convert_to_numpy(plain(inputs)))
+
+
+def model_of(layer, shape, **options):
+    inputs = keras.Input(shape)
+    model = keras.Model(inputs, keras.layers.Flatten()(layer(inputs)))
+    model.compile(keras.optimizers.SGD(0.1), "mse", **options)
+    return model
+
+
+@pytest.mark.parametrize("eager", [True, False])
+@pytest.mark.parametrize("kind", ["dense", "convolution"])
+def test_trains_and_round_trips(kind, eager, tmp_path, monkeypatch):
+    monkeypatch.setattr(dynamic_k, "CHUNK_SIZE", 150)  # The batch is unknown while the graph is made.
+    shape = (12,) if kind == "dense" else (6, 6, 8)
+    layer = DynamicKDense(5, 3, nonnegative=True) if kind == "dense" else DynamicKConv2D(4, 3, 2, strides=2, use_bias=False)
+    model = model_of(layer, shape, run_eagerly=eager)
+    inputs = RNG.normal(size=(10, *shape)).astype("float32")
+    targets = RNG.normal(size=model(inputs).shape).astype("float32")
+    losses = model.fit(inputs, targets, batch_size=7, epochs=3, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded.predict(inputs, verbose=0), model.predict(inputs, verbose=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("nonnegative", [False, True])
+@pytest.mark.parametrize(("strides", "padding"), [(1, "same"), (2, "valid")])
+def test_convolution_equals_the_dense_rule_at_every_position(strides, padding, nonnegative):
+    maps = RNG.normal(size=(2, 7, 7, 6)).astype("float32")
+    layer = DynamicKConv2D(3, 3, 2, strides, padding, nonnegative=nonnegative, bias_initializer="ones")
+    outputs = ops.convert_to_numpy(layer(maps))
+    kernel = ops.convert_to_numpy(layer.kernel)
+    padded = np.pad(maps, ((0, 0), (1, 1), (1, 1), (0, 0))) if padding == "same" else maps
+    for b, y, x, o in np.ndindex(outputs.shape):
+        window = padded[b, y * strides : y * strides + 3, x * strides : x * strides + 3]
+        largest = np.sort((window * kernel[..., o]).sum(axis=(0, 1)))[-2:]
+        expected = 1 + (np.maximum(largest, 0) if nonnegative else largest).sum()
+        assert outputs[b, y, x, o] == pytest.approx(expected, abs=1e-4)
+
+
+def test_contributions_and_selection():
+    inputs = INPUTS["random"].astype("float32")
+    layer = DynamicKDense(5, 3)
+    outputs = ops.convert_to_numpy(layer(inputs))
+    units = np.arange(7) % 5
+    contributions, counts = (ops.convert_to_numpy(part) for part in layer.contributions(inputs, units))
+    assert (counts.sum(axis=1) == 3).all()
+    np.testing.assert_allclose((contributions * counts).sum(axis=1), outputs[np.arange(7), units], atol=1e-5)
+    selected = ops.convert_to_numpy(layer.selected(inputs))[np.arange(7), units]
+    assert all(set(numbers) == set(np.flatnonzero(row)) for numbers, row in zip(selected, counts))
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_chooses_in_float32(policy):
+    # Both products are 1 in half precision.
+    inputs = np.array([[1.0, 1.0, 1.0]], "float32")
+    layer = DynamicKDense(1, 1, dtype=policy)
+    assert layer(inputs).dtype == layer.compute_dtype
+    layer.set_weights([np.array([[1.0], [1.0 + 1e-4], [1.0]], "float32"), np.zeros(1, "float32")])
+    assert int(layer.selected(inputs)[0, 0, 0]) == 1
+    found = gradients(
+        lambda w: ops.cast(dynamic_k.sum_of_largest(inputs, w, 1), "float32") / TARGET[:1, :1] / 7, layer.get_weights()[0]
+    )
+    assert np.count_nonzero(ops.convert_to_numpy(found[0])) == 1
+
+
+@pytest.mark.parametrize("k", [0, -1, 2.0, "3"])
+def test_bad_k(k):
+    with pytest.raises(ValueError, match="at least 1"):
+        DynamicKDense(4, k)
+
+
+def test_bad_shapes():
+    with pytest.raises(ValueError, match="at most the 6 inputs"):
+        DynamicKDense(4, 7)(np.ones((2, 6)))
+    with pytest.raises(ValueError, match="at most the 6 inputs"):
+        DynamicKConv2D(4, 3, 7)(np.ones((2, 5, 5, 6)))
+    with pytest.raises(ValueError, match=r"\(batch, inputs\)"):
+        DynamicKDense(4, 2)(np.ones((2, 3, 6)))
+    with pytest.raises(ValueError, match="maps"):
+        DynamicKConv2D(4, 3, 2)(np.ones((2, 6)))
