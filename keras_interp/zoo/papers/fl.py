@@ -201,7 +201,7 @@ ENTRIES = [
             ),
             "fl": (
                 "784-300-100-10 whose pixels and units go to the output at the level where they are ready.",
-                {"l0_weight": 0.8, "gate_options": {"per_sample_noise": True}},
+                {"l0_weight": 1.5, "gate_options": {"per_sample_noise": True}},
                 {"accuracy": 0.985, "weights": 97_098, "hidden_layers": 1},
             ),
         },
