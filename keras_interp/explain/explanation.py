@@ -82,6 +82,11 @@ class Explanation:
         return logit - self.contributions.sum(axis=1) - self.bias
 
     @property
+    def contribution_shares(self):
+        """Contributions as shares of their sum, (n, units): what each unit adds of the logit without its bias."""
+        return self.contributions / self.contributions.sum(axis=1, keepdims=True)
+
+    @property
     def class_activation_map(self):
         """Class activation maps of the targets, float32 (n, h, w): the sum of `maps` over the units."""
         return None if self.maps is None else self.maps.sum(axis=-1)

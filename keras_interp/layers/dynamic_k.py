@@ -199,7 +199,7 @@ class DynamicKDense(_DynamicK):
 class DynamicKConv2D(_DynamicK):
     """A convolution whose output channels, at each position, sum only the k input channels that contribute most (Figure 1).
 
-    An input channel's contribution is its own part of the convolution, the sum over the kernel's window. With k equal to the
+    An input channel's contribution is its part of the convolution, the sum over the kernel's window. With k equal to the
     number of input channels it is `keras.layers.Conv2D`. Holds batch · positions · input channels · filters numbers: for layers
     of moderate size.
 

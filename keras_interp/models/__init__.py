@@ -1,15 +1,18 @@
 """One file for each method: the whole of it, from the graph to the explanation."""
 
 from keras_interp.models.classifier import Classifier, Regressor
+from keras_interp.models.dynamic_k import DynamicKClassifier, convert
 from keras_interp.models.feature_leveling import FeatureLevelingNetwork, L0Network
 from keras_interp.models.label_sensitive import LabelSensitiveClassifier
 from keras_interp.models.self_explaining import SelfExplainingNetwork
 
 __all__ = [
     "Classifier",
+    "DynamicKClassifier",
     "FeatureLevelingNetwork",
     "L0Network",
     "LabelSensitiveClassifier",
     "Regressor",
     "SelfExplainingNetwork",
+    "convert",
 ]

@@ -1,6 +1,7 @@
 """Models that are linear in their last features: the plain baselines, and what the gated classifier builds on."""
 
 import re
+from functools import partial
 
 import keras
 import numpy as np
@@ -12,9 +13,11 @@ from keras_interp.models.base import InterpretableModel, output_labels, readout
 
 
 class LinearReadout(InterpretableModel):
-    """A backbone and one dense layer on its last features, which are filters averaged over the map, or units."""
+    """A backbone and one last layer, named "logits", on its features, which are filters averaged over the map, or units."""
 
-    def __init__(self, backbone, labels, task, target_mean, target_scale, name, dtype):
+    def __init__(
+        self, backbone, make_outputs, labels, task="classification", target_mean=0.0, target_scale=1.0, name=None, dtype=None
+    ):
         if not isinstance(backbone, keras.Model) or not getattr(backbone, "inputs", None):
             raise TypeError(
                 "`backbone` must be a functional keras.Model or a built Sequential, to whose graph the logits are added. "
@@ -29,10 +32,22 @@ class LinearReadout(InterpretableModel):
         pooled = features
         if features.ndim == 4:
             pooled = layers.GlobalAveragePooling2D(dtype="float32", name="pooling")(features)
-        outputs = readout(pooled, len(labels), task, target_mean, target_scale)
+        outputs = make_outputs(pooled)
         super().__init__(backbone.inputs[0], outputs, labels, task, target_mean, target_scale, name, dtype)
+        # What each unit responds to, as Network Dissection names it; an empty name for a unit without a concept.
+        self.concepts = None
         # A second view on the same layers. Past Keras's attribute tracking, which would count every weight twice.
         self.__dict__["_feature_view"] = keras.Model(self.inputs[0], [features, pooled, outputs])
+        self.__dict__["_head"] = keras.Model(pooled, outputs, name="head")
+
+    @property
+    def head(self):
+        """The part of the model after the pooled features (batch, filters), sharing its last layer.
+
+        An uncompiled `keras.Model` from features, as `features` gives them, to outputs: to train the last layer alone, compute
+        the features once and fit this.
+        """
+        return self._head
 
     @property
     def num_filters(self):
@@ -41,8 +56,9 @@ class LinearReadout(InterpretableModel):
 
     @property
     def unit_names(self):
-        """Names of the filters of the last feature maps, or of the last units."""
-        return tuple(f"{self._unit} {number}" for number in range(self.num_filters))
+        """Names of the filters of the last feature maps, or of the last units, with their concepts where these are known."""
+        concepts = self.concepts or ("",) * self.num_filters
+        return tuple(f"{self._unit} {number}" + (f" ({name})" if name else "") for number, name in enumerate(concepts))
 
     @property
     def _unit(self):
@@ -79,8 +95,7 @@ class LinearReadout(InterpretableModel):
         images = check_inputs(images, self.input_shape)
         maps, pooled, logits = self.features(images, batch_size)
         targets = self.explained_outputs(target, logits)
-        kernel, bias = self.readout_weights()
-        weights = kernel.T[targets]
+        weights = self.acting_weights(pooled, targets)
         return Explanation(
             inputs=images,
             logits=logits,
@@ -88,10 +103,14 @@ class LinearReadout(InterpretableModel):
             target=targets,
             unit_names=self.unit_names,
             contributions=pooled * weights,
-            bias=bias[targets],
+            bias=self.readout_weights()[1][targets],
             maps=maps * weights[:, None, None, :] if maps.ndim == 4 else None,
             units_of_target=self.units_of_classes(targets),
         )
+
+    def acting_weights(self, pooled, targets):
+        """The weights (n, filters) that pooled features (n, filters) act with on one output each, `targets` (n,)."""
+        return self.readout_weights()[0].T[targets]
 
     def units_of_classes(self, targets):
         """Which filters belong to each class of `targets`, as booleans (n, filters); None where the model assigns none."""
@@ -117,9 +136,8 @@ class LinearReadout(InterpretableModel):
         return self.logits_of(pooled)
 
     def logits_of(self, pooled):
-        """Logits (n, classes) of pooled features (n, filters), as float32 arrays."""
-        kernel, bias = self.readout_weights()
-        return pooled @ kernel + bias
+        """Outputs (n, outputs) of pooled features (n, filters), as float32 arrays."""
+        return self._head.predict(pooled, batch_size=1024, verbose=0)
 
     def _unit_index(self, unit):
         # The classes in a unit's name may change with training, its number does not.
@@ -138,13 +156,17 @@ class LinearReadout(InterpretableModel):
             "labels": list(self.labels),
             "name": self.name,
             "dtype": self.dtype_policy.name,
+            **({"concepts": list(self.concepts)} if self.concepts else {}),
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
         config["backbone"] = keras.saving.deserialize_keras_object(config["backbone"], custom_objects=custom_objects)
-        return cls(**config)
+        concepts = config.pop("concepts", None)
+        model = cls(**config)
+        model.concepts = concepts
+        return model
 
 
 @keras.saving.register_keras_serializable("keras_interp")
@@ -177,7 +199,7 @@ class Classifier(LinearReadout):
 
     def __init__(self, backbone, num_classes=None, labels=None, name=None, dtype=None):
         labels = output_labels(num_classes, labels, "num_classes")
-        super().__init__(backbone, labels, "classification", 0.0, 1.0, name, dtype)
+        super().__init__(backbone, partial(readout, num_outputs=len(labels)), labels, name=name, dtype=dtype)
 
     def get_config(self):
         return {**super().get_config(), "num_classes": self.num_classes}
@@ -207,7 +229,9 @@ class Regressor(LinearReadout):
     """
 
     def __init__(self, backbone, target_mean=0.0, target_scale=1.0, labels=("target",), name=None, dtype=None):
-        super().__init__(backbone, tuple(labels), "regression", target_mean, target_scale, name, dtype)
+        scaling = {"task": "regression", "target_mean": target_mean, "target_scale": target_scale}
+        make_outputs = partial(readout, num_outputs=len(labels), **scaling)
+        super().__init__(backbone, make_outputs, tuple(labels), **scaling, name=name, dtype=dtype)
 
     def get_config(self):
         return {**super().get_config(), "target_mean": self.target_mean, "target_scale": self.target_scale}

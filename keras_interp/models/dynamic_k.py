@@ -1,0 +1,129 @@
+"""Dynamic-K: a classifier whose classes each listen to the K units that speak most for them.
+
+Paper: "Adaptive Activation Thresholding: Dynamic Routing Type Behavior for Interpretability in Convolutional Neural
+Networks".
+The last layer is a `DynamicKDense`; training is plain, with coupled weight decay, which takes the weights that are never chosen
+to zero: from 0.1 to below 1e-3 where the learning rates of all steps, times weight decay / (1 − momentum), sum up to 5.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_interp.layers.dynamic_k import DynamicKDense
+from keras_interp.models.base import output_labels
+from keras_interp.models.classifier import Classifier, LinearReadout
+
+
+@keras.saving.register_keras_serializable("keras_interp")
+class DynamicKClassifier(LinearReadout):
+    """Backbone, global average pooling, and a `DynamicKDense` layer (section 4).
+
+    The logit of class c is the sum of the K largest w_ic x_i over the units i, plus its bias, so K units explain it wholly.
+
+    Args:
+        backbone: a functional `keras.Model` that ends in feature maps, or in features, see `Classifier`.
+        num_classes: number of classes; may be left out where `labels` are given.
+        k: number K of units that count for a class, at most the number of units.
+        labels: names of the classes.
+        nonnegative: whether negative contributions are left out, see `DynamicKDense`.
+        name: name of the model.
+        dtype: dtype policy of the training, see `Classifier`.
+
+    Raises:
+        TypeError, ValueError: as for `Classifier`, and for a k that the number of units does not allow.
+
+    Example:
+
+    >>> from keras_interp.backbones import cifar_resnet
+    >>> model = DynamicKClassifier(cifar_resnet(depth=8), num_classes=10, k=5)
+    >>> explanation = model.explain(np.zeros((1, 32, 32, 3), "uint8"))
+    >>> explanation.check_completeness()
+    >>> int(np.count_nonzero(explanation.contributions)) <= 5
+    True
+    """
+
+    def __init__(self, backbone, num_classes=None, k=5, labels=None, nonnegative=False, name=None, dtype=None):
+        labels = output_labels(num_classes, labels, "num_classes")
+        layer = DynamicKDense(len(labels), k, nonnegative=nonnegative, dtype="float32", name="logits")
+        super().__init__(backbone, layer, labels, name=name, dtype=dtype)
+
+    def acting_weights(self, pooled, targets):
+        """The weights of the chosen units, 0 for all others, see `LinearReadout.acting_weights`."""
+        _, counts = self.get_layer("logits").contributions(pooled, np.asarray(targets))
+        return super().acting_weights(pooled, targets) * ops.convert_to_numpy(counts)
+
+    def class_graph(self, images, classes, batch_size=256):
+        """How strongly each unit is connected to each class by the data: mean contributions (Figure 6).
+
+        Args:
+            images: array (n, height, width, channels).
+            classes: integers (n,), the class of each image, whose logit is explained.
+            batch_size: images in a batch.
+
+        Returns:
+            float32 array (classes, units); a class without images has NaN.
+        """
+        contributions = self.explain(images, classes, batch_size).contributions
+        classes = self.check_targets(classes)
+        with np.errstate(invalid="ignore"):
+            members = np.eye(self.num_classes, dtype="float32")[:, classes]
+            return members @ contributions / members.sum(axis=1, keepdims=True)
+
+    def get_config(self):
+        layer = self.get_layer("logits")
+        return {**super().get_config(), "num_classes": self.num_classes, "k": layer.k, "nonnegative": layer.nonnegative}
+
+
+def convert(model, k, labels=None, nonnegative=False, name=None):
+    """Replaces the last dense layer of a trained classifier by a `DynamicKDense` with its weights, for fine-tuning.
+
+    The model itself is left as it is. Fine-tune the result whole, or its `head` alone on features that are computed once.
+
+    Args:
+        model: a `Classifier`, or any functional `keras.Model` with one input whose last layer is a `keras.layers.Dense`;
+            an activation of that layer is dropped, since the result has logits.
+        k: number K of units that count for a class.
+        labels: names of the classes; by default those of the model.
+        nonnegative: see `DynamicKDense`.
+        name: name of the new model.
+
+    Returns:
+        A `DynamicKClassifier`, compiled for fine-tuning.
+
+    Raises:
+        TypeError: for a model without a graph, or one whose last layer is not dense.
+        ValueError: for a k that the number of units does not allow.
+
+    Example:
+
+    >>> from keras_interp.backbones import cifar_resnet
+    >>> plain = Classifier(cifar_resnet(depth=8), num_classes=10)
+    >>> dynamic = convert(plain, k=5)
+    >>> images, classes = np.zeros((20, 32, 32, 3), "uint8"), np.arange(20) % 10
+    >>> _, features, _ = dynamic.features(images)
+    >>> head = dynamic.head
+    >>> head.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    >>> history = head.fit(features, classes, verbose=0)
+    """
+    dense = model.layers[-1] if getattr(model, "inputs", None) and isinstance(model, keras.Model) else None
+    if not isinstance(dense, keras.layers.Dense) or len(model.inputs) != 1:
+        raise TypeError(
+            "`convert` takes a functional `keras.Model` with one input whose last layer is dense. "
+            f"Received: {type(model).__name__} with the last layer {type(dense).__name__}"
+        )
+    features = dense.input
+    pooling = features._keras_history.operation
+    if isinstance(pooling, keras.layers.GlobalAveragePooling2D) and not pooling.keepdims:
+        features = pooling.input  # The maps, which explanations show.
+    # A copy, so that fine-tuning leaves the original as it is.
+    original = keras.Model(model.inputs[0], features)
+    backbone = keras.models.clone_model(original)
+    backbone.set_weights(original.get_weights())
+    labels = labels or getattr(model, "labels", None)
+    converted = DynamicKClassifier(backbone, dense.units, k, labels, nonnegative, name)
+    bias = dense.bias if dense.use_bias else ops.zeros(dense.units)
+    converted.get_layer("logits").set_weights([ops.convert_to_numpy(weight) for weight in (dense.kernel, bias)])
+    if isinstance(model, Classifier):
+        converted.concepts = model.concepts
+    return converted.compile_by_default()
