@@ -1,7 +1,7 @@
 """Dynamic-K activation: each output sums only the K inputs that contribute most to it, chosen anew for every example.
 
-Paper: "Adaptive Activation Thresholding: Dynamic Routing Type Behavior for Interpretability in Convolutional Neural Networks",
-Algorithm 2. Weights that are never chosen get no gradient, so coupled weight decay takes them to zero.
+Paper: "Adaptive Activation Thresholding: Dynamic Routing Type Behavior for Interpretability in Convolutional Neural
+Networks", Algorithm 2. Weights that are never chosen get no gradient, so coupled weight decay takes them to zero.
 """
 
 import keras
@@ -200,8 +200,8 @@ class DynamicKConv2D(_DynamicK):
     """A convolution whose output channels, at each position, sum only the k input channels that contribute most (Figure 1).
 
     An input channel's contribution is its part of the convolution, the sum over the kernel's window. With k equal to the
-    number of input channels it is `keras.layers.Conv2D`. Holds batch · positions · input channels · filters numbers: for layers
-    of moderate size.
+    number of input channels it is `keras.layers.Conv2D`. Holds batch · positions · input channels · filters numbers: for
+    layers of moderate size.
 
     Args:
         filters: number of output channels.

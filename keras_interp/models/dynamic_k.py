@@ -1,9 +1,9 @@
 """Dynamic-K: a classifier whose classes each listen to the K units that speak most for them.
 
 Paper: "Adaptive Activation Thresholding: Dynamic Routing Type Behavior for Interpretability in Convolutional Neural
-Networks".
-The last layer is a `DynamicKDense`; training is plain, with coupled weight decay, which takes the weights that are never chosen
-to zero: from 0.1 to below 1e-3 where the learning rates of all steps, times weight decay / (1 − momentum), sum up to 5.
+Networks". The last layer is a `DynamicKDense`; training is plain, with coupled weight decay, which takes the weights that
+are never chosen to zero: from 0.1 to below 1e-3 where the learning rates of all steps, times weight decay / (1 − momentum),
+sum up to 5.
 """
 
 import keras
