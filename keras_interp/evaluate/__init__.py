@@ -2,6 +2,12 @@
 
 from keras_interp.evaluate.attacks import AttackResult, local_search_attack, one_pixel_attack
 from keras_interp.evaluate.classification import accuracy, confusion_matrix, cross_entropy, recall
+from keras_interp.evaluate.connections import (
+    concepts_of_classes,
+    connected_units,
+    connection_sparsity,
+    units_to_explain,
+)
 from keras_interp.evaluate.filters import (
     FilterAmbiguity,
     FilterOwnership,
@@ -51,7 +57,10 @@ __all__ = [
     "class_means",
     "cluster_agreement",
     "cluster_centers",
+    "concepts_of_classes",
     "confusion_matrix",
+    "connected_units",
+    "connection_sparsity",
     "correlated_share",
     "cross_entropy",
     "feature_gate_similarity",
@@ -72,5 +81,6 @@ __all__ = [
     "recall",
     "require_evaluation_extra",
     "root_mean_squared_error",
+    "units_to_explain",
     "upsample_bilinear",
 ]
