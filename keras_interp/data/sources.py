@@ -96,10 +96,15 @@ def _prepared_builder(name, data_dir):
 
 
 def _load_images(builder, split, image_size):
-    shape = builder.info.features["image"].shape
+    features = builder.info.features
+    if not {"image", "label"} <= set(features):
+        raise ValueError(
+            f"A data set must have the features 'image' and 'label'. Received: {builder.name!r} with {sorted(features)}"
+        )
+    shape = features["image"].shape
     if image_size is None and None in shape:
         raise ValueError(f"The images of {builder.name!r} have several sizes: give `image_size`. Received: image_size=None")
-    examples = builder.as_dataset(split=split, as_supervised=True)
+    examples = builder.as_dataset(split=split).map(lambda example: (example["image"], example["label"]))
     if image_size is not None:
         import tensorflow as tf
 
@@ -107,7 +112,7 @@ def _load_images(builder, split, image_size):
         examples = examples.map(lambda image, label: (resize(image), label), num_parallel_calls=tf.data.AUTOTUNE)
     images, labels = next(iter(examples.batch(len(examples))))
     return ArrayDataset(
-        np.asarray(images), np.asarray(labels, "int32"), tuple(builder.info.features["label"].names), f"{builder.name} {split}"
+        np.asarray(images), np.asarray(labels, "int32"), tuple(features["label"].names), f"{builder.name} {split}"
     )
 
 

@@ -1,7 +1,7 @@
 """Metrics, one file for each family: small functions of arrays that state their range and direction."""
 
 from keras_interp.evaluate.attacks import AttackResult, local_search_attack, one_pixel_attack
-from keras_interp.evaluate.classification import accuracy, confusion_matrix, cross_entropy, recall
+from keras_interp.evaluate.classification import accuracy, confusion_matrix, cross_entropy, recall, top_k_accuracy
 from keras_interp.evaluate.connections import (
     concepts_of_classes,
     connected_units,
@@ -81,6 +81,7 @@ __all__ = [
     "recall",
     "require_evaluation_extra",
     "root_mean_squared_error",
+    "top_k_accuracy",
     "units_to_explain",
     "upsample_bilinear",
 ]

@@ -29,6 +29,34 @@ def accuracy(logits, labels):
     return float((logits.argmax(axis=1) == labels).mean())
 
 
+def top_k_accuracy(logits, labels, k=5):
+    """Share of examples whose label is among the k largest logits (Table 1 of the Dynamic-K paper, with k = 5).
+
+    Args:
+        logits: float array (n, classes).
+        labels: integers (n,) in [0, classes).
+        k: number of logits, in [1, classes]. Of equal logits the one of the lower class counts as larger.
+
+    Returns:
+        A float in [0, 1]; higher is better.
+
+    Raises:
+        ValueError: as for `accuracy`, and for a k outside its range.
+        TypeError: for labels that are not integers.
+
+    Example:
+
+    >>> top_k_accuracy(np.array([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0]]), np.array([1, 0]), k=2)
+    0.5
+    """
+    logits = check_array("logits", logits, ("n", "classes"))
+    labels = check_classes(labels, logits.shape[1], len(logits))
+    if not 1 <= k <= logits.shape[1]:
+        raise ValueError(f"`k` must lie in [1, {logits.shape[1]}]. Received: k={k}")
+    largest = np.argsort(-logits, axis=1, kind="stable")[:, :k]
+    return float((largest == labels[:, None]).any(axis=1).mean())
+
+
 def cross_entropy(logits, labels):
     """Mean negative logarithm of the label's softmax probability, in nats.
 

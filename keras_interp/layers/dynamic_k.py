@@ -185,7 +185,10 @@ class DynamicKDense(_DynamicK):
         inputs, kernel = ops.cast(inputs, "float32"), ops.cast(self.kernel, "float32")
         contributions = inputs * ops.take(ops.transpose(kernel), units, axis=0)
         chosen = ops.top_k(ops.where(contributions == 0, 0.0, contributions), self.k)[1]
-        counts = ops.max(ops.one_hot(chosen, kernel.shape[0]), axis=1) > 0
+        batch, width = ops.shape(contributions)
+        positions = chosen + ops.reshape(ops.arange(batch, dtype="int32") * width, (-1, 1))
+        counts = ops.scatter(ops.reshape(positions, (-1, 1)), ops.ones(batch * self.k), (batch * width,))
+        counts = ops.reshape(counts, (batch, width)) > 0
         return contributions, counts & (contributions > 0) if self.nonnegative else counts
 
     def compute_output_shape(self, input_shape):
@@ -223,7 +226,7 @@ class DynamicKConv2D(_DynamicK):
 
     Example:
 
-    >>> DynamicKConv2D(8, 3, k=4, padding="same")(np.ones((2, 6, 6, 16), "float32")).shape[1:]
+    >>> tuple(DynamicKConv2D(8, 3, k=4, padding="same")(np.ones((2, 6, 6, 16), "float32")).shape[1:])
     (6, 6, 8)
     """
 

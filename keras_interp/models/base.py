@@ -135,9 +135,9 @@ def output_labels(num_outputs, labels, argument="num_outputs"):
     return tuple(labels) if labels else tuple(str(number) for number in range(count))
 
 
-def readout(features, num_outputs, task="classification", target_mean=0.0, target_scale=1.0):
+def readout(features, num_outputs, task="classification", target_mean=0.0, target_scale=1.0, kernel_regularizer=None):
     """The last layers of a model: float32 logits, or for a regression the value in the target's unit."""
-    logits = layers.Dense(num_outputs, dtype="float32", name="logits")(features)
+    logits = layers.Dense(num_outputs, kernel_regularizer=kernel_regularizer, dtype="float32", name="logits")(features)
     if task == "classification":
         return logits
     if task != "regression":

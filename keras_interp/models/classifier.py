@@ -184,6 +184,7 @@ class Classifier(LinearReadout):
         name: name of the model.
         dtype: dtype policy that the model is trained in, by default the global one; "mixed_float16" makes `compile` scale the
             loss. The layers of the backbone keep their own.
+        l1_weight: weight of the sum of magnitudes of the last layer's weights in the loss, at least 0.
 
     Raises:
         TypeError: for a backbone without a graph (a subclassed model).
@@ -197,12 +198,18 @@ class Classifier(LinearReadout):
     (1, 10)
     """
 
-    def __init__(self, backbone, num_classes=None, labels=None, name=None, dtype=None):
+    def __init__(self, backbone, num_classes=None, labels=None, name=None, dtype=None, l1_weight=0.0):
         labels = output_labels(num_classes, labels, "num_classes")
-        super().__init__(backbone, partial(readout, num_outputs=len(labels)), labels, name=name, dtype=dtype)
+        if not l1_weight >= 0:
+            raise ValueError(f"`l1_weight` must not be negative. Received: l1_weight={l1_weight}")
+        regularizer = keras.regularizers.L1(l1_weight) if l1_weight else None
+        make_outputs = partial(readout, num_outputs=len(labels), kernel_regularizer=regularizer)
+        super().__init__(backbone, make_outputs, labels, name=name, dtype=dtype)
+        self.l1_weight = float(l1_weight)
 
     def get_config(self):
-        return {**super().get_config(), "num_classes": self.num_classes}
+        l1 = {"l1_weight": self.l1_weight} if self.l1_weight else {}
+        return {**super().get_config(), "num_classes": self.num_classes, **l1}
 
 
 @keras.saving.register_keras_serializable("keras_interp")

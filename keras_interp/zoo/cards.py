@@ -149,6 +149,8 @@ CREDITS = {
     "are taken from it.",
     "california_housing_ocean": "California Housing is by Kelley Pace and Ronald Barry (Sparse Spatial Autoregressions, "
     "1997), with the column `ocean_proximity` that Aurélien Géron added; a few rows are in the golden file and the picture.",
+    "places_mini": "Places is by Bolei Zhou, Agata Lapedriza, Aditya Khosla, Aude Oliva and Antonio Torralba (Places: A 10 "
+    "Million Image Database for Scene Recognition, 2017); a few of its images are in the golden file and the picture.",
     "independent_xor": "The data are generated as the paper defines them.",
 }
 

@@ -123,9 +123,13 @@ class Entry:
         """
         raise NotImplementedError
 
-    def measure(self, model, dataset):
-        """The figures of a trained model on an `ArrayDataset`, {metric: float}."""
+    def measure(self, model, dataset, data_dir=None):
+        """The figures of a trained model on an `ArrayDataset`, {metric: float}; other data sets come from `data_dir`."""
         raise NotImplementedError
+
+    def finish(self, model, data_dir=None):
+        """What is done with a trained model before it is saved."""
+        model.prune()
 
     def load_data(self, split, data_dir=None):
         """A split of the data set, with the classes that the model takes under the model's names, see `data.load`."""

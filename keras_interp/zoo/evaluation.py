@@ -20,7 +20,7 @@ def evaluate(name, data_dir=None, dataset=None):
     model = hub.load(name)
     entry = get_entry(model.name)
     dataset = dataset or entry.load_data("test", data_dir)
-    values = entry.measure(model, dataset)
+    values = entry.measure(model, dataset, data_dir)
     return {
         "split": dataset.name,
         "examples": len(dataset),

@@ -3,10 +3,10 @@
 import difflib
 import fnmatch
 
-from keras_interp.zoo.papers import fl, lsg
+from keras_interp.zoo.papers import dynk, fl, lsg
 
-PAPERS = {paper.key: paper for paper in (lsg.PAPER, fl.PAPER)}
-ENTRIES = {entry.name: entry for entry in (*lsg.ENTRIES, *fl.ENTRIES)}
+PAPERS = {paper.key: paper for paper in (lsg.PAPER, fl.PAPER, dynk.PAPER)}
+ENTRIES = {entry.name: entry for entry in (*lsg.ENTRIES, *fl.ENTRIES, *dynk.ENTRIES)}
 
 
 def get_entry(name):

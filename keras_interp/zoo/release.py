@@ -43,7 +43,7 @@ def release(name, folders=(), data_dir=None, with_weights=True):
     target = ROOT / "zoo" / name
     test = entry.load_data("test", data_dir)
     folders = [pathlib.Path(folder) for folder in folders]
-    measured = [evaluation.evaluate(folder, dataset=test) for folder in folders or [target]]
+    measured = [evaluation.evaluate(folder, data_dir, test) for folder in folders or [target]]
     metrics = measured[0]
     if len(folders) > 1:
         metrics["seeds"] = {

@@ -108,7 +108,7 @@ def train(
 
     trained = entry.build(labels=labels, dataset=training_set)
     trained.set_weights(weights)
-    trained.prune()
+    entry.finish(trained, data_dir)
     if process_id == 0:
         provenance = {
             "model": name,

@@ -99,7 +99,7 @@ class NetworkEntry(Entry):
         model_class = models.Regressor if regression else models.Classifier
         return model_class(backbone, labels=labels, name=self.name, **options)
 
-    def measure(self, model, dataset):
+    def measure(self, model, dataset, data_dir=None):
         """The figures of a network, see `DEFINITIONS`."""
         outputs = model.predict(dataset.inputs, batch_size=500, verbose=0)
         if model.task == "regression":

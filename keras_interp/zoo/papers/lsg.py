@@ -79,7 +79,7 @@ class FilterEntry(Entry):
     def make(self, dataset, input_shape, labels):
         return self.model_class(self.backbone(input_shape=input_shape), labels=labels, name=self.name, **self.options)
 
-    def measure(self, model, dataset):
+    def measure(self, model, dataset, data_dir=None):
         """The figures of a classifier with or without a gate, from one pass over the data, see `DEFINITIONS`."""
         classes = model.num_classes
         labels = check_labels(dataset.targets, classes)
