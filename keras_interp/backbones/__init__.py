@@ -3,6 +3,6 @@
 from keras_interp.backbones.alexnet import cifar_alexnet
 from keras_interp.backbones.mlp import mlp
 from keras_interp.backbones.preprocessing import column_scaling, pixel_normalization, unit_scaling
-from keras_interp.backbones.resnet import cifar_resnet
+from keras_interp.backbones.resnet import cifar_resnet, resnet
 
-__all__ = ["cifar_alexnet", "cifar_resnet", "column_scaling", "mlp", "pixel_normalization", "unit_scaling"]
+__all__ = ["cifar_alexnet", "cifar_resnet", "column_scaling", "mlp", "pixel_normalization", "resnet", "unit_scaling"]
