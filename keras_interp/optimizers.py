@@ -70,8 +70,8 @@ def update_probabilities(features, block_size, sparsity):
 
     Example:
 
-    >>> np.asarray(update_probabilities(np.array([[3.0, 1.0, 1.0, 1.0]]), block_size=1, sparsity=0.5)).round(4).tolist()
-    [[0.5625, 0.0069, 0.0069, 0.0069]]
+    >>> np.asarray(update_probabilities(np.array([[3.0, 2.0, 1.0, 1.0, 1.0]]), block_size=2, sparsity=0.5)).tolist()
+    [[1.0, 0.25, 0.015625, 0.015625, 0.015625]]
     """
     _check_sampling(block_size, sparsity)
     curvature = ops.square(ops.cast(features, "float32"))

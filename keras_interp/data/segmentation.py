@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 
 import numpy as np
+from PIL import Image
 
 from keras_interp.data.sources import _import_tfds, _prepared_builder
 
@@ -269,16 +270,12 @@ def _check_rows(folder, rows, num_concepts):
 
 
 def _read_image(path, size):
-    from PIL import Image
-
     with Image.open(path) as image:
         image = image.convert("RGB")
         return np.asarray(image if image.size == size[::-1] else image.resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 def _read_label_map(path, expected, size):
-    from PIL import Image
-
     with Image.open(path) as image:
         if image.size != expected[::-1] or image.mode not in ("RGB", "RGBA"):
             raise ValueError(

@@ -8,6 +8,7 @@ from keras_interp.evaluate.connections import (
     connection_sparsity,
     units_to_explain,
 )
+from keras_interp.evaluate.dissection import Dissection, dissect
 from keras_interp.evaluate.filters import (
     FilterAmbiguity,
     FilterOwnership,
@@ -45,6 +46,7 @@ from keras_interp.evaluate.regression import root_mean_squared_error
 __all__ = [
     "AttackResult",
     "CamFaithfulness",
+    "Dissection",
     "FilterAmbiguity",
     "FilterOwnership",
     "MaskingEffect",
@@ -63,6 +65,7 @@ __all__ = [
     "connection_sparsity",
     "correlated_share",
     "cross_entropy",
+    "dissect",
     "feature_gate_similarity",
     "filter_ambiguity",
     "filter_correlation",

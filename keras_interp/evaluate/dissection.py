@@ -92,7 +92,7 @@ def dissect(model, dataset, quantile=0.005, batch_size=64, progress=True):
         A `Dissection`.
 
     Raises:
-        TypeError: for a model that cannot be called, or labels that are not integers.
+        TypeError: for a model that cannot be called, another data set, or labels that are not integers.
         ValueError: for feature maps or label maps of other shapes, NaN activations, labels without a concept, no labelled
             pixel, or a quantile outside (0, 1).
 
@@ -108,6 +108,8 @@ def dissect(model, dataset, quantile=0.005, batch_size=64, progress=True):
     """
     if not 0.0 < quantile < 1.0:
         raise ValueError(f"`quantile` must lie in (0, 1). Received: quantile={quantile}")
+    if not hasattr(dataset, "batches"):
+        raise TypeError(f"`dataset` must be a SegmentationDataset. Received: {type(dataset).__name__}")
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     features = _feature_function(model)
     with Progress(*columns, disable=not progress) as bar:
@@ -153,8 +155,9 @@ def _thresholds(batches, num_images, quantile):
     for maps, _ in batches:
         values = maps.reshape(-1, maps.shape[-1])
         if kept is None:
+            num_values = num_images * maps[0, :, :, 0].size
             # Rounded for products as 0.29 · 100, which is a little less than 29.
-            count = int(round(quantile * num_images * maps[0, :, :, 0].size, 6)) + 1
+            count = min(int(round(quantile * num_values, 6)) + 1, num_values)
             # Negative, so that the largest values are the first after partitioning; with as much room again, so that it is
             # done once for so many values. Units first, for a partition in place along contiguous memory.
             kept, filled = np.empty((maps.shape[-1], count + max(count, 4096)), "float32"), 0
@@ -190,7 +193,7 @@ class _Overlaps:
         """Adds maps (h, w, units) and labels (rows, columns) or (layers, rows, columns) of an image."""
         size = labels.shape[-2:]
         layers = labels.reshape(-1, size[0] * size[1])
-        present = np.flatnonzero(np.bincount(layers.ravel(), minlength=len(self.labelled)))
+        present = np.flatnonzero(np.bincount(layers.ravel().astype("int64", copy=False)))
         present = present[present > 0]
         if not present.size:
             return

@@ -163,7 +163,8 @@ def _figure(value):
 
 
 def _spread(values):
-    return f"{_figure(sum(values) / len(values))} ± {_figure(statistics.stdev(values))}"
+    digits = 1 if all(isinstance(value, int) for value in values) else 4
+    return f"{statistics.fmean(values):,.{digits}f} ± {statistics.stdev(values):,.{digits}f}"
 
 
 def model_table(paper):

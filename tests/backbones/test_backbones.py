@@ -22,6 +22,48 @@ def test_depth_width_and_input_shape():
         backbones.cifar_resnet(18)
 
 
+@pytest.mark.parametrize("depth, parameters", [(18, 11_176_512), (50, 23_508_032)])
+def test_resnets_have_the_parameters_of_torchvision(depth, parameters):
+    """11,689,512 and 25,557,032 less the dense layer of 1,000 classes."""
+    model = backbones.resnet(depth)
+    assert model.output_shape == (None, 7, 7, 512 if depth == 18 else 2048)
+    assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == parameters
+    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    projections = [layer for layer in convolutions if "shortcut" in layer.name]
+    assert len(convolutions) - len(projections) == depth - 1 and len(projections) == (3 if depth == 18 else 4)
+    assert {layer.kernel_size for layer in convolutions if layer.strides == (2, 2)} == {(7, 7), (3, 3), (1, 1)}
+    assert all(layer in projections for layer in convolutions if layer.strides == (2, 2) and layer.kernel_size == (1, 1))
+
+
+@pytest.mark.parametrize("stem, size, maps", [("imagenet", 64, 2), ("cifar", 32, 4), ("small", 64, 4)])
+def test_stems_of_resnets(stem, size, maps):
+    assert backbones.resnet(18, 4, stem, (size, 2 * size + 1, 3)).output_shape == (None, maps, 2 * maps + 1, 32)
+
+
+def test_unknown_depths_and_stems():
+    with pytest.raises(ValueError, match="Received: depth=20"):
+        backbones.resnet(20)
+    with pytest.raises(ValueError, match="Received: stem='tiny'"):
+        backbones.resnet(18, stem="tiny")
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+def test_every_weight_of_a_resnet_learns(images, depth):
+    model = backbones.resnet(depth, 4, "cifar", (32, 32, 3))
+    model.compile(keras.optimizers.SGD(0.1), "mean_squared_error")
+    before = [np.array(weight) for weight in model.trainable_weights]
+    model.train_on_batch(images, np.zeros((16, *model.output_shape[1:]), "float32"))
+    for weight, old in zip(model.trainable_weights, before):
+        assert np.isfinite(np.array(weight)).all() and not np.array_equal(weight, old), weight.path
+
+
+def test_saved_resnet(images, tmp_path):
+    model = backbones.resnet(18, 4, "cifar", (32, 32, 3))
+    model.save(tmp_path / "model.keras")
+    copy = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(copy.predict(images, verbose=0), model.predict(images, verbose=0))
+
+
 def test_alexnet_ends_in_256_filters():
     assert backbones.cifar_alexnet().output_shape == (None, 4, 4, 256)
 
@@ -66,10 +108,10 @@ def test_frozen_batch_normalization_does_not_move(rng):
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
 def test_dtype_policies(images, policy):
     keras.config.set_dtype_policy(policy)
-    model = backbones.cifar_resnet(8, 4)
-    outputs = model(images, training=True)
-    assert keras.backend.standardize_dtype(outputs.dtype) == keras.config.dtype_policy().compute_dtype
-    assert np.isfinite(np.asarray(outputs, "float32")).all()
+    for model in (backbones.cifar_resnet(8, 4), backbones.resnet(18, 4, "cifar", (32, 32, 3))):
+        outputs = model(images, training=True)
+        assert keras.backend.standardize_dtype(outputs.dtype) == keras.config.dtype_policy().compute_dtype
+        assert np.isfinite(np.asarray(outputs, "float32")).all()
 
 
 def test_config_round_trip(images):
