@@ -250,7 +250,7 @@ ENTRIES = [
         ("cat", "deer"),
         (32, 32, 3),
         (2048, 1024),
-        dataclasses.replace(_ADAM, epochs=30, learning_rate=3e-4),
+        dataclasses.replace(_ADAM, epochs=40, learning_rate=3e-4, pad=2, flip=True),
         {
             "std": ("3072-2048-1024-2 with standard training, a baseline.", {}, {"auc": 0.855, "weights": 8_390_656}),
             "senn": (
@@ -258,7 +258,11 @@ ENTRIES = [
                 {"num_concepts": 10},
                 {"auc": 0.856, "weights": 16_781_312},
             ),
-            "fl": ("3072-2048-1024-2 with leveled features.", {"l0_weight": 0.1}, {"auc": 0.866, "weights": 6_430_460}),
+            "fl": (
+                "3072-2048-1024-2 with leveled features.",
+                {"l0_weight": 3.0, "gate_options": {"initial_drop_rate": 0.2}},
+                {"auc": 0.866, "weights": 6_430_460},
+            ),
         },
         classes=(3, 4),
         storage_dtype="float16",
