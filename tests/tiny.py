@@ -1,13 +1,16 @@
 """A backbone and a zoo entry small enough for tests to train on every backend in a second."""
 
+import functools
+
 import keras
 from keras import layers
 
+from keras_interp import backbones, models
 from keras_interp.backbones.batch_normalization import FusedBatchNormalization
 from keras_interp.backbones.preprocessing import pixel_normalization
 from keras_interp.zoo import registry
 from keras_interp.zoo.entry import Recipe
-from keras_interp.zoo.papers import fl, lsg
+from keras_interp.zoo.papers import dynk, fl, lsg
 
 
 def tiny_backbone(input_shape=(32, 32, 3), filters=16):
@@ -21,7 +24,7 @@ def tiny_backbone(input_shape=(32, 32, 3), filters=16):
 
 
 def register():
-    """Adds the entries "tiny_lsg", "tiny_std" and "tiny_fl" to the zoo, in this process."""
+    """Adds the entries "tiny_lsg", "tiny_std", "tiny_fl" and "tiny_dynk" to the zoo, in this process."""
     registry.ENTRIES["tiny_fl"] = fl.NetworkEntry(
         name="tiny_fl",
         description="For tests.",
@@ -31,6 +34,18 @@ def register():
         labels=lsg.CIFAR10_LABELS,
         input_shape=(32, 32, 3),
         recipe=Recipe(epochs=3, batch_size=16, optimizer="adam", learning_rate=0.01, dtype_policy="float32"),
+    )
+    registry.ENTRIES["tiny_dynk"] = dynk.ConnectionEntry(
+        name="tiny_dynk",
+        description="For tests.",
+        method="Dynamic-K activation",
+        model_class=models.DynamicKClassifier,
+        options={"k": 2},
+        backbone=functools.partial(backbones.resnet, depth=18, width=2, stem="small"),
+        dataset="cifar10",
+        labels=lsg.CIFAR10_LABELS,
+        input_shape=(32, 32, 3),
+        recipe=Recipe(epochs=3, batch_size=16, dtype_policy="float32"),
     )
     for name, kind in (("tiny_lsg", lsg.GATED), ("tiny_std", lsg.STANDARD)):
         registry.ENTRIES[name] = lsg.FilterEntry(

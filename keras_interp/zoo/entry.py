@@ -127,6 +127,10 @@ class Entry:
         """The figures of a trained model on an `ArrayDataset`, {metric: float}; other data sets come from `data_dir`."""
         raise NotImplementedError
 
+    def callbacks(self, model, data_dir=None):
+        """Callbacks of its training, which may add figures to the log of an epoch."""
+        return []
+
     def finish(self, model, data_dir=None):
         """What is done with a trained model before it is saved."""
         model.prune()

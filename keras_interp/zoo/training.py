@@ -98,6 +98,7 @@ def train(
             verbose=verbose if process_id == 0 else 0,
             callbacks=[
                 keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: setattr(batches, "epoch", epoch)),
+                *entry.callbacks(model, data_dir),
                 log,
                 keras.callbacks.LambdaCallback(
                     on_epoch_end=lambda epoch, logs: save_checkpoint(model, state / CHECKPOINT, epoch + 1)
@@ -302,7 +303,8 @@ class EpochLog(keras.callbacks.Callback):
         rows = [self.rows[number] for number in sorted(self.rows) if number <= epoch]
         partial = self.path.with_suffix(".partial")
         with partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[-1]))
+            # Some figures are not there in every epoch.
+            writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
             writer.writeheader()
             writer.writerows(rows)
         partial.replace(self.path)

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import functools
 import os
 import pathlib
@@ -12,7 +13,9 @@ import numpy as np
 import pytest
 
 from keras_interp import zoo
-from keras_interp.zoo import artifacts, training
+from keras_interp.data import segmentation
+from keras_interp.zoo import artifacts, registry, training
+from keras_interp.zoo.papers import dynk
 from tests.tiny import register
 
 register()
@@ -34,6 +37,25 @@ def test_train_saves_a_model_that_loads(toy_dataset, tmp_path):
     assert [row["epoch"] for row in rows] == ["0", "1", "2"]
     assert {"loss", "accuracy", "gate_density", "val_accuracy", "learning_rate", "seconds"} <= set(rows[0])
     assert artifacts.golden_difference(loaded, tmp_path) < 1e-3
+
+
+def test_dynamic_k_logs_its_sparsity_and_names_concepts(toy_dataset, tmp_path, monkeypatch):
+    entry = dataclasses.replace(registry.ENTRIES["tiny_dynk"], segmented="places_objects_mini")
+    monkeypatch.setitem(registry.ENTRIES, "tiny_dynk", entry)
+    monkeypatch.setattr(dynk, "DISSECTED_EPOCHS", 2)
+    maps = np.zeros((64, 32, 32), int)
+    maps[:, :16] = 1
+    scenes = segmentation.SegmentationDataset.from_arrays(toy_dataset.inputs, maps, ("unlabelled", "sky"))
+    monkeypatch.setattr(dynk, "load_segmentation", lambda name, **options: scenes)
+    zoo.train("tiny_dynk", output=tmp_path, dataset=toy_dataset, **SETTINGS)
+    rows = read_log(tmp_path)
+    assert all(0 <= float(row["connection_sparsity"]) <= 1 for row in rows)
+    assert [bool(row["dissection_mean"]) for row in rows] == [False, True, False]
+    loaded = zoo.load(tmp_path)
+    found = entry.dissect(loaded)
+    assert loaded.concepts == [name if score >= 0.04 else "" for name, score in zip(found.labels, found.scores)]
+    values = zoo.evaluate(tmp_path, dataset=toy_dataset)["values"]
+    assert set(values) == set(dynk.DEFINITIONS) and 1 <= values["units_95"] <= values["units_98"] <= 2
 
 
 def test_trained_in_mixed_precision_saved_in_float32(toy_dataset, tmp_path):

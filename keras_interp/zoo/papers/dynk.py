@@ -4,6 +4,8 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
+import keras
+
 from keras_interp import backbones, models
 from keras_interp import evaluate as metrics
 from keras_interp.data.segmentation import load_segmentation
@@ -44,6 +46,8 @@ DEFINITIONS = {
 }
 # From this IoU a unit counts as a detector of its concept, as in Network Dissection.
 DETECTOR = 0.04
+# Every so many epochs of a training its units are dissected, for Figure 5c.
+DISSECTED_EPOCHS = 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,6 +74,14 @@ class ConnectionEntry(Entry):
 
     def make(self, dataset, input_shape, labels):
         return self.model_class(self.backbone(input_shape=input_shape), labels=labels, name=self.name, **self.options)
+
+    def callbacks(self, model, data_dir=None):
+        def look(epoch, logs):
+            logs["connection_sparsity"] = metrics.connection_sparsity(model.readout_weights()[0])
+            if self.segmented is not None and epoch % DISSECTED_EPOCHS == DISSECTED_EPOCHS - 1:
+                logs["dissection_mean"] = self.dissect(model, data_dir).mean
+
+        return [keras.callbacks.LambdaCallback(on_epoch_end=look)]
 
     def finish(self, model, data_dir=None):
         super().finish(model, data_dir)
@@ -104,7 +116,7 @@ class ConnectionEntry(Entry):
                 "concepts_95": concepts.mean(),
                 "classes_of_five_concepts": (concepts <= 5).mean(),
                 "dissection_mean": found.mean,
-                "dissection_top100": found.top_mean(100),
+                "dissection_top100": found.top_mean(min(100, model.num_filters)),
                 "dissection_detectors": found.detectors(DETECTOR),
             }
         return {metric: float(value) for metric, value in values.items()}
