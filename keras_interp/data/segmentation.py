@@ -18,7 +18,7 @@ class SegmentationDataset:
     """Images with label maps that can be read in batches, again and again, without holding all of them in memory.
 
     Attributes:
-        concepts: names, so that a pixel of label c shows `concepts[c]`. Label 0 is for pixels without a label, whatever its name.
+        concepts: names, so that a pixel of label c shows `concepts[c]`. Label 0, whatever its name, is for pixels without one.
         num_images: number of images.
         read: function of a batch size that starts anew and yields pairs (images, labels), see `batches`.
         categories: the category of each concept, as "object" or "color"; by default one for all.
@@ -103,8 +103,8 @@ class SegmentationDataset:
             size = size or labels.shape[-2:]
             if labels.ndim not in (3, 4) or len(labels) != len(images) or labels.shape[-2:] != size or not labels.size:
                 raise ValueError(
-                    f"Label maps must have the shape ({len(images)}, rows, columns) or ({len(images)}, layers, rows, columns), "
-                    f"with the same rows and columns in all batches. Received: shape={labels.shape}"
+                    f"The label maps of n={len(images)} images must have the shape (n, rows, columns) or (n, layers, rows, "
+                    f"columns), with the same rows and columns in all batches. Received: shape={labels.shape}"
                     + (f" after rows and columns {size}" if count else "")
                 )
             if labels.min() < 0 or labels.max() >= len(self.concepts):
@@ -176,8 +176,9 @@ def load_broden(folder, split=None, categories=None, image_size=None, label_size
     """Opens a folder in the format of Broden, the broadly and densely labelled data set of Network Dissection.
 
     The folder holds `index.csv`, with one row for each image (`image, split, ih, iw, sh, sw` and a column for each category),
-    `label.csv` (`number, name, category`) and the files named there under `images/`. A field of a category holds label maps and
-    labels of the whole image, separated by semicolons: names of PNG files with the label number red + 256 · green, and numbers.
+    `label.csv` (`number, name, category`) and the files under `images/`. The field of a category holds, with semicolons between
+    them, names of label maps, which are PNG files with the label number red + 256 · green, and numbers of labels that apply to
+    the whole image.
 
     Args:
         folder: the folder.

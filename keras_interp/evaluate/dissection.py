@@ -141,6 +141,12 @@ def _maps(features, dataset, batch_size, bar, name):
     for images, labels in dataset.batches(batch_size):
         maps = check_array("features of the model", features(images), (len(images), *shape), "float32")
         shape = maps.shape[1:]
+        rows, columns = labels.shape[-2:]
+        if rows < shape[0] or columns < shape[1]:
+            raise ValueError(
+                "Label maps must be at least as large as the feature maps. "
+                f"Received: label maps of {rows}x{columns} under maps of {shape[0]}x{shape[1]}"
+            )
         yield maps, labels
         bar.advance(task, len(images))
 
