@@ -176,7 +176,7 @@ def load_broden(folder, split=None, categories=None, image_size=None, label_size
     """Opens a folder in the format of Broden, the broadly and densely labelled data set of Network Dissection.
 
     The folder holds `index.csv`, with one row for each image (`image, split, ih, iw, sh, sw` and a column for each category),
-    `label.csv` (`number, name, category`) and the files under `images/`. The field of a category holds, with semicolons between
+    `label.csv` (`number, name, category`), and the files under `images/`. A field of a category holds, with semicolons between
     them, names of label maps, which are PNG files with the label number red + 256 · green, and numbers of labels that apply to
     the whole image.
 
