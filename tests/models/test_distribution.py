@@ -46,7 +46,25 @@ def train():
     history = model.fit(rows, labels, batch_size=16, shuffle=False, verbose=0).history
     return {**{w.path: np.asarray(w) for w in model.weights}, **{f"log {k}": np.array(v) for k, v in history.items()}}
 """
-PROGRAMS = {"alternating": TRAINING, "joint": TRAINING, "leveling": LEVELING}
+DYNAMIC = """
+import sys
+import keras, numpy as np
+from keras_interp.layers import dynamic_k
+from keras_interp.models import DynamicKClassifier
+from keras_interp.optimizers import CoupledSGD
+
+def train():
+    keras.utils.set_random_seed(1)
+    dynamic_k.CHUNK_SIZE = 100
+    inputs = keras.Input((12,))
+    model = DynamicKClassifier(keras.Model(inputs, keras.layers.Dense(10, "relu", name="units")(inputs)), 3, k=4, name="model")
+    model.compile_by_default(CoupledSGD(0.05, momentum=0.9, weight_decay=1e-3))
+    rng = np.random.default_rng(0)
+    rows, labels = rng.normal(size=(64, 12)).astype("float32"), rng.integers(0, 3, 64).astype("int32")
+    history = model.fit(rows, labels, batch_size=16, shuffle=False, verbose=0).history
+    return {**{w.path: np.asarray(w) for w in model.weights}, **{f"log {k}": np.array(v) for k, v in history.items()}}
+"""
+PROGRAMS = {"alternating": TRAINING, "joint": TRAINING, "leveling": LEVELING, "dynamic": DYNAMIC}
 
 
 def assert_same(one, other, tolerance=1e-5):
@@ -67,7 +85,7 @@ import tensorflow as tf
 cpu, = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 folder, case = sys.argv[1:]
-options = {} if case == "leveling" else {"scheme": case}
+options = {} if case in ("leveling", "dynamic") else {"scheme": case}
 np.savez(folder + "/one.npz", **train(**options))
 with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
     np.savez(folder + "/two.npz", **train(**options))
@@ -78,7 +96,7 @@ with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
 
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX devices")
-@pytest.mark.parametrize("case", ["alternating", "leveling"])
+@pytest.mark.parametrize("case", ["alternating", "leveling", "dynamic"])
 def test_two_jax_devices_train_as_one(tmp_path, run_python, case):
     program = (
         PROGRAMS[case]
