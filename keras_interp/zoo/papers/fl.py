@@ -303,7 +303,7 @@ ENTRIES = [
         labels=DIGITS,
         input_shape=(28, 28, 1),
         hidden_units=(16, 16, 32, 32),
-        options={"kernel_size": 3, "l0_weight": 0.1, "gate_options": {"per_position": True}},
-        recipe=dataclasses.replace(_ADAM, epochs=10),
+        options={"kernel_size": 3, "l0_weight": 1.0, "gate_options": {"per_position": True, "initial_drop_rate": 0.2}},
+        recipe=dataclasses.replace(_ADAM, epochs=15),
     ),
 ]
