@@ -166,7 +166,7 @@ def evaluate(name, data_dir, output, npz):
 @click.option("--output", default="reproduce_output", type=click.Path(path_type=pathlib.Path), show_default=True)
 @click.option("--full-attacks", is_flag=True, help="For lsg: attack with the published budget; takes hours without a GPU.")
 def reproduce(paper, data_dir, output, full_attacks):
-    """Regenerate the tables and figures of PAPER (fl or lsg) from the shipped models, beside the paper's figures."""
+    """Regenerate the tables and figures of PAPER (dynk, fl or lsg) from the shipped models, beside the paper's figures."""
     from keras_interp.zoo import reproduction
 
     for path in reproduction.reproduce(paper, data_dir, output, full_attacks):

@@ -39,7 +39,10 @@ def activations(rng, *shape):
 def gradients_of_weights(layers, features, output_gradients):
     """The gradients of all weights, for a loss whose gradient by the outputs is given: what a step of SGD subtracts."""
     model = keras.Sequential([keras.Input(features.shape[1:]), *layers])
-    model.compile(keras.optimizers.SGD(1.0), lambda gradients, outputs: keras.ops.sum(gradients * outputs, axis=-1))
+    # Eagerly: in a compiled step of this size TensorFlow 2.21's graph optimiser lets a layer's update overtake the gradient of
+    # the next one.
+    loss = lambda gradients, outputs: keras.ops.sum(gradients * outputs, axis=-1)  # noqa: E731
+    model.compile(keras.optimizers.SGD(1.0), loss, run_eagerly=True)
     before = model.get_weights()
     model.train_on_batch(features, output_gradients)
     return [old - new for old, new in zip(before, model.get_weights())]

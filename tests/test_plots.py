@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from keras_interp import plots
 from keras_interp.explain.explanation import Explanation
@@ -22,7 +23,7 @@ def saves(tmp_path):
         assert isinstance(figure, Figure)
         figure.savefig(tmp_path / "figure.png", dpi=60)
         assert (tmp_path / "figure.png").stat().st_size > 1000
-        shown = " ".join(text.get_text() for text in figure.findobj(match=lambda artist: hasattr(artist, "get_text")))
+        shown = " ".join(text.get_text() for text in figure.findobj(Text))
         assert all(text in shown for text in texts), shown
         return [axis for axis in figure.get_axes() if axis.axison and (axis.images or axis.lines)]
 
@@ -252,3 +253,90 @@ def test_depth_probe(saves):
     for bad in (({}, {}), (layers, {"plain": errors["plain"]}), (layers, {**errors, "leveled": errors["leveled"][:1]})):
         with pytest.raises(ValueError, match="Received"):
             plots.plot_depth_probe((2, 3), *bad, "MSE")
+
+
+def test_toy_connections(saves):
+    kernel = np.array([[2.0, 0.0], [-0.5, 1.0], [0.0, 0.02]])
+    kernels = {"dense": kernel, "dynamic": np.abs(kernel)}
+    axes = saves(plots.plot_toy_connections(kernels, ("keys", "screen", "remote"), ("laptop", "TV")), "screen", "dense")
+    assert "laptop = 2.0 keys − 0.5 screen\nTV = 1.0 screen" in [text.get_text() for text in axes[0].texts]
+    styles = [line.get_linestyle() for line in axes[0].lines if line.get_linewidth() > 1]
+    assert styles == ["-", ":", "-"] and max(line.get_linewidth() for line in axes[0].lines) == 9
+    saves(plots.plot_toy_connections({"none": np.zeros((1, 2))}, ("keys",), ("laptop", "TV")), "TV = 0")
+    for bad in ({}, {"dense": kernel[:2]}):
+        with pytest.raises(ValueError, match="Received"):
+            plots.plot_toy_connections(bad, ("keys", "screen", "remote"), ("laptop", "TV"))
+
+
+def test_epoch_curves(saves):
+    epochs = np.arange(1, 21)
+    sparse = np.where(epochs % 10 == 0, epochs / 20, np.nan)
+    panels = {"small": {"K = 5": (epochs, sparse)}, "large": {"standard": (epochs, epochs / 30), "K = 5": (epochs, sparse)}}
+    finals = {"large": {"standard": 0.5, "K = 5": None}}
+    order = ("standard", "K = 1", "K = 5")
+    small, large = saves(plots.plot_epoch_curves(panels, "share", finals, order), "K = 5", "test split", "large")
+    assert small.lines[0].get_xydata().tolist() == [[10, 0.5], [20, 1.0]]
+    assert small.lines[0].get_color() == large.lines[1].get_color() != large.lines[0].get_color() == plots.OWN
+    assert large.lines[2].get_xydata().tolist() == [[20.5, 0.5]] and max(large.get_xticks()) == 20
+    # Without an order the first network is the baseline.
+    assert saves(plots.plot_epoch_curves(panels, "share"))[0].lines[0].get_color() == plots.OWN
+    nothing = {"small": {"K = 5": (epochs, np.full(20, np.nan))}}
+    for bad in ({}, {"small": {}}, {"small": {"K = 5": (epochs, sparse[10:])}}, nothing):
+        with pytest.raises(ValueError, match="Received"):
+            plots.plot_epoch_curves(bad, "share")
+
+
+def test_last_layers(saves):
+    kernel = np.zeros((6, 4))
+    kernel[[5, 0, 3], [0, 1, 2]] = 1.0, 2.0, -3.0
+    axes = saves(
+        plots.plot_last_layers({"standard": (kernel, LABELS), "none": (np.zeros((3, 2)), ("a", "b"))}), "ship", "none"
+    )
+    # Those of class 0 first, in their order.
+    np.testing.assert_array_equal(axes[0].images[0].get_array()[0], [0, 0, 0, 0, 1, 0])
+    for bad in ({}, {"standard": (kernel, LABELS[:3])}):
+        with pytest.raises(ValueError, match="Received"):
+            plots.plot_last_layers(bad)
+
+
+def test_unit_scores(saves, rng):
+    scores = {"standard": rng.random(20), "dynamic": rng.random(3)}
+    (axis,) = saves(plots.plot_unit_scores(scores, count=5, threshold=0.2), "standard", "IoU above 0.2")
+    np.testing.assert_array_equal(axis.lines[0].get_ydata(), np.sort(scores["standard"])[:14:-1])
+    assert len(axis.lines[1].get_xdata()) == 3
+    for bad in ({}, {"standard": rng.random((2, 2))}):
+        with pytest.raises(ValueError, match="Received"):
+            plots.plot_unit_scores(bad)
+
+
+def test_class_units(saves, rng):
+    shares = np.array([[0.6, 0.4, 0.0], [0.0, 0.25, 0.75]])
+    names, classes = ("unit 0\nsky", "unit 1\nsea", "unit 2\na very long name of a concept that is cut"), ("coast", "desert")
+    images, regions = rng.integers(0, 256, (3, 2, 8, 8, 3)), np.zeros((3, 2, 8, 8), bool)
+    regions[:, :, :4, 2:5] = True
+    figure = plots.plot_class_units(shares, classes, names, images, regions)
+    texts = ("coast", "60%", "75%", "sea", "unit 2")
+    assert saves(figure, *texts) == []
+    (axis,) = figure.get_axes()
+    assert len(axis.lines) == 4 and len(axis.images) == 6
+    assert axis.lines[0].get_linewidth() > axis.lines[1].get_linewidth()
+    picture = axis.images[0].get_array()
+    np.testing.assert_array_equal(picture[:4, 2:5], images[0, 0, :4, 2:5])
+    assert picture[4:].max() <= 0.35 * 255
+    for bad in ((-shares, images, regions), (shares[:1], images, regions), (shares, images, regions[..., :4])):
+        with pytest.raises(ValueError, match="Received"):
+            plots.plot_class_units(bad[0], classes, names, *bad[1:])
+
+
+def test_unit_explanations(saves, rng, images):
+    shares = np.array([[0.5, 0.3], [0.9, 0.3]])
+    names = [["unit 3 (sky)", "unit 1"], ["unit 2", "unit 0"]]
+    explanations = {kind: (rng.normal(size=(2, 2, 4, 4)), names, shares) for kind in ("standard", "dynamic")}
+    figure = plots.plot_unit_explanations(images[:2], ("coast", "desert"), explanations)
+    saves(figure, "coast", "dynamic", "50%\nunit 3 (sky)", "residual\n20%", "residual\n−20%")
+    assert sum(len(axis.images) > 0 for axis in figure.get_axes()) == 4 * 3
+    for arguments in ((images[:2], ("coast",), explanations), (images[:2], ("coast", "desert"), {})):
+        with pytest.raises(ValueError, match="Received"):
+            plots.plot_unit_explanations(*arguments)
+    with pytest.raises(ValueError, match="shares of standard"):
+        plots.plot_unit_explanations(images[:2], ("a", "b"), {"standard": (np.zeros((2, 3, 4, 4)), names, shares)})

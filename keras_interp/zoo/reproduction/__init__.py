@@ -2,9 +2,9 @@
 
 import inspect
 
-from keras_interp.zoo.reproduction import fl, lsg
+from keras_interp.zoo.reproduction import dynk, fl, lsg
 
-PAPERS = {"fl": fl, "lsg": lsg}
+PAPERS = {"dynk": dynk, "fl": fl, "lsg": lsg}
 
 
 def reproduce(paper, data_dir=None, output="reproduce_output", full_attacks=False, dataset=None):
@@ -15,7 +15,7 @@ def reproduce(paper, data_dir=None, output="reproduce_output", full_attacks=Fals
     from there while model, images and budget stay the same, so that an interrupted run goes on where it stopped.
 
     Args:
-        paper: key of the paper, "fl" or "lsg".
+        paper: key of the paper, "dynk", "fl" or "lsg".
         data_dir: folder of the prepared data sets, see `data.load`.
         output: folder to write to.
         full_attacks: for "lsg", whether to attack with the published budget, which takes hours without a GPU.
@@ -27,7 +27,7 @@ def reproduce(paper, data_dir=None, output="reproduce_output", full_attacks=Fals
     Raises:
         KeyError: for an unknown paper.
         ValueError: for an option that the paper has no use for.
-        FileNotFoundError: when the data set of "lsg" is not prepared; "fl" leaves out what needs one that is not.
+        FileNotFoundError: when the data set of "lsg" is not prepared; the others leave out what needs one that is not.
     """
     if paper not in PAPERS:
         raise KeyError(f"`paper` must be one of {sorted(PAPERS)}. Received: paper={paper!r}")

@@ -1,8 +1,6 @@
 """The tables and figures of the paper on feature leveling."""
 
-import csv
 import functools
-import statistics
 
 import keras
 import numpy as np
@@ -14,7 +12,9 @@ from keras_interp.explain.gradients import input_gradient
 from keras_interp.zoo import artifacts, hub
 from keras_interp.zoo.papers.fl import PAPER
 from keras_interp.zoo.registry import get_entry
+from keras_interp.zoo.reproduction import shipped
 from keras_interp.zoo.reproduction.report import Report
+from keras_interp.zoo.reproduction.shipped import spread
 from keras_interp.zoo.training import LOG
 
 STD_IXOR, FL_IXOR, LIGHT_IXOR = "std_mlp_ixor", "fl_mlp_ixor", "fl_mlp_ixor_light"
@@ -61,30 +61,13 @@ DIGIT = 4
 COUNTS = ("weights", "parameters", "hidden_layers")
 
 
-class Measured:
-    """The figures of a model, from its `metrics.json`, and the paper's. The weights need not be there.
-
-    Args:
-        name: name of the zoo model, or None.
-        values: {metric: value} of a model that is not in the zoo.
-        published: the paper's figures for a model that is not in the zoo.
-    """
-
-    def __init__(self, name=None, values=None, published=None):
-        found = (name and artifacts.read_metrics(name)) or {}
-        self.entry = name and get_entry(name)
-        self.published = self.entry.paper_metrics if name else published
-        self.values = values or found.get("values", {})
-        self.seeds = found.get("seeds", {}).get("values", {})
+class Measured(shipped.Measured):
+    """As `shipped.Measured`, with the sizes of the network."""
 
     def figure(self, metric):
-        """The figure of the shipped model, or None."""
-        value = self.values.get(metric)
+        """The figure of the shipped model, a whole number for a count, or None."""
+        value = super().figure(metric)
         return int(value) if metric in COUNTS and value is not None else value
-
-    def figures(self, metric):
-        """The figures of all seeds, or that of the only one; none where it was not measured."""
-        return self.seeds.get(metric) or ([self.values[metric]] if metric in self.values else [])
 
     @property
     def architecture(self):
@@ -110,14 +93,6 @@ def with_figures(rows, values=None):
     """
     values = values or {}
     return [(label, paper, Measured(name, values.get(label), QUOTED.get(label))) for label, paper, name in rows]
-
-
-def spread(figures, digits=4):
-    """Mean and standard deviation over seeds, as text; None for fewer than two."""
-    if len(figures) < 2:
-        return None
-    mean, deviation = statistics.fmean(figures), statistics.stdev(figures)
-    return f"{mean:,.{digits}f} ± {deviation:,.{digits}f} ({len(figures)} seeds)"
 
 
 def fit_additive_model(rows, targets):
@@ -373,14 +348,10 @@ class FeatureLeveling:
         )
 
     def figure_4(self, title):
-        folder = artifacts.shipped_root() / FL_MNIST
-        if not (folder / LOG).is_file():
+        log = shipped.read_log(FL_MNIST)
+        if log is None:
             self.report.skip(title, f"no {LOG} of {FL_MNIST} comes with this installation.")
             return []
-        artifacts.verify(folder, {LOG: artifacts.read_pins().get(FL_MNIST, {}).get(LOG, "")})
-        with (folder / LOG).open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        log = {column: [float(row[column]) for row in rows] for column in rows[0]}
         last = [f"{log[f'gate{number}_open'][-1]:.0f}" for number in (1, 2)]
         return self.report.add_figure(
             "figure_4",

@@ -1,0 +1,59 @@
+"""What ships of a model besides its weights: what was measured of it, and the log of its training."""
+
+import csv
+import statistics
+
+from keras_interp.zoo import artifacts
+from keras_interp.zoo.registry import get_entry
+from keras_interp.zoo.training import LOG
+
+
+class Measured:
+    """The figures of a model, from its `metrics.json`, and the paper's. The weights need not be there.
+
+    Args:
+        name: name of the zoo model, or None.
+        values: {metric: value} of a model that is not in the zoo.
+        published: the paper's figures for a model that is not in the zoo.
+    """
+
+    def __init__(self, name=None, values=None, published=None):
+        found = (name and artifacts.read_metrics(name)) or {}
+        self.entry = name and get_entry(name)
+        self.published = self.entry.paper_metrics if name else published
+        self.values = values or found.get("values", {})
+        self.seeds = found.get("seeds", {}).get("values", {})
+        self.examples = found.get("examples")
+
+    def figure(self, metric):
+        """The figure of the shipped model, or None."""
+        return self.values.get(metric)
+
+    def figures(self, metric):
+        """The figures of all seeds, or that of the only one; none where it was not measured."""
+        return self.seeds.get(metric) or ([self.values[metric]] if metric in self.values else [])
+
+
+def spread(figures, digits=4):
+    """Mean and standard deviation over seeds, as text; None for fewer than two."""
+    if len(figures) < 2:
+        return None
+    mean, deviation = statistics.fmean(figures), statistics.stdev(figures)
+    return f"{mean:,.{digits}f} ± {deviation:,.{digits}f} ({len(figures)} seeds)"
+
+
+def read_log(name):
+    """The log of a shipped model's training, {column: floats, one for each epoch}, or None where none ships.
+
+    A model may ship with its log and without weights. NaN stands for what was not measured in an epoch.
+
+    Raises:
+        ArtifactError: for a log that is not the published one.
+    """
+    folder = artifacts.shipped_root() / name
+    if not (folder / LOG).is_file():
+        return None
+    artifacts.verify(folder, {LOG: artifacts.read_pins().get(name, {}).get(LOG, "")})
+    with (folder / LOG).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {column: [float(row[column] or "nan") for row in rows] for column in rows[0]}
