@@ -20,6 +20,25 @@ from keras_interp.models.base import InterpretableModel, output_labels, readout
 from keras_interp.models.objective import num_replicas
 
 
+class GateCounts(keras.metrics.Metric):
+    """Mean counts of open gates, `gate<k>_open` at test time and `gate<k>_expected` in training; all gates in one update."""
+
+    def __init__(self, num_gates, name="gates"):
+        super().__init__(name=name)
+        kinds = ("open", "expected")
+        self.__dict__["log_names"] = [f"gate{number}_{kind}" for kind in kinds for number in range(1, num_gates + 1)]
+        self.totals = self.add_variable((len(kinds) * num_gates,), "zeros", name="totals")
+        self.count = self.add_variable((), "zeros", name="count")
+
+    def update_state(self, num_open, expected, sample_weight=None):
+        self.totals.assign_add(ops.stack([*num_open, *expected]))
+        self.count.assign_add(1.0)
+
+    def result(self):
+        means = ops.unstack(ops.divide_no_nan(self.totals, self.count), len(self.log_names))
+        return dict(zip(self.log_names, means))
+
+
 class GatedNetwork(InterpretableModel):
     """Dense or convolutional layers with hard-concrete gates before them, and the expected L0 of the gates in the loss."""
 
@@ -149,8 +168,7 @@ class GatedNetwork(InterpretableModel):
             "target_scale": self.target_scale,
             "seed": seed,
         }
-        self.open_metrics = [keras.metrics.Mean(f"gate{number}_open") for number in range(1, len(gates) + 1)]
-        self.expected_metrics = [keras.metrics.Mean(f"gate{number}_expected") for number in range(1, len(gates) + 1)]
+        self.gate_counts = GateCounts(len(gates))
         # Past Keras's attribute tracking, which would count every weight twice.
         self.__dict__["gates"], self.__dict__["hidden_layers"] = gates, hidden
         self.__dict__["_preprocessing"] = preprocessing
@@ -181,9 +199,7 @@ class GatedNetwork(InterpretableModel):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         # Here and not in `compute_metrics`, where Keras's JAX trainer has no weights.
-        for gate, is_open, expected in zip(self.gates, self.open_metrics, self.expected_metrics):
-            is_open.update_state(gate.num_open())
-            expected.update_state(gate.expected_open())
+        self.gate_counts.update_state([gate.num_open() for gate in self.gates], [gate.expected_open() for gate in self.gates])
         task_loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         # Gradients are summed over replicas, and every replica has the same gates.
         return task_loss + self.l0_weight * self.l0_penalty() / num_replicas()
@@ -632,7 +648,12 @@ def _units_where(accepted):
 
 def _select(features, units):
     """The features or channels of these numbers; no operation where it is all of them."""
-    return features if len(units) == features.shape[-1] else ops.take(features, units, axis=-1)
+    if len(units) == features.shape[-1]:
+        return features
+    if features.ndim == 4:
+        return ops.take(features, units, axis=-1)
+    # Whole rows are faster to pick than single numbers of each row, and compilers fold the transpositions into the product.
+    return ops.transpose(ops.take(ops.transpose(features), units, axis=0))
 
 
 def _masked(features, gate):
