@@ -74,3 +74,25 @@ def check_values(values):
     if not np.isfinite(values).all():
         raise ValueError(f"Targets must be finite. Received: {np.count_nonzero(~np.isfinite(values))} NaN or infinite values")
     return values.astype("float32", copy=False)
+
+
+def check_attributes(attributes, count):
+    """Returns attributes as a uint8 array (n, count) of 0 and 1, or raises.
+
+    Args:
+        attributes: booleans or numbers (n, count), 0 or 1.
+        count: number of attributes.
+
+    Raises:
+        TypeError: for attributes that are not numbers.
+        ValueError: for another shape, or values that are neither 0 nor 1.
+    """
+    attributes = np.asarray(attributes)
+    if attributes.dtype.kind not in "buif":
+        raise TypeError(f"Attributes must be 0 or 1. Received: dtype={attributes.dtype}")
+    if attributes.ndim != 2 or attributes.shape[1] != count:
+        raise ValueError(f"Attributes must have the shape (n, {count}). Received: shape={attributes.shape}")
+    if attributes.size and not np.isin(attributes, (0, 1)).all():
+        bad = np.unique(attributes[~np.isin(attributes, (0, 1))])
+        raise ValueError(f"Attributes must be 0 or 1. Received: {bad[:8].tolist()}")
+    return attributes.astype("uint8")

@@ -110,11 +110,12 @@ def demo(output):
 @click.argument("dataset")
 @data_dir_option
 @click.option("--manual-dir", type=click.Path(exists=True, path_type=pathlib.Path), help="Folder with files placed by hand.")
-def prepare(dataset, data_dir, manual_dir):
+@click.option("--random-access", is_flag=True, help="For a data set larger than memory, which is read as it is needed.")
+def prepare(dataset, data_dir, manual_dir, random_access):
     """Download and prepare the data set DATASET."""
     from keras_interp import data
 
-    data.prepare(dataset, data_dir, manual_dir)
+    data.prepare(dataset, data_dir, manual_dir, random_access)
 
 
 @main.command()

@@ -2,17 +2,20 @@
 
 from keras_interp.data.arrays import ArrayDataset, Batches, augment
 from keras_interp.data.independent_xor import load_independent_xor
+from keras_interp.data.lazy import LazyDataset
 from keras_interp.data.segmentation import SegmentationDataset, load_broden, load_segmentation
-from keras_interp.data.sources import load, load_npz, prepare
+from keras_interp.data.sources import load, load_lazily, load_npz, prepare
 
 __all__ = [
     "ArrayDataset",
     "Batches",
+    "LazyDataset",
     "SegmentationDataset",
     "augment",
     "load",
     "load_broden",
     "load_independent_xor",
+    "load_lazily",
     "load_npz",
     "load_segmentation",
     "prepare",

@@ -5,7 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 
-from keras_interp.checks import check_inputs, check_labels, check_values
+from keras_interp.checks import check_attributes, check_inputs, check_labels, check_values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,10 +18,13 @@ class ArrayDataset:
         class_names: names of the classes, in the order of the numbers; empty for a regression.
         name: name of the data set and split, as in "cifar10 test".
         column_names: names of a table's columns.
+        attributes: None, or what else is known of each image: an array (n, attributes) of 0 and 1. The targets of a batch are
+            then {"label": class numbers, "attributes": float32 array (batch, attributes)}.
+        attribute_names: names of the attributes.
 
     Raises:
-        ValueError: for inputs or targets of another shape, class numbers out of range, values that are not finite, or another
-            number of targets than inputs.
+        ValueError: for inputs, targets or attributes of another shape, class numbers out of range, values that are not finite,
+            attributes that are not 0 or 1, or another number of targets than inputs.
         TypeError: for class numbers that are not integers, or values that are not numbers.
     """
 
@@ -30,6 +33,8 @@ class ArrayDataset:
     class_names: tuple = ()
     name: str = ""
     column_names: tuple = ()
+    attributes: np.ndarray | None = None
+    attribute_names: tuple = ()
 
     def __post_init__(self):
         check_inputs(self.inputs, (None,) * (2 if np.ndim(self.inputs) == 2 else 4))
@@ -44,13 +49,33 @@ class ArrayDataset:
             raise ValueError(
                 f"There must be one name for each of {self.inputs.shape[1]} columns. Received: {len(self.column_names)} names"
             )
+        if self.attributes is not None:
+            attributes = check_attributes(self.attributes, len(self.attribute_names))
+            object.__setattr__(self, "attributes", attributes)
+            if len(attributes) != len(self.inputs):
+                raise ValueError(
+                    f"Each of {len(self.inputs)} inputs needs a row of attributes. Received: {len(attributes)} rows"
+                )
 
     def __len__(self):
         return len(self.inputs)
 
+    @property
+    def input_shape(self):
+        """Shape of one input."""
+        return self.inputs.shape[1:]
+
     def __getitem__(self, part):
         """A slice or an index array of the examples, as a data set."""
-        return dataclasses.replace(self, inputs=self.inputs[part], targets=self.targets[part])
+        attributes = None if self.attributes is None else self.attributes[part]
+        return dataclasses.replace(self, inputs=self.inputs[part], targets=self.targets[part], attributes=attributes)
+
+    def read(self, part, rng=None):
+        """Inputs and targets of a slice or an index array of the examples, as `model.fit` takes them."""
+        inputs, targets = self.inputs[part], self.targets[part]
+        if self.attributes is None:
+            return inputs, targets
+        return inputs, {"label": targets, "attributes": self.attributes[part].astype("float32")}
 
     def select_classes(self, classes, names):
         """The examples of some classes, numbered and named anew, as a data set.
@@ -69,10 +94,8 @@ class ArrayDataset:
             )
         numbers = np.full(count, -1, "int32")
         numbers[list(classes)] = range(len(classes))
-        kept = numbers[self.targets] >= 0
-        return dataclasses.replace(
-            self, inputs=self.inputs[kept], targets=numbers[self.targets[kept]], class_names=tuple(names)
-        )
+        part = self[np.flatnonzero(numbers[self.targets] >= 0)]
+        return dataclasses.replace(part, targets=numbers[part.targets], class_names=tuple(names))
 
 
 class Batches(keras.utils.PyDataset):
@@ -83,27 +106,43 @@ class Batches(keras.utils.PyDataset):
     `shuffle=False` to `fit` where the order matters: by default Keras takes the batches of a `PyDataset` in its own order.
 
     Args:
-        dataset: an `ArrayDataset`, or a pair of arrays (inputs, targets).
+        dataset: an `ArrayDataset`, a `data.LazyDataset`, or a pair of arrays (inputs, targets).
         batch_size: examples in a batch, over all processes. The last, smaller batch is dropped when shuffling.
         pad: pixels of zero padding for random crops of the original size; 0 for none.
         flip: whether to mirror half of the images, chosen at random.
         shuffle: whether to shuffle; without it the batches are the data in order.
         seed: seed of order and augmentation.
         process: (index, number of processes) on several machines: the share of each batch that this process feeds.
+        min_positives: for a data set with attributes, how many positive examples of each a shuffled batch is to hold. Where
+            it has fewer, examples without any of the attributes are replaced by positive ones, drawn at random.
 
     Raises:
-        ValueError: where not one batch fits, or a batch does not divide by the number of processes.
+        ValueError: where not one batch fits, or a batch does not divide by the number of processes; and with `min_positives`,
+            for an attribute that no example has, or more positives than fit a batch.
     """
 
-    def __init__(self, dataset, batch_size=256, pad=0, flip=False, shuffle=True, seed=0, process=(0, 1), **kwargs):
+    def __init__(
+        self,
+        dataset,
+        batch_size=256,
+        pad=0,
+        flip=False,
+        shuffle=True,
+        seed=0,
+        process=(0, 1),
+        min_positives=0,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
-        self.inputs, self.targets = dataset if isinstance(dataset, tuple) else (dataset.inputs, dataset.targets)
-        if (pad or flip) and np.ndim(self.inputs) != 4:
-            raise ValueError(f"`pad` and `flip` are for images. Received: inputs of shape {np.shape(self.inputs)}")
-        if shuffle and len(self.inputs) < batch_size:
+        self.dataset = _Pair(*dataset) if isinstance(dataset, tuple) else dataset
+        if (pad or flip) and len(self.dataset.input_shape) != 3:
+            raise ValueError(f"`pad` and `flip` are for images. Received: inputs of shape {self.dataset.input_shape}")
+        if shuffle and len(self.dataset) < batch_size:
             raise ValueError(
-                f"`batch_size` must be at most the {len(self.inputs)} examples. Received: batch_size={batch_size}"
+                f"`batch_size` must be at most the {len(self.dataset)} examples. Received: batch_size={batch_size}"
             )
+        if min_positives:
+            self._check_positives(min_positives, batch_size)
         if batch_size % process[1]:
             raise ValueError(f"`batch_size` must divide by the {process[1]} processes. Received: batch_size={batch_size}")
         self.batch_size = batch_size
@@ -112,36 +151,81 @@ class Batches(keras.utils.PyDataset):
         self.shuffle = shuffle
         self.seed = seed
         self.process = process
+        self.min_positives = min_positives
         self.epoch = 0
 
     def __len__(self):
-        count = len(self.inputs)
+        count = len(self.dataset)
         return count // self.batch_size if self.shuffle else -(-count // self.batch_size)
 
     def __getitem__(self, number):
-        selected = slice(number * self.batch_size, (number + 1) * self.batch_size)
-        index, processes = self.process
+        start, (index, processes) = number * self.batch_size, self.process
         if not self.shuffle:
-            share = slice(index, None, processes)
-            return self.inputs[selected][share], self.targets[selected][share]
-        chosen = self._order()[selected]
-        inputs = self.inputs[chosen]
-        if self.pad or self.flip:
-            # Drawn for the whole batch by every process, so that the shares of any number of processes are the same batch.
-            rng = np.random.default_rng((self.seed, self.epoch, 1, number))
-            inputs = augment(inputs, rng, self.pad, self.flip)
+            return self.dataset.read(np.arange(start, min(start + self.batch_size, len(self.dataset)))[index::processes])
+        chosen = self._order()[start : start + self.batch_size]
+        # Each process draws for the whole batch, so that the shares of any number of processes are the same batch.
+        rng = np.random.default_rng((self.seed, self.epoch, 1, number))
         share = slice(index * len(chosen) // processes, (index + 1) * len(chosen) // processes)
-        return inputs[share], self.targets[chosen][share]
+        inputs, targets = self.dataset.read(chosen, rng)
+        if self.pad or self.flip:
+            inputs = augment(inputs, rng, self.pad, self.flip)
+        return inputs[share], keras.tree.map_structure(lambda values: values[share], targets)
 
     def _order(self):
         cached_epoch, order = getattr(self, "_cached_order", (None, None))
         if cached_epoch != self.epoch:
-            order = np.random.default_rng((self.seed, self.epoch, 0)).permutation(len(self.inputs))
+            order = np.random.default_rng((self.seed, self.epoch, 0)).permutation(len(self.dataset))
+            if self.min_positives:
+                order = self._with_positives(order)
             self._cached_order = self.epoch, order
         return order
 
+    def _check_positives(self, min_positives, batch_size):
+        attributes = getattr(self.dataset, "attributes", None)
+        if attributes is None or min_positives < 0 or min_positives * attributes.shape[1] > batch_size:
+            raise ValueError(
+                "`min_positives` must not be negative, and is for a data set with attributes, of which so many fit a batch of "
+                f"{batch_size}. Received: min_positives={min_positives}, attributes={self.dataset.attribute_names}"
+            )
+        for name, count in zip(self.dataset.attribute_names, attributes.sum(axis=0)):
+            if not count:
+                raise ValueError(f"There is no example of an attribute in the whole data set. Received: {name!r}")
+
+    def _with_positives(self, order):
+        """The order with examples without any attribute replaced, so that each batch holds enough of every attribute."""
+        rng = np.random.default_rng((self.seed, self.epoch, 2))
+        attributes = self.dataset.attributes.astype(bool)
+        positives = [np.flatnonzero(column) for column in attributes.T]
+        batches = order[: len(self) * self.batch_size].reshape(len(self), self.batch_size).copy()
+        for batch in batches:
+            free = rng.permutation(np.flatnonzero(~attributes[batch].any(axis=1)))
+            for column, examples in zip(attributes.T, positives):
+                # Counted anew, since an example drawn for one attribute may have another.
+                missing = max(self.min_positives - np.count_nonzero(column[batch]), 0)
+                places, free = free[:missing], free[missing:]
+                batch[places] = rng.choice(examples, len(places))
+        return batches.ravel()
+
     def on_epoch_end(self):
         self.epoch += 1
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pair:
+    """Inputs and targets as they are: what `Batches` needs of a data set."""
+
+    inputs: np.ndarray
+    targets: object
+
+    def __len__(self):
+        return len(self.inputs)
+
+    @property
+    def input_shape(self):
+        return np.shape(self.inputs)[1:]
+
+    def read(self, part, rng=None):
+        return self.inputs[part], keras.tree.map_structure(lambda values: values[part], self.targets)
 
 
 def augment(images, rng, pad=4, flip=True):

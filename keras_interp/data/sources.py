@@ -8,12 +8,13 @@ import numpy as np
 
 from keras_interp.data.arrays import ArrayDataset
 from keras_interp.data.independent_xor import generate_independent_xor
+from keras_interp.data.lazy import LazyDataset
 
 # The data sets with a TFDS builder of ours: the module that registers it, whose `to_arrays` reads what it has prepared.
 OWN_BUILDERS = {"california_housing_ocean": "keras_interp.data.california_housing"}
 
 
-def load(name, split="train", data_dir=None, image_size=None):
+def load(name, split="train", data_dir=None, image_size=None, label=None, attributes=()):
     """Loads a split of a data set into memory.
 
     Args:
@@ -30,13 +31,16 @@ def load(name, split="train", data_dir=None, image_size=None):
             "independent_xor" has "train" and "test" only.
         data_dir: folder of the prepared data sets; by default `TFDS_DATA_DIR`, then TFDS's own default.
         image_size: (height, width) to resize images to, which a data set with images of several sizes needs.
+        label: for a data set whose images have attributes instead of a class, as "celeb_a": the attribute to classify, which
+            gives the classes "not <label>" and "<label>".
+        attributes: names of the attributes to load beside the class.
 
     Returns:
         An `ArrayDataset`.
 
     Raises:
         FileNotFoundError: when the data set has not been prepared there, with the command that does it.
-        ValueError: for an unknown split, or a file without the arrays.
+        ValueError: for an unknown split or attribute, or a file without the arrays.
     """
     if str(name).endswith(".npz"):
         return load_npz(name)
@@ -45,10 +49,39 @@ def load(name, split="train", data_dir=None, image_size=None):
     builder = _prepared_builder(name, data_dir)
     if name in OWN_BUILDERS:
         return importlib.import_module(OWN_BUILDERS[name]).to_arrays(builder, split)
-    return _load_images(builder, split, image_size)
+    return _load_images(builder, split, image_size, label, tuple(attributes))
 
 
-def prepare(name, data_dir=None, manual_dir=None):
+def load_lazily(name, split="train", data_dir=None, crop_size=(224, 224)):
+    """Opens a split of an image classification data set that is larger than memory, see `LazyDataset`.
+
+    Args:
+        name: name of a data set in TensorFlow Datasets that has been prepared with `prepare(name, random_access=True)`.
+        split: split, in the notation of TFDS.
+        data_dir: folder of the prepared data sets, see `load`.
+        crop_size: (height, width) of the crops that it gives.
+
+    Returns:
+        A `LazyDataset`.
+
+    Raises:
+        FileNotFoundError: when the data set has not been prepared there, with the command that does it.
+        ValueError: for an unknown split, a data set without classes, or one whose files can be read in order only.
+    """
+    builder = _prepared_builder(name, data_dir)
+    features = builder.info.features
+    _require_features(builder, {"image", "label"})
+    try:
+        source = builder.as_data_source(split=split)
+    except NotImplementedError as error:
+        raise ValueError(
+            f"The files of {name!r} can be read in order only. Prepare it in another folder with: keras-interp prepare {name} "
+            f"--random-access --data-dir DIR. Received: {error}"
+        ) from error
+    return LazyDataset(source, crop_size, features["label"].names, f"{builder.name} {split}")
+
+
+def prepare(name, data_dir=None, manual_dir=None, random_access=False):
     """Downloads a data set and prepares it for `load`.
 
     It does what `tfds build` does, which fails without apache-beam and mlcroissant (tensorflow/datasets#5463).
@@ -58,6 +91,7 @@ def prepare(name, data_dir=None, manual_dir=None):
         data_dir: folder of the prepared data sets, see `load`.
         manual_dir: folder with files that are not downloaded. The `housing.csv` of "california_housing_ocean" is taken from
             here when there is one, with the same columns and any rows.
+        random_access: whether to write files that `load_lazily` reads, instead of those that `load` reads.
 
     Raises:
         ValueError: for a `housing.csv` with a missing column or a wrong field, or a download that is not what it was.
@@ -65,7 +99,8 @@ def prepare(name, data_dir=None, manual_dir=None):
     tfds = _import_tfds()
     if name in OWN_BUILDERS:
         importlib.import_module(OWN_BUILDERS[name])
-    builder = tfds.builder(name, data_dir=data_dir or os.environ.get("TFDS_DATA_DIR"))
+    file_format = {"file_format": "array_record"} if random_access else {}
+    builder = tfds.builder(name, data_dir=data_dir or os.environ.get("TFDS_DATA_DIR"), **file_format)
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
 
 
@@ -95,24 +130,42 @@ def _prepared_builder(name, data_dir):
     return builder
 
 
-def _load_images(builder, split, image_size):
+def _require_features(builder, names):
     features = builder.info.features
-    if not {"image", "label"} <= set(features):
+    if not names <= set(features):
         raise ValueError(
-            f"A data set must have the features 'image' and 'label'. Received: {builder.name!r} with {sorted(features)}"
+            f"A data set must have the features {sorted(names)}. Received: {builder.name!r} with {sorted(features)}"
         )
+
+
+def _load_images(builder, split, image_size, label, attributes):
+    features = builder.info.features
+    _require_features(builder, {"image", "label"} if label is None else {"image", "attributes"})
+    known = list(features["attributes"]) if "attributes" in features else []
+    if unknown := [name for name in (*attributes, *([] if label is None else [label])) if name not in known]:
+        raise ValueError(f"The attributes of {builder.name!r} are {known}. Received: {unknown}")
     shape = features["image"].shape
     if image_size is None and None in shape:
         raise ValueError(f"The images of {builder.name!r} have several sizes: give `image_size`. Received: image_size=None")
-    examples = builder.as_dataset(split=split).map(lambda example: (example["image"], example["label"]))
+
+    def parts(example):
+        target = example["label"] if label is None else example["attributes"][label]
+        return example["image"], target, tuple(example["attributes"][name] for name in attributes)
+
+    examples = builder.as_dataset(split=split).map(parts)
     if image_size is not None:
         import tensorflow as tf
 
         resize = lambda image: tf.cast(tf.round(tf.image.resize(image, image_size, antialias=True)), "uint8")  # noqa: E731
-        examples = examples.map(lambda image, label: (resize(image), label), num_parallel_calls=tf.data.AUTOTUNE)
-    images, labels = next(iter(examples.batch(len(examples))))
+        examples = examples.map(lambda image, *rest: (resize(image), *rest), num_parallel_calls=tf.data.AUTOTUNE)
+    images, targets, columns = next(iter(examples.batch(len(examples))))
     return ArrayDataset(
-        np.asarray(images), np.asarray(labels, "int32"), tuple(features["label"].names), f"{builder.name} {split}"
+        np.asarray(images),
+        np.asarray(targets, "int32"),
+        tuple(features["label"].names) if label is None else (f"not {label}", label),
+        f"{builder.name} {split}",
+        attributes=np.stack(columns, axis=1) if attributes else None,
+        attribute_names=attributes,
     )
 
 

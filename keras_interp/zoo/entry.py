@@ -81,6 +81,8 @@ class Entry:
         labels: names of the outputs.
         classes: numbers of the data set's classes that the model takes; None for all.
         input_shape: shape of one input.
+        test_split: the split that it is measured on.
+        lazy: whether the training images are read as they are needed, in random crops, see `data.LazyDataset`.
         task: "classification" or "regression".
         options: options of the method.
         recipe: how it is trained.
@@ -97,6 +99,8 @@ class Entry:
     labels: tuple
     input_shape: tuple
     classes: tuple | None = None
+    test_split: str = "test"
+    lazy: bool = False
     task: str = "classification"
     options: Mapping = dataclasses.field(default_factory=dict)
     recipe: Recipe = Recipe()
@@ -137,6 +141,10 @@ class Entry:
 
     def load_data(self, split, data_dir=None):
         """A split of the data set, with the classes that the model takes under the model's names, see `data.load`."""
+        split = self.test_split if split == "test" else split
+        if self.lazy:
+            dataset = data.load_lazily(self.dataset, split, data_dir, self.input_shape[:2])
+            return dataset if split == "train" else dataset.to_arrays()
         dataset = data.load(self.dataset, split, data_dir)
         if not dataset.class_names:
             return dataset
@@ -145,7 +153,7 @@ class Entry:
     def build(self, num_outputs=None, input_shape=None, labels=None, dataset=None):
         """The untrained, uncompiled model, in the size that is asked for or that the data set has."""
         if dataset is not None:
-            input_shape = input_shape or dataset.inputs.shape[1:]
+            input_shape = input_shape or dataset.input_shape
             labels = labels or dataset.class_names
         if labels and num_outputs and len(labels) != num_outputs:
             raise ValueError(f"There must be one label for each of {num_outputs} outputs. Received: {len(labels)} labels")

@@ -48,8 +48,8 @@ def train(
         name: name of the model, see `list_models`.
         data_dir: folder of the prepared data sets, see `data.load`.
         output: folder for checkpoints, log and the trained artifact; by default `runs/<name>`.
-        dataset: an `ArrayDataset` to train on instead of the entry's own; with other classes than the entry's, the model is
-            built for these.
+        dataset: an `ArrayDataset` or `LazyDataset` to train on instead of the entry's own; with other classes than the
+            entry's, the model is built for these.
         validation: share of the training examples that is held out of training and measured after each epoch, for choosing
             hyperparameters. The test split is never read here.
         strategy: None, "mirrored", or a `tf.distribute.Strategy` for one machine.
@@ -76,11 +76,12 @@ def train(
     dataset, kept = _hold_out(dataset, validation, recipe)
     process = (process_id, num_processes)
     training_set = dataset[:kept]
-    batches = data.Batches(training_set, recipe.batch_size, recipe.pad, recipe.flip, seed=recipe.seed, process=process)
-    held_out = data.Batches(dataset[kept:], recipe.batch_size, shuffle=False, process=process) if validation else None
+    options = {"process": process, "workers": os.cpu_count() if isinstance(dataset, data.LazyDataset) else 1}
+    batches = data.Batches(training_set, recipe.batch_size, recipe.pad, recipe.flip, seed=recipe.seed, **options)
+    held_out = data.Batches(dataset[kept:], recipe.batch_size, shuffle=False, **options) if validation else None
     labels = dataset.class_names or entry.labels
     settings = {"model": name, "options": dict(entry.options), "recipe": dataclasses.asdict(recipe), "labels": labels}
-    settings |= {"dataset": dataset.name, "training_examples": kept, "input_shape": dataset.inputs.shape[1:]}
+    settings |= {"dataset": dataset.name, "training_examples": kept, "input_shape": dataset.input_shape}
     state = _prepare_output(output, settings, process_id)
     log = EpochLog(state / LOG)
 
@@ -126,7 +127,7 @@ def train(
             "python": platform.python_version(),
             "machine": f"{platform.machine()}, {os.cpu_count()} processors",
         }
-        golden = dataset.inputs[kept : kept + GOLDEN_IMAGES] if validation else dataset.inputs[:GOLDEN_IMAGES]
+        golden, _ = (dataset[kept:] if validation else dataset).read(slice(0, GOLDEN_IMAGES))
         artifacts.save(trained, output, golden, entry.storage_dtype, provenance)
         shutil.copyfile(state / LOG, output / LOG)
     return trained.compile_by_default()

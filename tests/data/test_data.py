@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 import numpy as np
@@ -86,6 +87,59 @@ def test_npz_round_trip(tmp_path, toy_dataset):
     np.savez(path, pictures=toy_dataset.inputs)
     with pytest.raises(ValueError, match="'inputs' and 'targets'"):
         data.load(path)
+
+
+def with_attributes(dataset, attributes):
+    names = tuple(f"attribute {number}" for number in range(np.shape(attributes)[1]))
+    return dataclasses.replace(dataset, attributes=attributes, attribute_names=names)
+
+
+def test_attributes_travel_with_the_examples():
+    dataset = numbered(40)
+    dataset = with_attributes(dataset, np.stack([dataset.targets % 2, dataset.targets % 3 == 0], axis=1))
+    part = dataset[10:20].select_classes([12, 15], ("twelve", "fifteen"))
+    assert part.attributes.tolist() == [[0, 1], [1, 1]] and part.targets.tolist() == [0, 1]
+    images, targets = Batches(dataset, 16, seed=1)[0]
+    assert targets["attributes"].dtype == np.float32
+    np.testing.assert_array_equal(targets["label"], images[:, 0, 0, 0])
+    np.testing.assert_array_equal(targets["attributes"][:, 0], targets["label"] % 2)
+    shares = [Batches(dataset, 16, seed=1, process=(index, 2))[0][1]["attributes"] for index in range(2)]
+    np.testing.assert_array_equal(np.concatenate(shares), targets["attributes"])
+
+
+def test_every_batch_holds_positives():
+    dataset = numbered(200)
+    attributes = np.stack([dataset.targets < 4, dataset.targets % 5 == 0, dataset.targets % 2], axis=1)
+    dataset = with_attributes(dataset, attributes)
+    plain, balanced = Batches(dataset, 32, seed=2), Batches(dataset, 32, seed=2, min_positives=3)
+    counts = np.array([balanced[number][1]["attributes"].sum(axis=0) for number in range(len(balanced))])
+    assert counts.shape == (6, 3) and counts.min() >= 3
+    kept = [np.isin(plain[number][1]["label"], balanced[number][1]["label"]) for number in range(len(plain))]
+    # What gives way has no attribute.
+    gone = np.concatenate([plain[number][1]["attributes"][~kept[number]] for number in range(len(plain))])
+    assert 0 < len(gone) < 20 and not gone.any()
+    again = Batches(dataset, 32, seed=2, min_positives=3)
+    np.testing.assert_array_equal(again[3][1]["label"], balanced[3][1]["label"])
+
+
+def test_bad_attributes():
+    dataset = numbered(20)
+    for attributes, error, message in (
+        (np.full((20, 2), 2), ValueError, r"0 or 1. Received: \[2\]"),
+        (np.full((20, 2), np.nan), ValueError, "0 or 1"),
+        (np.full((20, 2), "yes"), TypeError, "0 or 1"),
+        (np.zeros((19, 2)), ValueError, "20 inputs"),
+    ):
+        with pytest.raises(error, match=message):
+            with_attributes(dataset, attributes)
+    with pytest.raises(ValueError, match=r"\(n, 1\)"):
+        dataclasses.replace(dataset, attributes=np.zeros((20, 2)), attribute_names=("one",))
+    with pytest.raises(ValueError, match=r"no example of an attribute.*'attribute 1'"):
+        Batches(with_attributes(dataset, np.eye(2)[[0] * 20]), 8, min_positives=1)
+    with pytest.raises(ValueError, match="`min_positives`"):
+        Batches(with_attributes(dataset, np.ones((20, 2))), 8, min_positives=5)
+    with pytest.raises(ValueError, match="`min_positives`"):
+        Batches(dataset, 8, min_positives=1)
 
 
 def test_slices(toy_dataset):

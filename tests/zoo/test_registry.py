@@ -40,6 +40,18 @@ def test_build_in_another_size(name, rng):
     assert model.explain(images).contributions.shape == (10, model.num_filters)
 
 
+@pytest.mark.parametrize(
+    ("name", "k", "features"), [("dynk5_resnet18_places365", 5, 512), ("dynk25_resnet50_places365", 25, 2048)]
+)
+def test_full_size_recipes(name, k, features):
+    model = zoo.build(name)
+    assert model.input_shape == (None, 224, 224, 3) and model.get_layer("logits").k == k
+    assert model.get_layer("logits").kernel.shape == (features, 365)
+    assert model.labels[0] == "airfield" and model.labels[-1] == "zen_garden"
+    small = zoo.build(name, num_classes=3, input_shape=(64, 64, 3))
+    assert small.predict(np.zeros((2, 64, 64, 3), "uint8"), verbose=0).shape == (2, 3)
+
+
 def test_unknown_names_suggest_the_nearest():
     for call in (zoo.load, zoo.build, zoo.info):
         with pytest.raises(KeyError, match="Did you mean 'lsg_resnet20_cifar10'"):
