@@ -3,5 +3,6 @@
 from keras_interp.layers.dynamic_k import DynamicKConv2D, DynamicKDense
 from keras_interp.layers.hard_concrete_gate import HardConcreteGate
 from keras_interp.layers.label_sensitive_gate import LabelSensitiveGate
+from keras_interp.layers.x_layer import XLayer
 
-__all__ = ["DynamicKConv2D", "DynamicKDense", "HardConcreteGate", "LabelSensitiveGate"]
+__all__ = ["DynamicKConv2D", "DynamicKDense", "HardConcreteGate", "LabelSensitiveGate", "XLayer"]

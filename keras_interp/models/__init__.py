@@ -5,6 +5,7 @@ from keras_interp.models.dynamic_k import DynamicKClassifier, convert
 from keras_interp.models.feature_leveling import FeatureLevelingNetwork, L0Network
 from keras_interp.models.label_sensitive import LabelSensitiveClassifier
 from keras_interp.models.self_explaining import SelfExplainingNetwork
+from keras_interp.models.xnet import NeuronMatching, XNet, match_neurons
 
 __all__ = [
     "Classifier",
@@ -12,7 +13,10 @@ __all__ = [
     "FeatureLevelingNetwork",
     "L0Network",
     "LabelSensitiveClassifier",
+    "NeuronMatching",
     "Regressor",
     "SelfExplainingNetwork",
+    "XNet",
     "convert",
+    "match_neurons",
 ]

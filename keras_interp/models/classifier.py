@@ -18,20 +18,7 @@ class LinearReadout(InterpretableModel):
     def __init__(
         self, backbone, make_outputs, labels, task="classification", target_mean=0.0, target_scale=1.0, name=None, dtype=None
     ):
-        if not isinstance(backbone, keras.Model) or not getattr(backbone, "inputs", None):
-            raise TypeError(
-                "`backbone` must be a functional keras.Model or a built Sequential, to whose graph the logits are added. "
-                f"Received: {type(backbone).__name__}"
-            )
-        features = backbone.outputs[0]
-        if len(backbone.inputs) != 1 or len(backbone.outputs) != 1 or features.ndim not in (2, 4):
-            raise ValueError(
-                "`backbone` must have one input and one output of shape (batch, height, width, filters) or (batch, filters). "
-                f"Received: {len(backbone.inputs)} inputs, output shapes {[tuple(o.shape) for o in backbone.outputs]}"
-            )
-        pooled = features
-        if features.ndim == 4:
-            pooled = layers.GlobalAveragePooling2D(dtype="float32", name="pooling")(features)
+        features, pooled = pooled_features(backbone)
         outputs = make_outputs(pooled)
         super().__init__(backbone.inputs[0], outputs, labels, task, target_mean, target_scale, name, dtype)
         # What each unit responds to, as Network Dissection names it; an empty name for a unit without a concept.
@@ -167,6 +154,28 @@ class LinearReadout(InterpretableModel):
         model = cls(**config)
         model.concepts = concepts
         return model
+
+
+def pooled_features(backbone):
+    """The output tensor of a backbone, and the same averaged over the map where it is feature maps.
+
+    Raises:
+        TypeError: for a model without a graph. ValueError: for other inputs or outputs than one of each, or another rank.
+    """
+    if not isinstance(backbone, keras.Model) or not getattr(backbone, "inputs", None):
+        raise TypeError(
+            "`backbone` must be a functional keras.Model or a built Sequential, to whose graph the logits are added. "
+            f"Received: {type(backbone).__name__}"
+        )
+    features = backbone.outputs[0]
+    if len(backbone.inputs) != 1 or len(backbone.outputs) != 1 or features.ndim not in (2, 4):
+        raise ValueError(
+            "`backbone` must have one input and one output of shape (batch, height, width, filters) or (batch, filters). "
+            f"Received: {len(backbone.inputs)} inputs, output shapes {[tuple(o.shape) for o in backbone.outputs]}"
+        )
+    if features.ndim == 2:
+        return features, features
+    return features, layers.GlobalAveragePooling2D(dtype="float32", name="pooling")(features)
 
 
 @keras.saving.register_keras_serializable("keras_interp")

@@ -17,26 +17,7 @@ from keras_interp.explain.explanation import Explanation
 from keras_interp.explain.gradients import input_gradient
 from keras_interp.layers.hard_concrete_gate import HardConcreteGate
 from keras_interp.models.base import InterpretableModel, output_labels, readout
-from keras_interp.models.objective import num_replicas
-
-
-class GateCounts(keras.metrics.Metric):
-    """Mean counts of open gates, `gate<k>_open` at test time and `gate<k>_expected` in training; all gates in one update."""
-
-    def __init__(self, num_gates, name="gates"):
-        super().__init__(name=name)
-        kinds = ("open", "expected")
-        self.__dict__["log_names"] = [f"gate{number}_{kind}" for kind in kinds for number in range(1, num_gates + 1)]
-        self.totals = self.add_variable((len(kinds) * num_gates,), "zeros", name="totals")
-        self.count = self.add_variable((), "zeros", name="count")
-
-    def update_state(self, num_open, expected, sample_weight=None):
-        self.totals.assign_add(ops.stack([*num_open, *expected]))
-        self.count.assign_add(1.0)
-
-    def result(self):
-        means = ops.unstack(ops.divide_no_nan(self.totals, self.count), len(self.log_names))
-        return dict(zip(self.log_names, means))
+from keras_interp.models.objective import NamedMeans, num_replicas
 
 
 class GatedNetwork(InterpretableModel):
@@ -168,7 +149,8 @@ class GatedNetwork(InterpretableModel):
             "target_scale": self.target_scale,
             "seed": seed,
         }
-        self.gate_counts = GateCounts(len(gates))
+        numbers = range(1, len(gates) + 1)
+        self.gate_counts = NamedMeans([f"gate{number}_{kind}" for kind in ("open", "expected") for number in numbers], "gates")
         # Past Keras's attribute tracking, which would count every weight twice.
         self.__dict__["gates"], self.__dict__["hidden_layers"] = gates, hidden
         self.__dict__["_preprocessing"] = preprocessing
@@ -199,7 +181,8 @@ class GatedNetwork(InterpretableModel):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         # Here and not in `compute_metrics`, where Keras's JAX trainer has no weights.
-        self.gate_counts.update_state([gate.num_open() for gate in self.gates], [gate.expected_open() for gate in self.gates])
+        counts = [*(gate.num_open() for gate in self.gates), *(gate.expected_open() for gate in self.gates)]
+        self.gate_counts.update_state(ops.stack(counts), ops.ones(len(counts)))
         task_loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         # Gradients are summed over replicas, and every replica has the same gates.
         return task_loss + self.l0_weight * self.l0_penalty() / num_replicas()

@@ -37,6 +37,16 @@ class ObjectiveTrainer:
         """The new values of the extra variables; none by default."""
         return extra
 
+    def log_objective(self, y, sample_weight, outputs):
+        """Updates the method's metrics; none by default."""
+
+    def targets_of(self, y):
+        """The targets of the compiled loss and metrics, of what the data give; the same by default."""
+        return y
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return super().compute_loss(x, self.targets_of(y), y_pred, sample_weight, training)
+
     def train_step(self, *args):
         if keras.backend.backend() == "tensorflow":
             return self._tensorflow_train_step(*args)
@@ -118,13 +128,13 @@ class ObjectiveTrainer:
 
     def _log_step(self, loss, x, y, sample_weight, outputs):
         self._loss_tracker.update_state(loss, sample_weight=ops.shape(outputs["y_pred"])[0])
-        super().compute_metrics(x, y, outputs["y_pred"], sample_weight=sample_weight)
+        super().compute_metrics(x, self.targets_of(y), outputs["y_pred"], sample_weight=sample_weight)
         self.log_objective(y, sample_weight, outputs)
         return self.get_metrics_result()
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         # Only evaluation comes through here: the objective's metrics have no value then, so they are left out of its log.
-        logs = super().compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        logs = super().compute_metrics(x, self.targets_of(y), y_pred, sample_weight=sample_weight)
         return {name: value for name, value in logs.items() if name not in self.objective_metrics}
 
 
@@ -135,3 +145,38 @@ def num_replicas():
     import tensorflow as tf
 
     return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def sum_over_replicas(tensors):
+    """Sums of tensors over the replicas that share a batch, a list; a gradient does not pass."""
+    tensors = [ops.stop_gradient(tensor) for tensor in tensors]
+    if num_replicas() == 1:
+        return tensors
+    import tensorflow as tf
+
+    return tf.distribute.get_replica_context().all_reduce("sum", tensors)
+
+
+class NamedMeans(keras.metrics.Metric):
+    """Means of several values, each under a name of its own in the log; all in one update, which costs little for many.
+
+    Args:
+        names: names in the log.
+        name: name of the metric.
+    """
+
+    def __init__(self, names, name="means"):
+        super().__init__(name=name)
+        # Past Keras's attribute tracking, which would wrap it.
+        self.__dict__["log_names"] = tuple(names)
+        self.totals = self.add_variable((len(names),), "zeros", name="totals")
+        self.weights_of_totals = self.add_variable((len(names),), "zeros", name="weights")
+
+    def update_state(self, totals, weights, sample_weight=None):
+        """Adds sums (names,) of values, and the number or weight (names,) of the values in each."""
+        self.totals.assign_add(totals)
+        self.weights_of_totals.assign_add(weights)
+
+    def result(self):
+        means = ops.divide_no_nan(ops.convert_to_tensor(self.totals), ops.convert_to_tensor(self.weights_of_totals))
+        return dict(zip(self.log_names, ops.unstack(means, len(self.log_names))))

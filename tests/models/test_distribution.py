@@ -64,7 +64,30 @@ def train():
     history = model.fit(rows, labels, batch_size=16, shuffle=False, verbose=0).history
     return {**{w.path: np.asarray(w) for w in model.weights}, **{f"log {k}": np.array(v) for k, v in history.items()}}
 """
-PROGRAMS = {"alternating": TRAINING, "joint": TRAINING, "leveling": LEVELING, "dynamic": DYNAMIC}
+XNET = """
+import sys
+import keras, numpy as np
+from keras_interp.models import XNet
+from keras_interp.optimizers import CoupledSGD
+
+def train():
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((12,))
+    backbone = keras.Model(inputs, keras.layers.Dense(10, "relu", name="units")(inputs))
+    model = XNet(backbone, ["a", "b", "c"], 2, alpha=0.5, name="model")
+    model.get_layer("explained").bias.assign([1.0, 1.0, 1.0])
+    model.compile_by_default(CoupledSGD(0.05, momentum=0.9, weight_decay=1e-3))
+    rng = np.random.default_rng(0)
+    rows, labels = rng.normal(size=(64, 12)).astype("float32"), rng.integers(0, 2, 64).astype("int32")
+    # Of a batch of 16 the second half goes to the second replica: "b" is in the first alone, and "c" in neither of one batch.
+    attributes = (rng.random((64, 3)) < 0.4).astype("float32")
+    attributes[np.arange(64) % 16 >= 8, 1] = 0
+    attributes[16:32, 2] = 0
+    targets = {"label": labels, "attributes": attributes}
+    history = model.fit(rows, targets, batch_size=16, shuffle=False, verbose=0).history
+    return {**{w.path: np.asarray(w) for w in model.weights}, **{f"log {k}": np.array(v) for k, v in history.items()}}
+"""
+PROGRAMS = {"alternating": TRAINING, "joint": TRAINING, "leveling": LEVELING, "dynamic": DYNAMIC, "xnet": XNET}
 
 
 def assert_same(one, other, tolerance=1e-5):
@@ -85,7 +108,7 @@ import tensorflow as tf
 cpu, = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 folder, case = sys.argv[1:]
-options = {} if case in ("leveling", "dynamic") else {"scheme": case}
+options = {"scheme": case} if case in ("alternating", "joint") else {}
 np.savez(folder + "/one.npz", **train(**options))
 with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
     np.savez(folder + "/two.npz", **train(**options))
@@ -96,7 +119,7 @@ with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
 
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX devices")
-@pytest.mark.parametrize("case", ["alternating", "leveling", "dynamic"])
+@pytest.mark.parametrize("case", ["alternating", "leveling", "dynamic", "xnet"])
 def test_two_jax_devices_train_as_one(tmp_path, run_python, case):
     program = (
         PROGRAMS[case]

@@ -1,0 +1,80 @@
+"""X-layer: the almost-identity layer that drops one neuron.
+
+Paper: "XNet: Towards Training Explainable Neural Networks", section 2.2.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("keras_interp")
+class XLayer(keras.layers.Layer):
+    """Multiplies neurons by the identity matrix I_k, or by one whose j-th diagonal entry is 0, which drops neuron j.
+
+    The matrix is constant. Nothing that a dropped neuron holds reaches the output, not even NaN, and no gradient reaches it.
+
+    Args:
+        units: number k of neurons.
+        **kwargs: as for every Keras layer.
+
+    Call arguments:
+        inputs: float tensor (batch, units).
+        drop: None for the plain output; the number of the neuron to drop, an integer or a scalar integer tensor; or "all" for
+            all k dropped versions at once.
+
+    Returns:
+        A tensor (batch, units); for "all", (units, batch, units), whose j-th row has neuron j dropped.
+
+    Raises:
+        ValueError: for `units` below 1, inputs of another shape, or a neuron that the layer does not have.
+
+    Example:
+
+    >>> layer = XLayer(3)
+    >>> np.asarray(layer(np.array([[1.0, 2.0, 3.0]], "float32"), drop=1)).tolist()
+    [[1.0, 0.0, 3.0]]
+    >>> layer(np.ones((4, 3), "float32"), drop="all").shape
+    TensorShape([3, 4, 3])
+    """
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        if units < 1:
+            raise ValueError(f"`units` must be at least 1. Received: units={units}")
+        self.units = units
+
+    def build(self, input_shape):
+        if len(input_shape) != 2 or input_shape[-1] != self.units:
+            raise ValueError(f"The neurons must have the shape (batch, {self.units}). Received: shape={tuple(input_shape)}")
+        self.input_spec = keras.layers.InputSpec(ndim=2, axes={-1: self.units})
+
+    def matrix(self, drop=None):
+        """The matrix that neurons are multiplied by, a float32 array (units, units)."""
+        kept = np.ones(self.units, "float32")
+        if drop is not None:
+            kept[self._checked(drop)] = 0
+        return np.diag(kept)
+
+    def call(self, inputs, drop=None):
+        if drop is None:
+            return inputs
+        # Chosen, and not multiplied by 0, which an infinite neuron would turn into NaN.
+        if isinstance(drop, str):
+            dropped = np.eye(self.units, dtype=bool)[:, None] if drop == "all" else self._checked(drop)
+        else:
+            dropped = ops.arange(self.units) == ops.cast(self._checked(drop), "int32")
+        return ops.where(dropped, ops.zeros((), inputs.dtype), inputs)
+
+    def compute_output_spec(self, inputs, drop=None):
+        shape = (self.units, *inputs.shape) if isinstance(drop, str) else inputs.shape
+        return keras.KerasTensor(shape, self.compute_dtype)
+
+    def _checked(self, drop):
+        integer = isinstance(drop, (int, np.integer)) and not isinstance(drop, bool)
+        if (integer and not 0 <= drop < self.units) or isinstance(drop, (str, bool, float)):
+            raise ValueError(f"`drop` must be None, 'all' or a neuron below {self.units}. Received: drop={drop!r}")
+        return drop
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}

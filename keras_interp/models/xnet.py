@@ -1,0 +1,475 @@
+"""XNet: a classifier with a layer of neurons that each answer for a named attribute.
+
+Paper: "XNet: Towards Training Explainable Neural Networks". Between the pooled features and the logits stands a dense layer of
+one neuron for each attribute, as "bald" or "bangs". The drop loss of a neuron is the classification loss on the images with
+its attribute when the neuron is dropped. Training minimises the classification loss minus α times the smallest drop loss
+(Eq. 2), so that the classification of these images comes to rest on that neuron.
+"""
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from keras_interp.checks import check_attributes, check_inputs, check_labels
+from keras_interp.explain.explanation import Explanation
+from keras_interp.explain.gradients import input_gradient
+from keras_interp.layers.x_layer import XLayer
+from keras_interp.models.base import output_labels, readout
+from keras_interp.models.classifier import LinearReadout, pooled_features
+from keras_interp.models.objective import NamedMeans, ObjectiveTrainer, num_replicas, sum_over_replicas
+
+REDUCTIONS = ("min", "sum", "mean")
+
+
+@keras.saving.register_keras_serializable("keras_interp")
+class XNet(ObjectiveTrainer, LinearReadout):
+    """Backbone, global average pooling, one neuron for each attribute, an `XLayer`, and the logits (section 2.1).
+
+    The logit of class c is Σ_j w_jc · h_j + b_c over the neurons j. A training step minimises
+
+        L(θ, X) − α · min_j L(θ̂_j, X_j)
+
+    with X_j the images of the batch that have attribute j, and θ̂_j the network without neuron j (Eq. 2). The backbone runs
+    once. An attribute that no image of the batch has is left out; without any, so is the whole term. Over replicas the sums
+    and counts of each attribute are added up first, so that the smallest is that of the whole batch.
+
+    Training data are pairs (images, {"label": class numbers, "attributes": 0 or 1 (batch, attributes)}), as
+    `data.Batches` gives them; `evaluate` takes plain class numbers too. The log holds `task_loss`, `drop_loss` (what α
+    multiplies) and `drop_loss_<attribute>`; `accuracy` is that of the whole network.
+
+    Args:
+        backbone: a functional `keras.Model` that ends in feature maps, or in features, see `Classifier`.
+        attributes: names of the attributes, one neuron for each.
+        num_classes: number of classes; may be left out where `labels` are given.
+        labels: names of the classes.
+        alpha: weight α of the drop loss, at least 0; 0 is the paper's baseline.
+        reduction: "min" for Eq. 2, or "sum" (Eq. 1) or "mean" over the attributes, with which only one neuron's drop loss
+            rises (section 4).
+        drop_loss_cap: None, or a bound in nats from which on a drop loss is not raised any further. Without it the objective
+            has no lower bound.
+        activation: activation of the neurons.
+        name: name of the model.
+        dtype: dtype policy of the training, see `Classifier`; neurons and logits are always float32.
+
+    Raises:
+        TypeError, ValueError: as for `Classifier`; and for no attributes or two of the same name, a negative α, an unknown
+            reduction, or a cap that is not positive.
+
+    Example:
+
+    >>> from keras_interp.backbones import cifar_resnet
+    >>> model = XNet(cifar_resnet(depth=8), ["bald", "bangs"], labels=["old", "young"])
+    >>> model = model.compile_by_default()
+    >>> images = np.zeros((8, 32, 32, 3), "uint8")
+    >>> targets = {"label": np.arange(8) % 2, "attributes": np.eye(2)[np.arange(8) % 2]}
+    >>> history = model.fit(images, targets, verbose=0)
+    >>> model.drop_losses(images, targets["label"]).shape
+    (8, 2)
+    """
+
+    def __init__(
+        self,
+        backbone,
+        attributes,
+        num_classes=None,
+        labels=None,
+        alpha=0.05,
+        reduction="min",
+        drop_loss_cap=None,
+        activation="relu",
+        name=None,
+        dtype=None,
+    ):
+        labels = output_labels(num_classes, labels, "num_classes")
+        attributes = tuple(attributes) if not isinstance(attributes, str) else ()
+        if not attributes or len(set(attributes)) < len(attributes):
+            raise ValueError(f"`attributes` must be different names, one at least. Received: attributes={attributes}")
+        if not alpha >= 0:
+            raise ValueError(f"`alpha` must not be negative. Received: alpha={alpha}")
+        if reduction not in REDUCTIONS:
+            raise ValueError(f"`reduction` must be one of {REDUCTIONS}. Received: reduction={reduction!r}")
+        if drop_loss_cap is not None and not drop_loss_cap > 0:
+            raise ValueError(f"`drop_loss_cap` must be positive, or None. Received: drop_loss_cap={drop_loss_cap}")
+        count = len(attributes)
+        maps, pooled = pooled_features(backbone)
+        explained = layers.Dense(count, activation, dtype="float32", name="explained")
+        neurons = explained(pooled)
+        x_layer = XLayer(count, dtype="float32", name="x_layer")
+        super().__init__(
+            keras.Model(backbone.inputs[0], neurons),
+            lambda h: readout(x_layer(h), len(labels)),
+            labels,
+            name=name,
+            dtype=dtype,
+        )
+        self.attributes = attributes
+        self.alpha = float(alpha)
+        self.reduction = reduction
+        self.drop_loss_cap = drop_loss_cap
+        # Which neuron answers for each attribute, a permutation matrix (attributes, neurons); see `NeuronMatching`.
+        self.matching = self.add_weight(
+            name="matching",
+            shape=(count, count),
+            initializer="identity",
+            dtype="float32",
+            trainable=False,
+            autocast=False,
+            aggregation="mean",
+        )
+        self.task_metric = keras.metrics.Mean(name="task_loss")
+        self.drop_metric = keras.metrics.Mean(name="drop_loss")
+        self.attribute_metrics = NamedMeans([f"drop_loss_{attribute}" for attribute in attributes], "drop_losses")
+        # Past Keras's attribute tracking, which would count every weight twice.
+        self.__dict__["_backbone_view"] = keras.Model(backbone.inputs[0], maps, name="backbone")
+        self.__dict__["_explained_view"] = keras.Model(backbone.inputs[0], [maps, pooled, neurons, self.outputs[0]])
+
+    # --- The objective: Eq. 2, or Eq. 1.
+
+    @property
+    def objective_metrics(self):
+        return ("task_loss", "drop_loss", *self.attribute_metrics.log_names)
+
+    def targets_of(self, y):
+        return y["label"] if isinstance(y, dict) else y
+
+    def objective(self, extra, x, y, sample_weight=None):
+        """Eq. 2 for one batch, see `ObjectiveTrainer`."""
+        if not isinstance(y, dict) or set(y) != {"label", "attributes"}:
+            received = sorted(y) if isinstance(y, dict) else type(y).__name__
+            raise TypeError(
+                'An XNet trains on targets {"label": class numbers, "attributes": 0 or 1 (batch, attributes)}. '
+                f"Received: {received}"
+            )
+        labels, attributes = y["label"], ops.cast(y["attributes"], "float32")
+        if attributes.shape[1:] != (len(self.attributes),):
+            raise ValueError(
+                f"The attributes must have the shape (batch, {len(self.attributes)}): {', '.join(self.attributes)}. "
+                f"Received: shape={tuple(attributes.shape)}"
+            )
+        neurons, _, logits = self._feature_view(x, training=True)
+        task_loss = self.task_loss(labels, logits, sample_weight)
+        if sample_weight is not None:
+            attributes = attributes * ops.reshape(ops.cast(sample_weight, "float32"), (-1, 1))
+        # (attributes, batch): the loss of each example without the neuron of each attribute.
+        losses = ops.matmul(self.matching, self._dropped_losses(neurons, labels))
+        sums, counts = ops.sum(losses * ops.transpose(attributes), axis=1), ops.sum(attributes, axis=0)
+        all_sums, all_counts = sum_over_replicas([sums, counts])
+        present = all_counts > 0
+        divisor = ops.where(present, all_counts, 1.0)
+        weights = self._weights_of_attributes(all_sums / divisor, present)
+        # The share of this replica, in the unit of the mean over its part of the batch.
+        drop_loss = num_replicas() * ops.sum(weights * sums / divisor)
+        outputs = {"y_pred": logits, "task_loss": task_loss, "sums": sums, "counts": counts}
+        outputs["drop_loss"] = ops.sum(self._weights_of_attributes(all_sums / divisor, present, None) * all_sums / divisor)
+        return task_loss - self.alpha * drop_loss, outputs
+
+    def _dropped_losses(self, neurons, labels):
+        """Cross-entropies (neurons, batch) with each neuron dropped."""
+        logits = self.get_layer("logits")(self.get_layer("x_layer")(neurons, drop="all"))
+        one_hot = ops.one_hot(ops.reshape(ops.cast(labels, "int32"), (-1,)), self.num_classes)
+        return -ops.sum(one_hot * ops.log_softmax(logits), axis=-1)
+
+    def _weights_of_attributes(self, drop_losses, present, cap="own"):
+        """How much each attribute's drop loss (attributes,) counts, of those that are present."""
+        counted = ops.cast(present, "float32")
+        if self.reduction == "min":
+            smallest = ops.argmin(ops.where(present, drop_losses, np.inf))
+            counted = counted * ops.one_hot(smallest, len(self.attributes))
+        elif self.reduction == "mean":
+            counted = counted / ops.maximum(ops.sum(counted), 1.0)
+        if cap is None or self.drop_loss_cap is None:
+            return counted
+        return counted * ops.cast(drop_losses < self.drop_loss_cap, "float32")
+
+    def log_objective(self, y, sample_weight, outputs):
+        """Updates the metrics of the drop losses."""
+        self.task_metric.update_state(outputs["task_loss"])
+        # A batch without any attribute has no drop loss.
+        self.drop_metric.update_state(outputs["drop_loss"], sample_weight=ops.cast(ops.any(outputs["counts"] > 0), "float32"))
+        self.attribute_metrics.update_state(outputs["sums"], outputs["counts"])
+
+    def fit(self, x=None, y=None, *args, **kwargs):
+        """As `keras.Model.fit`, on targets with labels and attributes; arrays are checked before the first step.
+
+        Raises:
+            TypeError: for targets without attributes. ValueError: as for `Classifier`; and for attributes of another number or
+                other names, that are not 0 or 1, or that no example has.
+        """
+        dataset = getattr(x, "dataset", None)
+        if getattr(dataset, "attributes", None) is not None:
+            if tuple(dataset.attribute_names) != self.attributes:
+                raise ValueError(f"The attributes must be {self.attributes}. Received: {tuple(dataset.attribute_names)}")
+            self._check_positives(dataset.attributes)
+        elif isinstance(y, dict) and set(y) == {"label", "attributes"}:
+            labels = check_labels(y["label"], self.num_classes)
+            attributes = check_attributes(y["attributes"], len(self.attributes))
+            if len(labels) != len(attributes):
+                raise ValueError(
+                    f"Each label needs a row of attributes. Received: {len(labels)} labels, {len(attributes)} rows"
+                )
+            self._check_positives(attributes)
+            y = {"label": labels, "attributes": attributes.astype("float32")}
+        elif hasattr(x, "__array__"):
+            raise TypeError(
+                'An XNet trains on targets {"label": ..., "attributes": ...}. '
+                f"Received: {sorted(y) if isinstance(y, dict) else type(y).__name__}"
+            )
+        return super().fit(x, y, *args, **kwargs)
+
+    def _check_positives(self, attributes):
+        for attribute, count in zip(self.attributes, attributes.sum(axis=0)):
+            if not count:
+                raise ValueError(f"No example has an attribute that a neuron is to answer for. Received: {attribute!r}")
+
+    # --- What the neurons say.
+
+    @property
+    def neuron_of_attribute(self):
+        """Number of the neuron that answers for each attribute, integers (attributes,)."""
+        return ops.convert_to_numpy(self.matching).argmax(axis=1)
+
+    def match(self, neurons):
+        """Sets which neuron answers for each attribute.
+
+        Args:
+            neurons: a permutation of the neurons' numbers, one for each attribute.
+
+        Raises:
+            ValueError: for anything else than a permutation.
+        """
+        if sorted(neurons) != list(range(self.num_filters)):
+            raise ValueError(f"`neurons` must be a permutation of 0 to {self.num_filters - 1}. Received: {list(neurons)}")
+        self.matching.assign(np.eye(self.num_filters, dtype="float32")[np.asarray(neurons)])
+
+    @property
+    def unit_names(self):
+        """Each neuron's number with its attribute, as in "neuron 1 (bald)"."""
+        attribute = dict(zip(self.neuron_of_attribute.tolist(), self.attributes))
+        return tuple(f"neuron {number} ({attribute[number]})" for number in range(self.num_filters))
+
+    @property
+    def _unit(self):
+        return "neuron"
+
+    def drop_losses(self, images, labels=None, batch_size=256):
+        """The classification loss of each image without each neuron: L(θ̂_j, x).
+
+        Args:
+            images: array (n, height, width, channels) of pixels in 0..255, or rows (n, columns).
+            labels: class numbers (n,); by default the predicted ones.
+            batch_size: images in a batch.
+
+        Returns:
+            float32 array (n, neurons), in nats.
+
+        Raises:
+            ValueError: for images of another shape, NaN or infinite pixels, or labels out of range.
+        """
+        _, neurons, logits = self.features(images, batch_size)
+        labels = logits.argmax(axis=-1) if labels is None else check_labels(labels, self.num_classes)
+        if len(labels) != len(neurons):
+            raise ValueError(f"There must be one label for each of {len(neurons)} images. Received: {len(labels)} labels")
+        dropped = self.dropped_logits(neurons)
+        return -np.take_along_axis(_log_softmax(dropped), labels[None, :, None], axis=2)[..., 0].T
+
+    def dropped_logits(self, neurons):
+        """Logits (neurons, n, classes) of activations (n, neurons), with each neuron dropped; float32 arrays."""
+        kernel, bias = self.readout_weights()
+        kept = 1 - np.eye(self.num_filters, dtype="float32")
+        return (neurons * kept[:, None]) @ kernel + bias
+
+    def drop_loss_matrix(self, images, labels, attributes, batch_size=256):
+        """The mean drop loss of each neuron over the images with each attribute (Algorithm 1).
+
+        Args:
+            images: array (n, height, width, channels) of pixels in 0..255, or rows (n, columns).
+            labels: class numbers (n,).
+            attributes: 0 or 1 (n, attributes).
+            batch_size: images in a batch.
+
+        Returns:
+            float32 array (attributes, neurons), in nats.
+
+        Raises:
+            ValueError: as for `drop_losses`; and for attributes that are not 0 or 1, or that no image has.
+        """
+        attributes = check_attributes(attributes, len(self.attributes))
+        self._check_positives(attributes)
+        return category_means(self.drop_losses(images, labels, batch_size), attributes)
+
+    def explain(self, images, target=None, batch_size=256):
+        """Explains one output for each input by the neurons.
+
+        Args:
+            images: array (n, height, width, channels) of pixels in 0..255, or rows (n, columns).
+            target: the class to explain: None for the predicted one, a label's name or number, or a sequence of n of them.
+            batch_size: images in a batch.
+
+        Returns:
+            An `Explanation` whose contributions w_jc · h_j and bias add up to the target's logit; `maps` are the neurons'
+            class activation maps times w_jc. A backbone without feature maps gives none.
+
+        Raises:
+            ValueError: for images of another shape, NaN or infinite pixels, or an unknown target.
+        """
+        images = check_inputs(images, self.input_shape)
+        maps, neurons, logits = self._neuron_maps(images, batch_size)
+        targets = self.explained_outputs(target, logits)
+        kernel, bias = self.readout_weights()
+        weights = kernel.T[targets]
+        return Explanation(
+            inputs=images,
+            logits=logits,
+            labels=self.labels,
+            target=targets,
+            unit_names=self.unit_names,
+            contributions=neurons * weights,
+            bias=bias[targets],
+            maps=None if maps is None else maps * weights[:, None, None],
+        )
+
+    def neuron_maps(self, images, batch_size=256):
+        """Class activation maps of the neurons: where in the image each activation arises (Zhou et al., 2016).
+
+        Args:
+            images: array (n, height, width, channels) of pixels in 0..255.
+            batch_size: images in a batch.
+
+        Returns:
+            float32 array (n, h, w, neurons), whose mean over h and w is the activation.
+
+        Raises:
+            ValueError: for images of another shape, NaN or infinite pixels, or a backbone without feature maps.
+        """
+        maps, _, _ = self._neuron_maps(check_inputs(images, self.input_shape), batch_size)
+        if maps is None:
+            raise ValueError("Activation maps need a backbone that ends in feature maps. Received: one that ends in features")
+        return maps
+
+    def _neuron_maps(self, images, batch_size):
+        maps, _, neurons, logits = self._explained_view.predict(images, batch_size, verbose=0)
+        if maps.ndim == 2:
+            return None, neurons, logits
+        kernel, bias = (ops.convert_to_numpy(weight) for weight in self.get_layer("explained").weights)
+        parts = maps.astype("float32") @ kernel + bias
+        total = parts.mean(axis=(1, 2))
+        # What the activation lets through of the sum: all or nothing, for ReLU.
+        passed = np.divide(neurons, total, out=np.zeros_like(total), where=total != 0)
+        return parts * passed[:, None, None], neurons, logits
+
+    def saliency(self, images, batch_size=64):
+        """Saliency maps of the neurons (Simonyan et al., 2013): how strongly each pixel moves each neuron.
+
+        They are gradients of what the neuron sums up, before its activation, so that a silent neuron has a map too.
+
+        Args:
+            images: array (n, height, width, channels) of pixels in 0..255.
+            batch_size: images in a batch.
+
+        Returns:
+            float32 array (n, neurons, height, width): the largest magnitude over the channels, per unit of pixel value.
+
+        Raises:
+            ValueError: for images of another shape, or NaN or infinite pixels.
+        """
+        images = check_inputs(images, self.input_shape).astype("float32")
+        kernel = self.get_layer("explained").kernel
+        pieces = []
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size]
+            # The gradients of all neurons in one pass: each neuron gets a copy of the images.
+            copies = np.tile(batch, (self.num_filters, *(1,) * (batch.ndim - 1)))
+            own = ops.transpose(ops.repeat(ops.convert_to_tensor(kernel), len(batch), axis=1))
+            gradient = input_gradient(lambda x, own=own: self._explained_view(x, training=False)[1] * own, copies)
+            gradient = np.abs(ops.convert_to_numpy(gradient)).max(axis=-1)
+            pieces.append(np.swapaxes(gradient.reshape(self.num_filters, len(batch), *gradient.shape[1:]), 0, 1))
+        return np.concatenate(pieces)
+
+    def top_images(self, images, labels, count=9, batch_size=256):
+        """The images with the highest drop loss for each neuron (Figures 5 and 6).
+
+        Args:
+            images: array (n, height, width, channels) of pixels in 0..255.
+            labels: class numbers (n,).
+            count: images for each neuron.
+            batch_size: images in a batch.
+
+        Returns:
+            Numbers of the images, integers (neurons, count), highest drop loss first.
+
+        Raises:
+            ValueError: as for `drop_losses`.
+        """
+        return np.argsort(-self.drop_losses(images, labels, batch_size), axis=0, kind="stable")[:count].T
+
+    def get_config(self):
+        config = super().get_config()
+        config["backbone"] = keras.saving.serialize_keras_object(self._backbone_view)
+        return {
+            **config,
+            "attributes": list(self.attributes),
+            "num_classes": self.num_classes,
+            "alpha": self.alpha,
+            "reduction": self.reduction,
+            "drop_loss_cap": self.drop_loss_cap,
+            "activation": keras.activations.serialize(self.get_layer("explained").activation),
+        }
+
+
+class NeuronMatching(keras.callbacks.Callback):
+    """Gives each attribute the neuron for which the sum of drop losses is largest (Algorithms 1 and 2).
+
+    Args:
+        dataset: an `ArrayDataset` with attributes, over which drop losses are measured.
+        mode: "initial" to match once, before the first epoch; "em" before every epoch.
+        batch_size: images in a batch.
+
+    Raises:
+        ValueError: for an unknown mode, or a data set without attributes.
+    """
+
+    def __init__(self, dataset, mode="initial", batch_size=256):
+        super().__init__()
+        if mode not in ("initial", "em"):
+            raise ValueError(f"`mode` must be 'initial' or 'em'. Received: mode={mode!r}")
+        if getattr(dataset, "attributes", None) is None:
+            raise ValueError(f"`dataset` must have attributes. Received: {type(dataset).__name__} without")
+        self.dataset = dataset
+        self.mode = mode
+        self.batch_size = batch_size
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.mode == "em" or epoch == 0:
+            dataset = self.dataset
+            matrix = self.model.drop_loss_matrix(dataset.inputs, dataset.targets, dataset.attributes, self.batch_size)
+            self.model.match(match_neurons(matrix))
+
+
+def match_neurons(drop_losses):
+    """The matching of attributes and neurons with the largest sum of drop losses (Algorithm 2).
+
+    Args:
+        drop_losses: array (attributes, neurons), see `XNet.drop_loss_matrix`.
+
+    Returns:
+        Numbers of the neurons, integers (attributes,).
+
+    Example:
+
+    >>> match_neurons(np.array([[3.0, 2.0], [2.5, 0.1]])).tolist()
+    [1, 0]
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    return linear_sum_assignment(np.asarray(drop_losses), maximize=True)[1]
+
+
+def category_means(values, attributes):
+    """Means of values (n, neurons) over the examples with each attribute (n, attributes): (attributes, neurons)."""
+    members = np.asarray(attributes, "float32").T
+    return members @ values / members.sum(axis=1, keepdims=True)
+
+
+def _log_softmax(logits):
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
