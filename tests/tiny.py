@@ -10,7 +10,7 @@ from keras_interp.backbones.batch_normalization import FusedBatchNormalization
 from keras_interp.backbones.preprocessing import pixel_normalization
 from keras_interp.zoo import registry
 from keras_interp.zoo.entry import Recipe
-from keras_interp.zoo.papers import dynk, fl, lsg
+from keras_interp.zoo.papers import dynk, fl, lsg, xnet
 
 
 def tiny_backbone(input_shape=(32, 32, 3), filters=16):
@@ -24,7 +24,7 @@ def tiny_backbone(input_shape=(32, 32, 3), filters=16):
 
 
 def register():
-    """Adds the entries "tiny_lsg", "tiny_std", "tiny_fl" and "tiny_dynk" to the zoo, in this process."""
+    """Adds the entries "tiny_lsg", "tiny_std", "tiny_fl", "tiny_dynk" and "tiny_xnet" to the zoo, in this process."""
     registry.ENTRIES["tiny_fl"] = fl.NetworkEntry(
         name="tiny_fl",
         description="For tests.",
@@ -46,6 +46,15 @@ def register():
         labels=lsg.CIFAR10_LABELS,
         input_shape=(32, 32, 3),
         recipe=Recipe(epochs=3, batch_size=16, dtype_policy="float32"),
+    )
+    registry.ENTRIES["tiny_xnet"] = xnet.AttributeEntry(
+        name="tiny_xnet",
+        description="For tests.",
+        method="drop loss",
+        backbone=functools.partial(backbones.resnet, depth=18, width=2, stem="small"),
+        dataset="celeb_a_mini",
+        input_shape=(16, 16, 3),
+        recipe=Recipe(epochs=3, batch_size=16, schedule="steps", min_positives=2, dtype_policy="float32"),
     )
     for name, kind in (("tiny_lsg", lsg.GATED), ("tiny_std", lsg.STANDARD)):
         registry.ENTRIES[name] = lsg.FilterEntry(

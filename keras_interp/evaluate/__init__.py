@@ -9,6 +9,7 @@ from keras_interp.evaluate.connections import (
     units_to_explain,
 )
 from keras_interp.evaluate.dissection import Dissection, dissect
+from keras_interp.evaluate.dropping import accuracy_costs, activation_shares, group_accuracies
 from keras_interp.evaluate.filters import (
     FilterAmbiguity,
     FilterOwnership,
@@ -52,6 +53,8 @@ __all__ = [
     "MaskingEffect",
     "MutualInformation",
     "accuracy",
+    "accuracy_costs",
+    "activation_shares",
     "boxes_to_masks",
     "cam_faithfulness",
     "cam_iou",
@@ -70,6 +73,7 @@ __all__ = [
     "filter_ambiguity",
     "filter_correlation",
     "gate_density",
+    "group_accuracies",
     "inter_class_filter_correlation",
     "local_search_attack",
     "masked_confusion",

@@ -5,7 +5,7 @@ from keras_interp.models.dynamic_k import DynamicKClassifier, convert
 from keras_interp.models.feature_leveling import FeatureLevelingNetwork, L0Network
 from keras_interp.models.label_sensitive import LabelSensitiveClassifier
 from keras_interp.models.self_explaining import SelfExplainingNetwork
-from keras_interp.models.xnet import NeuronMatching, XNet, match_neurons
+from keras_interp.models.xnet import NeuronMatching, XNet, category_means, match_neurons
 
 __all__ = [
     "Classifier",
@@ -17,6 +17,7 @@ __all__ = [
     "Regressor",
     "SelfExplainingNetwork",
     "XNet",
+    "category_means",
     "convert",
     "match_neurons",
 ]

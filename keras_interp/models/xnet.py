@@ -269,8 +269,12 @@ class XNet(ObjectiveTrainer, LinearReadout):
         labels = logits.argmax(axis=-1) if labels is None else check_labels(labels, self.num_classes)
         if len(labels) != len(neurons):
             raise ValueError(f"There must be one label for each of {len(neurons)} images. Received: {len(labels)} labels")
-        dropped = self.dropped_logits(neurons)
-        return -np.take_along_axis(_log_softmax(dropped), labels[None, :, None], axis=2)[..., 0].T
+        return self.drop_losses_of(neurons, labels)
+
+    def drop_losses_of(self, neurons, labels):
+        """As `drop_losses`, of activations (n, neurons) and labels (n,)."""
+        log_probabilities = _log_softmax(self.dropped_logits(neurons))
+        return -np.take_along_axis(log_probabilities, np.asarray(labels)[None, :, None], axis=2)[..., 0].T
 
     def dropped_logits(self, neurons):
         """Logits (neurons, n, classes) of activations (n, neurons), with each neuron dropped; float32 arrays."""

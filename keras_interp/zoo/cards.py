@@ -90,8 +90,7 @@ def _body(entry, metrics, twin, metadata, provenance):
         f"model.explain({variable}).plot()",
         "```",
         "",
-        f"![Explained predictions]({EXPLANATION})",
-        "",
+        *([f"![Explained predictions]({EXPLANATION})", ""] if entry.shows_examples else []),
         f"## Measured on {metrics['split']} ({metrics['examples']:,} examples)",
         "",
         *(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)),
@@ -127,15 +126,23 @@ def _body(entry, metrics, twin, metadata, provenance):
 def _training(provenance):
     recipe = provenance["recipe"]
     if recipe.get("optimizer", "sgd") == "sgd":
-        optimizer = f"SGD with Nesterov momentum {recipe['momentum']}, coupled weight decay {recipe['weight_decay']}"
+        momentum = f"{'Nesterov ' if recipe.get('nesterov', True) else ''}momentum {recipe['momentum']}"
+        optimizer = f"SGD with {momentum}, coupled weight decay {recipe['weight_decay']}"
     else:
         optimizer = "Adam"
+    schedule = f"linear warm-up over {recipe['warmup']:.0%} of the steps, cosine decay"
+    if recipe.get("schedule") == "steps":
+        schedule = "divided by 10 after each quarter"
+    steps = provenance["training_examples"] // recipe["batch_size"] * recipe["epochs"]
     crops = [f"random crops with {recipe['pad']} pixels of padding"] if recipe["pad"] else []
     changes = " and ".join([*crops, *(["mirror images"] if recipe["flip"] else [])]) or "no augmentation"
+    balanced = ""
+    if recipe.get("min_positives"):
+        balanced = f", at least {recipe['min_positives']} examples of each attribute in a batch"
     return (
         f"{provenance['training_examples']:,} examples of {provenance['dataset']}, {recipe['epochs']} epochs of batches of "
-        f"{recipe['batch_size']}, {optimizer}, learning rate up to {recipe['learning_rate']} (linear warm-up over "
-        f"{recipe['warmup']:.0%} of the steps, cosine decay), {changes}, `{recipe['dtype_policy']}`, seed {recipe['seed']}."
+        f"{recipe['batch_size']}, {steps:,} steps, {optimizer}, learning rate up to {recipe['learning_rate']} ({schedule}), "
+        f"{changes}{balanced}, `{recipe['dtype_policy']}`, seed {recipe['seed']}."
     )
 
 
@@ -151,6 +158,9 @@ CREDITS = {
     "1997), with the column `ocean_proximity` that Aurélien Géron added; a few rows are in the golden file and the picture.",
     "places_mini": "Places is by Bolei Zhou, Agata Lapedriza, Aditya Khosla, Aude Oliva and Antonio Torralba (Places: A 10 "
     "Million Image Database for Scene Recognition, 2017); a few of its images are in the golden file and the picture.",
+    "celeb_a_mini": "CelebA is by Ziwei Liu, Ping Luo, Xiaogang Wang and Xiaoou Tang (Deep Learning Face Attributes in the "
+    "Wild, 2015), for non-commercial research only; none of its images comes with the weights. The labels are what annotators "
+    "saw in pictures of celebrities, and not what people are.",
     "independent_xor": "The data are generated as the paper defines them.",
 }
 

@@ -28,18 +28,22 @@ class Paper:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How a zoo model is trained: with a linear warm-up and a cosine decay of the learning rate.
+    """How a zoo model is trained.
 
     Attributes:
         epochs: passes through the training data.
         batch_size: examples in a step, over all replicas.
         learning_rate: peak of the learning rate.
+        schedule: "cosine" for a linear warm-up and a cosine decay of the learning rate, or "steps" to divide it by 10 after
+            each quarter of the training.
         warmup: share of the steps that the rise to the peak takes.
-        optimizer: "sgd", with Nesterov momentum and coupled weight decay, or "adam".
+        optimizer: "sgd", with momentum and coupled weight decay, or "adam".
         momentum: of SGD.
+        nesterov: whether the momentum is Nesterov's.
         weight_decay: of SGD.
         pad: zero padding for random crops, in pixels.
         flip: whether to mirror images at random.
+        min_positives: positive examples of each attribute in a batch, see `data.Batches`.
         dtype_policy: Keras dtype policy of the training; what is saved is float32.
         seed: seed of initial weights, order and augmentation.
     """
@@ -47,25 +51,36 @@ class Recipe:
     epochs: int = 40
     batch_size: int = 256
     learning_rate: float = 0.2
+    schedule: str = "cosine"
     warmup: float = 0.25
     optimizer: str = "sgd"
     momentum: float = 0.9
+    nesterov: bool = True
     weight_decay: float = 5e-4
     pad: int = 4
     flip: bool = True
+    min_positives: int = 0
     dtype_policy: str = "mixed_bfloat16"
     seed: int = 1
 
     def build_optimizer(self, steps_per_epoch):
         """The optimizer for a training of `epochs` epochs of so many steps."""
         steps = self.epochs * steps_per_epoch
-        warmup = int(self.warmup * steps)
-        schedule = keras.optimizers.schedules.CosineDecay(
-            self.learning_rate / 20, max(steps - warmup, 1), warmup_target=self.learning_rate, warmup_steps=warmup
-        )
+        schedules = keras.optimizers.schedules
+        if self.schedule == "steps":
+            quarters = [steps * quarter // 4 for quarter in (1, 2, 3)]
+            rates = [self.learning_rate / 10**quarter for quarter in range(4)]
+            schedule = schedules.PiecewiseConstantDecay(quarters, rates)
+        elif self.schedule == "cosine":
+            warmup, start = int(self.warmup * steps), self.learning_rate / 20
+            schedule = schedules.CosineDecay(
+                start, max(steps - warmup, 1), warmup_target=self.learning_rate, warmup_steps=warmup
+            )
+        else:
+            raise ValueError(f"`schedule` must be 'cosine' or 'steps'. Received: schedule={self.schedule!r}")
         if self.optimizer == "adam":
             return keras.optimizers.Adam(schedule)
-        return CoupledSGD(schedule, momentum=self.momentum, nesterov=True, weight_decay=self.weight_decay)
+        return CoupledSGD(schedule, momentum=self.momentum, nesterov=self.nesterov, weight_decay=self.weight_decay)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,6 +104,8 @@ class Entry:
         paper_metrics: the paper's figures under our metric names.
         twin: the model that this one's card compares it with, trained on the same budget.
         storage_dtype: dtype of the weights on disk.
+        shows_examples: whether examples of the data may come with the weights; else the golden inputs are noise, and the card
+            has no picture.
     """
 
     name: str
@@ -107,6 +124,7 @@ class Entry:
     paper_metrics: Mapping = dataclasses.field(default_factory=dict)
     twin: str | None = None
     storage_dtype: str = "float32"
+    shows_examples: bool = True
 
     # {metric: sentence} of what `measure` measures.
     definitions = {}
@@ -131,8 +149,8 @@ class Entry:
         """The figures of a trained model on an `ArrayDataset`, {metric: float}; other data sets come from `data_dir`."""
         raise NotImplementedError
 
-    def callbacks(self, model, data_dir=None):
-        """Callbacks of its training, which may add figures to the log of an epoch."""
+    def callbacks(self, model, dataset, data_dir=None):
+        """Callbacks of its training on a data set, which may add figures to the log of an epoch."""
         return []
 
     def finish(self, model, data_dir=None):

@@ -62,9 +62,10 @@ def release(name, folders=(), data_dir=None, with_weights=True):
             shutil.copyfile(folders[0] / file, target / file)
     (target / artifacts.METRICS).write_text(json.dumps(metrics, indent=1) + "\n")
     if with_weights:
-        classes = range(min(4, len(test.class_names)))
-        examples = [np.flatnonzero(test.targets == number)[0] for number in classes] or range(4)
-        hub.load(target).explain(test.inputs[list(examples)]).plot(path=target / cards.EXPLANATION)
+        if entry.shows_examples:
+            classes = range(min(4, len(test.class_names)))
+            examples = [np.flatnonzero(test.targets == number)[0] for number in classes] or range(4)
+            hub.load(target).explain(test.inputs[list(examples)]).plot(path=target / cards.EXPLANATION)
         cards.write_card(name, target)
     artifacts.pin(name, target)
     cards.update_readme(ROOT / "README.md")

@@ -77,7 +77,8 @@ def train(
     process = (process_id, num_processes)
     training_set = dataset[:kept]
     options = {"process": process, "workers": os.cpu_count() if isinstance(dataset, data.LazyDataset) else 1}
-    batches = data.Batches(training_set, recipe.batch_size, recipe.pad, recipe.flip, seed=recipe.seed, **options)
+    augmentation = {"pad": recipe.pad, "flip": recipe.flip, "min_positives": recipe.min_positives}
+    batches = data.Batches(training_set, recipe.batch_size, seed=recipe.seed, **augmentation, **options)
     held_out = data.Batches(dataset[kept:], recipe.batch_size, shuffle=False, **options) if validation else None
     labels = dataset.class_names or entry.labels
     settings = {"model": name, "options": dict(entry.options), "recipe": dataclasses.asdict(recipe), "labels": labels}
@@ -99,7 +100,7 @@ def train(
             verbose=verbose if process_id == 0 else 0,
             callbacks=[
                 keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: setattr(batches, "epoch", epoch)),
-                *entry.callbacks(model, data_dir),
+                *entry.callbacks(model, training_set, data_dir),
                 log,
                 keras.callbacks.LambdaCallback(
                     on_epoch_end=lambda epoch, logs: save_checkpoint(model, state / CHECKPOINT, epoch + 1)
@@ -128,6 +129,8 @@ def train(
             "machine": f"{platform.machine()}, {os.cpu_count()} processors",
         }
         golden, _ = (dataset[kept:] if validation else dataset).read(slice(0, GOLDEN_IMAGES))
+        if not entry.shows_examples:
+            golden = np.random.default_rng(0).integers(0, 256, golden.shape, "uint8")
         artifacts.save(trained, output, golden, entry.storage_dtype, provenance)
         shutil.copyfile(state / LOG, output / LOG)
     return trained.compile_by_default()

@@ -78,7 +78,7 @@ class ConnectionEntry(Entry):
     def make(self, dataset, input_shape, labels):
         return self.model_class(self.backbone(input_shape=input_shape), labels=labels, name=self.name, **self.options)
 
-    def callbacks(self, model, data_dir=None):
+    def callbacks(self, model, dataset, data_dir=None):
         def look(epoch, logs):
             logs["connection_sparsity"] = metrics.connection_sparsity(model.readout_weights()[0])
             if self.segmented is not None and epoch % DISSECTED_EPOCHS == DISSECTED_EPOCHS - 1:

@@ -1,0 +1,151 @@
+"""The models of the XNet paper, its ablations, and how they are measured."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import numpy as np
+
+from keras_interp import backbones, data, models
+from keras_interp import evaluate as metrics
+from keras_interp.zoo.entry import Entry, Paper, Recipe
+
+PAPER = Paper(
+    "xnet",
+    "XNet: Towards Training Explainable Neural Networks",
+    training="The paper trains a ResNet-18 for 8 epochs of the whole of CelebA, about 10,200 steps.",
+    headline={
+        "accuracy": "accuracy",
+        "smallest_drop_loss": "smallest drop loss, nats",
+        "smallest_accuracy_cost": "smallest accuracy cost",
+        "own_activation": "activation on the own category",
+    },
+)
+LABEL, LABELS = "Young", ("old", "young")
+ATTRIBUTES = ("5_o_Clock_Shadow", "Bald", "Bangs")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttributeEntry(Entry):
+    """An `XNet` on the faces of CelebA.
+
+    Attributes:
+        backbone: function (input_shape) to a `keras.Model`.
+        attributes: names of the attributes that the neurons answer for.
+        matching: None, or the mode of a `models.NeuronMatching` over the training data.
+    """
+
+    backbone: Callable
+    attributes: tuple = ATTRIBUTES
+    matching: str | None = None
+    paper: Paper = PAPER
+    labels: tuple = LABELS
+    input_shape: tuple = (64, 64, 3)
+    storage_dtype: str = "float16"
+    shows_examples: bool = False
+
+    @property
+    def architecture(self):
+        options = self.backbone.keywords
+        return f"ResNet-{options['depth']}" + (f" of width {options['width']}" if options.get("width", 64) != 64 else "")
+
+    @property
+    def definitions(self):
+        each = {
+            "drop_loss": "mean cross-entropy, in nats, on the images with {} when its neuron is dropped",
+            "accuracy_cost": "accuracy on the images with {} minus that without its neuron",
+        }
+        return {
+            "accuracy": "share of images whose larger logit is the label's",
+            "cross_entropy": "mean cross-entropy in nats",
+            **{f"{name}_{attribute}": text.format(attribute) for name, text in each.items() for attribute in self.attributes},
+            "smallest_drop_loss": "the smallest of the drop losses",
+            "smallest_accuracy_cost": "the smallest of the accuracy costs",
+            "own_activation": "mean activation of a neuron on its own category, as a share of the sum over the categories; "
+            "mean over the neurons",
+        }
+
+    def load_data(self, split, data_dir=None):
+        options = {"image_size": self.input_shape[:2], "label": LABEL, "attributes": self.attributes}
+        return data.load(self.dataset, split, data_dir, **options).select_classes((0, 1), self.labels)
+
+    def make(self, dataset, input_shape, labels):
+        options = {"attributes": self.attributes, "labels": labels, "name": self.name, **self.options}
+        return models.XNet(self.backbone(input_shape=input_shape), **options)
+
+    def callbacks(self, model, dataset, data_dir=None):
+        return [] if self.matching is None else [models.NeuronMatching(dataset, self.matching)]
+
+    def measure(self, model, dataset, data_dir=None):
+        """The figures of an XNet, from one pass over the data, see `definitions`."""
+        labels, attributes = dataset.targets, dataset.attributes
+        _, neurons, logits = model.features(dataset.inputs)
+        own = np.arange(len(model.attributes)), model.neuron_of_attribute
+        drop_losses = models.category_means(model.drop_losses_of(neurons, labels), attributes)[own]
+        costs = metrics.accuracy_costs(logits, model.dropped_logits(neurons), labels, attributes)[own]
+        values = {"accuracy": metrics.accuracy(logits, labels), "cross_entropy": metrics.cross_entropy(logits, labels)}
+        values |= {f"drop_loss_{attribute}": value for attribute, value in zip(model.attributes, drop_losses)}
+        values |= {f"accuracy_cost_{attribute}": value for attribute, value in zip(model.attributes, costs)}
+        values |= {"smallest_drop_loss": drop_losses.min(), "smallest_accuracy_cost": costs.min()}
+        values["own_activation"] = metrics.activation_shares(neurons, attributes)[own].mean()
+        return {metric: float(value) for metric, value in values.items()}
+
+
+# Steps of the paper: 8 epochs of 162,770 images; of the 14,000 of the reduced set, 20 epochs are 2,180 steps.
+_CELEB_A = Recipe(epochs=8, batch_size=128, learning_rate=0.1, schedule="steps", pad=0, nesterov=False)
+_CELEB_A_MINI = dataclasses.replace(_CELEB_A, epochs=20)
+_BASELINE = {"description": "The baseline: the same network without the drop loss.", "method": "standard training"}
+_METHOD = {"method": "drop loss"}
+_ABLATIONS = {
+    "sum": {
+        "description": "The ablation of Eq. 1: the sum of the drop losses.",
+        "options": {"reduction": "sum"},
+    },
+    "initial": {
+        "description": "The ablation of Figure 8, left: Eq. 1, with neurons matched once.",
+        "options": {"reduction": "sum"},
+        "matching": "initial",
+    },
+    "em": {
+        "description": "The ablation of Figure 8, right: Eq. 1, with neurons matched before each epoch.",
+        "options": {"reduction": "sum"},
+        "matching": "em",
+    },
+}
+
+
+def _networks(architecture, backbone, dataset, recipe, published=(None, None), ablations=False):
+    """The baseline, the XNet and its ablations, on the same budget.
+
+    Args:
+        published: accuracies of the paper.
+    """
+    suffix = f"{architecture}_{dataset}"
+    fields = {"backbone": backbone, "dataset": dataset, "recipe": recipe}
+    figures = [{} if accuracy is None else {"accuracy": accuracy} for accuracy in published]
+    twin = f"std_{suffix}"
+    yield AttributeEntry(name=twin, options={"alpha": 0.0}, paper_metrics=figures[0], **_BASELINE, **fields)
+    description = "One neuron for each of three attributes, whose smallest drop loss is raised."
+    yield AttributeEntry(
+        name=f"xnet_{suffix}", description=description, twin=twin, paper_metrics=figures[1], **_METHOD, **fields
+    )
+    for name, ablation in _ABLATIONS.items() if ablations else ():
+        yield AttributeEntry(name=f"xnet_{name}_{suffix}", twin=twin, **ablation, **_METHOD, **fields)
+
+
+ENTRIES = [
+    *_networks(
+        "resnet18",
+        functools.partial(backbones.resnet, depth=18, stem="small"),
+        "celeb_a",
+        _CELEB_A,
+        published=(0.8817, 0.8558),
+    ),
+    *_networks(
+        "resnet18w32",
+        functools.partial(backbones.resnet, depth=18, width=32, stem="small"),
+        "celeb_a_mini",
+        _CELEB_A_MINI,
+        ablations=True,
+    ),
+]
