@@ -340,3 +340,34 @@ def test_unit_explanations(saves, rng, images):
             plots.plot_unit_explanations(*arguments)
     with pytest.raises(ValueError, match="shares of standard"):
         plots.plot_unit_explanations(images[:2], ("a", "b"), {"standard": (np.zeros((2, 3, 4, 4)), names, shares)})
+
+
+def test_plots_of_neurons(rng):
+    names = ("shadow", "bald", "bangs")
+    shares = rng.random((3, 3))
+    figure = plots.plot_activation_shares({"baseline": shares / shares.sum(axis=0), "XNet": np.eye(3)}, names, names)
+    frames = [patch.get_xy() for patch in figure.axes[1].patches]
+    assert [(round(x + 0.47), round(y + 0.47)) for x, y in frames] == [(0, 0), (1, 1), (2, 2)]
+    images = rng.integers(0, 256, (3, 8, 8, 3))
+    for signed in (True, False):
+        maps = {"baseline": rng.random((3, 4, 4)), "XNet": np.zeros((3, 4, 4))}
+        figure = plots.plot_category_maps({"high": (images, maps), "low": (images, maps)}, names, signed)
+        assert len(figure.axes) == 2 * 3 * 3
+    figure = plots.plot_top_images(images[:, None].repeat(5, axis=1), names, [["1.0"] * 5] * 3)
+    assert len(figure.axes) == 3 * 6
+    figure = plots.plot_trade_off({"α": ([0.0, 0.2], [0.9, 0.8], ["0", "1"])}, {"trained": (0.1, 0.85)})
+    assert len(figure.axes[0].lines) == 2
+
+
+def test_bad_plots_of_neurons():
+    for call, message in (
+        (lambda: plots.plot_activation_shares({}, "ab", "ab"), "one matrix"),
+        (lambda: plots.plot_activation_shares({"a": np.eye(3)}, "ab", "ab"), "a"),
+        (lambda: plots.plot_category_maps({}, "ab", True), "one group"),
+        (lambda: plots.plot_category_maps({"a": (np.ones((3, 4, 4, 3)), {})}, "ab", True), "a"),
+        (lambda: plots.plot_top_images(np.ones((2, 4, 4, 3)), "ab"), "images"),
+        (lambda: plots.plot_trade_off({}), "one curve"),
+        (lambda: plots.plot_trade_off({"a": ([1.0], [1.0, 2.0], ["x"])}), "accuracies"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()

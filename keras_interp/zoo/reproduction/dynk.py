@@ -178,7 +178,7 @@ class DynamicK:
 
     def run(self):
         places = (STD_PLACES, DYNK_PLACES)
-        for title, names, make in (
+        parts = (
             ("Table 1: accuracy", (), self.table_1),
             ("Sections 4.1 to 4.3: connections and concepts", (), self.connections),
             ("Figure 2: a toy of two classes", (), self.figure_2),
@@ -190,19 +190,8 @@ class DynamicK:
             ("Figure 5d: the units that are easiest to interpret", places, self.figure_5d),
             ("Figure 6: from units to classes", (DYNK_PLACES,), self.figure_6),
             ("Figure 7: explanations of images", places, self.figure_7),
-        ):
-            missing = [name for name in names if artifacts.shipped_folder(name) is None]
-            if missing:
-                self.report.skip(title, f"no weights of {', '.join(missing)} come with this installation.")
-                continue
-            try:
-                paths = make(title)
-            except (FileNotFoundError, ImportError) as error:
-                # A data set that is not prepared, or a package that is not there, costs what needs it and no more.
-                self.report.skip(title, str(error))
-                continue
-            yield from paths
-        yield self.report.write_index()
+        )
+        return shipped.add_parts(self.report, parts)
 
     def figures(self, setting, metric, kinds=tuple(KINDS)):
         """{kind: figure} of the networks that were measured."""

@@ -153,7 +153,7 @@ class FeatureLeveling:
         self.data = functools.cache(lambda name, split="test": get_entry(name).load_data(split, data_dir))
 
     def run(self):
-        for title, names, make in (
+        parts = (
             ("Table 1: MNIST classification", (), self.table_1_mnist),
             ("Table 1: California Housing price prediction", (), self.table_1_housing),
             ("Table 2: CIFAR-10 binary", (), self.table_2),
@@ -167,19 +167,8 @@ class FeatureLeveling:
             ("Section 5.2: the levels of California Housing", (FL_HOUSING,), self.housing),
             ("Figure 5: levels of a convolutional network", (CNN_MNIST,), self.figure_5),
             ("Appendix A.6: depth", (), self.depth),
-        ):
-            missing = [name for name in names if artifacts.shipped_folder(name) is None]
-            if missing:
-                self.report.skip(title, f"no weights of {', '.join(missing)} come with this installation.")
-                continue
-            try:
-                paths = make(title)
-            except (FileNotFoundError, ImportError) as error:
-                # A data set that is not prepared, or a package that is not there, costs what needs it and no more.
-                self.report.skip(title, str(error))
-                continue
-            yield from paths
-        yield self.report.write_index()
+        )
+        return shipped.add_parts(self.report, parts)
 
     # --- Tables.
 

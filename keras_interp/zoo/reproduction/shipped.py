@@ -57,3 +57,29 @@ def read_log(name):
     with (folder / LOG).open(newline="") as file:
         rows = list(csv.DictReader(file))
     return {column: [float(row[column] or "nan") for row in rows] for column in rows[0]}
+
+
+def add_parts(report, parts):
+    """Adds tables and figures to a report one by one, and leaves out what needs something that is not there.
+
+    Args:
+        report: a `Report`.
+        parts: triples of a title, the names of the models whose weights are needed, and a function that takes the title, adds
+            to the report and returns the paths it wrote.
+
+    Yields:
+        The paths of all files, that of the report's README last.
+    """
+    for title, names, make in parts:
+        missing = [name for name in names if artifacts.shipped_folder(name) is None]
+        if missing:
+            report.skip(title, f"no weights of {', '.join(missing)} come with this installation.")
+            continue
+        try:
+            paths = make(title)
+        except (FileNotFoundError, ImportError) as error:
+            # A data set that is not prepared, or a package that is not there, costs what needs it and no more.
+            report.skip(title, str(error))
+            continue
+        yield from paths
+    yield report.write_index()
