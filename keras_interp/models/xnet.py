@@ -241,6 +241,31 @@ class XNet(ObjectiveTrainer, LinearReadout):
             raise ValueError(f"`neurons` must be a permutation of 0 to {self.num_filters - 1}. Received: {list(neurons)}")
         self.matching.assign(np.eye(self.num_filters, dtype="float32")[np.asarray(neurons)])
 
+    def orient(self, labels, attributes):
+        """Turns each neuron, before training, towards the class that most examples with its attribute have.
+
+        The neuron's weight to that class becomes positive, those to the others negative, and its bias 1, so that it is
+        active. The paper leaves this to chance: a neuron that happens to speak against the class of its images, or that is
+        silent, has a drop loss that training cannot raise.
+
+        Args:
+            labels: class numbers (n,) of the training examples.
+            attributes: 0 or 1 (n, attributes).
+
+        Raises:
+            ValueError: for labels out of range; for attributes that are not 0 or 1, or that no example has.
+        """
+        labels = check_labels(labels, self.num_classes)
+        attributes = check_attributes(attributes, len(self.attributes))
+        self._check_positives(attributes)
+        classes = (attributes.T.astype(int) @ np.eye(self.num_classes, dtype=int)[labels]).argmax(axis=1)
+        kernel, _ = self.readout_weights()
+        signs = np.full(kernel.shape, -1.0, "float32")
+        signs[self.neuron_of_attribute, classes] = 1.0
+        self.get_layer("logits").kernel.assign(np.abs(kernel) * signs)
+        bias = self.get_layer("explained").bias
+        bias.assign(np.ones(bias.shape, "float32"))
+
     @property
     def unit_names(self):
         """Each neuron's number with its attribute, as in "neuron 1 (bald)"."""

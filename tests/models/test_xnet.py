@@ -167,6 +167,22 @@ def test_matching_callback(rng, monkeypatch, mode, times):
     np.testing.assert_array_equal(matched[0], match_neurons(matrix))
 
 
+def test_orientation_follows_the_class_of_an_attribute(rng):
+    model = row_model()
+    model.match([2, 0, 1])
+    sizes = np.abs(model.readout_weights()[0])
+    labels = np.array([0, 0, 1, 1, 1, 0])
+    attributes = np.array([[1, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 1], [0, 1, 0]])
+    model.orient(labels, attributes)
+    kernel, _ = model.readout_weights()
+    np.testing.assert_array_equal(np.abs(kernel), sizes)
+    # Two of three with the first attribute are old, which is neuron 2; of the others most are young.
+    np.testing.assert_array_equal(np.sign(kernel), [[-1, 1], [-1, 1], [1, -1]])
+    np.testing.assert_array_equal(model.get_layer("explained").bias, np.ones(3))
+    with pytest.raises(ValueError, match="'bangs'"):
+        model.orient(labels, attributes * [1, 1, 0])
+
+
 def test_drop_losses_and_their_matrix(rng):
     model = row_model()
     rows, targets = batch_of(rng)

@@ -1,10 +1,12 @@
+import dataclasses
 import json
 
+import keras
 import numpy as np
 import pytest
 
 from keras_interp import zoo
-from keras_interp.data import ArrayDataset
+from keras_interp.data import ArrayDataset, Batches
 from keras_interp.zoo import artifacts, registry
 from keras_interp.zoo.papers import xnet
 from tests.tiny import register
@@ -43,6 +45,18 @@ def test_train_and_measure(rng, tmp_path):
         assert not any(np.isin(golden["inputs"], image).all() for image in dataset.inputs)
     metadata = json.loads((tmp_path / artifacts.METADATA).read_text())
     assert metadata["keras_interp"]["provenance"]["recipe"]["schedule"] == "steps"
+
+
+def test_neurons_are_oriented_and_matched_before_the_first_epoch(rng, monkeypatch):
+    entry = dataclasses.replace(registry.ENTRIES["tiny_xnet"], oriented=True, matching="initial")
+    dataset, model = faces(rng), entry.build()
+    model.compile_by_default(keras.optimizers.SGD(0.0))
+    matching, orienting = entry.callbacks(model, dataset)
+    model.fit(Batches(dataset, 16), callbacks=[matching, orienting], epochs=2, shuffle=False, verbose=0)
+    signs = np.sign(model.readout_weights()[0])[model.neuron_of_attribute]
+    for column, row in zip(dataset.attributes.T, signs):
+        majority = int(dataset.targets[column == 1].mean() > 0.5)
+        assert row[majority] == 1 and row[1 - majority] == -1
 
 
 def test_learning_rate_steps():
