@@ -307,6 +307,24 @@ class XNet(ObjectiveTrainer, LinearReadout):
         kept = 1 - np.eye(self.num_filters, dtype="float32")
         return (neurons * kept[:, None]) @ kernel + bias
 
+    def backbone_features(self, images, batch_size=256):
+        """The pooled features that the neurons are computed from.
+
+        They are what a fast search or a probe starts from: an `XNet` on an input of features trains in seconds.
+
+        Args:
+            images: array (n, height, width, channels) of pixels in 0..255, or rows (n, columns).
+            batch_size: images in a batch.
+
+        Returns:
+            float32 array (n, filters).
+
+        Raises:
+            ValueError: for images of another shape, or NaN or infinite pixels.
+        """
+        images = check_inputs(images, self.input_shape)
+        return self._explained_view.predict(images, batch_size, verbose=0)[1].astype("float32", copy=False)
+
     def drop_loss_matrix(self, images, labels, attributes, batch_size=256):
         """The mean drop loss of each neuron over the images with each attribute (Algorithm 1).
 

@@ -220,8 +220,10 @@ def test_explanation_is_complete(images):
     neurons = model.features(images)[0]
     np.testing.assert_allclose(maps.mean(axis=(1, 2)), neurons, atol=1e-5)
     assert (neurons[:, 1] == 0).all() and (maps[..., 1] == 0).all() and (neurons[:, 0] > 0).any()
-    figure = explanation.plot()
-    assert figure.axes
+    features = model.backbone_features(images)
+    kernel, bias = (keras.ops.convert_to_numpy(weight) for weight in model.get_layer("explained").weights)
+    np.testing.assert_allclose(np.maximum(features @ kernel + bias, 0), neurons, atol=1e-5)
+    assert explanation.plot().axes
 
 
 def test_saliency_is_the_gradient_of_each_neuron(images):
