@@ -13,8 +13,12 @@ from keras_interp.data.lazy import LazyDataset
 # The data sets with a TFDS builder of ours: the module that registers it, whose `to_arrays` reads what it has prepared.
 OWN_BUILDERS = {"california_housing_ocean": "keras_interp.data.california_housing"}
 
+# CelebA and the reduced set, and what the XNet paper takes of their attributes.
+FACES = ("celeb_a", "celeb_a_mini")
+FACE_LABEL, FACE_ATTRIBUTES = "Young", ("5_o_Clock_Shadow", "Bald", "Bangs")
 
-def load(name, split="train", data_dir=None, image_size=None, label=None, attributes=()):
+
+def load(name, split="train", data_dir=None, image_size=None, label=None, attributes=None):
     """Loads a split of a data set into memory.
 
     Args:
@@ -31,9 +35,10 @@ def load(name, split="train", data_dir=None, image_size=None, label=None, attrib
             "independent_xor" has "train" and "test" only.
         data_dir: folder of the prepared data sets; by default `TFDS_DATA_DIR`, then TFDS's own default.
         image_size: (height, width) to resize images to, which a data set with images of several sizes needs.
-        label: for a data set whose images have attributes instead of a class, as "celeb_a": the attribute to classify, which
-            gives the classes "not <label>" and "<label>".
-        attributes: names of the attributes to load beside the class.
+        label: for a data set whose images have attributes instead of a class: the attribute to classify, which gives the
+            classes "not <label>" and "<label>". By default "Young" for "celeb_a" and "celeb_a_mini".
+        attributes: names of the attributes to load beside the class; by default the three of the XNet paper for these two
+            data sets, "5_o_Clock_Shadow", "Bald" and "Bangs", and none for others.
 
     Returns:
         An `ArrayDataset`.
@@ -49,7 +54,9 @@ def load(name, split="train", data_dir=None, image_size=None, label=None, attrib
     builder = _prepared_builder(name, data_dir)
     if name in OWN_BUILDERS:
         return importlib.import_module(OWN_BUILDERS[name]).to_arrays(builder, split)
-    return _load_images(builder, split, image_size, label, tuple(attributes))
+    if name in FACES:
+        label, attributes = label or FACE_LABEL, FACE_ATTRIBUTES if attributes is None else attributes
+    return _load_images(builder, split, image_size, label, tuple(attributes or ()))
 
 
 def load_lazily(name, split="train", data_dir=None, crop_size=(224, 224)):

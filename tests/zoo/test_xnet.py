@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_interp import zoo
+from keras_interp import data, zoo
 from keras_interp.data import ArrayDataset, Batches
 from keras_interp.zoo import artifacts, registry
 from keras_interp.zoo.papers import xnet
@@ -80,3 +80,6 @@ def test_faces():
     assert test.inputs.shape == (3500, 64, 64, 3) and test.class_names == ("old", "young")
     assert test.attributes.shape == (3500, 3) and 0.7 < test.targets.mean() < 0.85
     assert 0.01 < test.attributes[:, 1].mean() < 0.04
+    chosen = data.load("celeb_a_mini", "test[:50]", label="Male", attributes=("Smiling",))
+    assert chosen.class_names == ("not Male", "Male") and chosen.attribute_names == ("Smiling",)
+    assert data.load("celeb_a_mini", "test[:50]").attribute_names == xnet.ATTRIBUTES

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_interp import backbones, data, models
 from keras_interp import evaluate as metrics
+from keras_interp.data.sources import FACE_ATTRIBUTES
 from keras_interp.zoo.entry import Entry, Paper, Recipe
 
 PAPER = Paper(
@@ -22,8 +23,8 @@ PAPER = Paper(
         "own_activation": "activation on the own category",
     },
 )
-LABEL, LABELS = "Young", ("old", "young")
-ATTRIBUTES = ("5_o_Clock_Shadow", "Bald", "Bangs")
+LABELS = ("old", "young")
+ATTRIBUTES = FACE_ATTRIBUTES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,8 +70,8 @@ class AttributeEntry(Entry):
         }
 
     def load_data(self, split, data_dir=None):
-        options = {"image_size": self.input_shape[:2], "label": LABEL, "attributes": self.attributes}
-        return data.load(self.dataset, split, data_dir, **options).select_classes((0, 1), self.labels)
+        faces = data.load(self.dataset, split, data_dir, self.input_shape[:2], attributes=self.attributes)
+        return faces.select_classes((0, 1), self.labels)
 
     def make(self, dataset, input_shape, labels):
         options = {"attributes": self.attributes, "labels": labels, "name": self.name, **self.options}
@@ -113,6 +114,12 @@ _VARIANTS = {
         "options": _CAPPED,
         "oriented": True,
     },
+    "balanced": {
+        "description": "As the capped variant, on batches that hold at least 16 images of each attribute.",
+        "options": _CAPPED,
+        "oriented": True,
+        "recipe": dataclasses.replace(_CELEB_A_MINI, min_positives=16),
+    },
     "sum": {
         "description": "The ablation of Eq. 1: the sum of the drop losses.",
         "options": {"reduction": "sum"},
@@ -146,7 +153,7 @@ def _networks(architecture, backbone, dataset, recipe, published=(None, None), v
         name=f"xnet_{suffix}", description=description, twin=twin, paper_metrics=figures[1], **_METHOD, **fields
     )
     for name, variant in _VARIANTS.items() if variants else ():
-        yield AttributeEntry(name=f"xnet_{name}_{suffix}", twin=twin, **variant, **_METHOD, **fields)
+        yield AttributeEntry(name=f"xnet_{name}_{suffix}", twin=twin, **_METHOD, **{**fields, **variant})
 
 
 ENTRIES = [

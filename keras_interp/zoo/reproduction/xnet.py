@@ -15,12 +15,13 @@ from keras_interp.zoo.reproduction.report import Report
 from keras_interp.zoo.reproduction.shipped import Measured, add_parts, read_log
 
 SUFFIX = "resnet18w32_celeb_a_mini"
-KINDS = ("std", "xnet", "xnet_capped", "xnet_sum", "xnet_initial", "xnet_em")
-STD, XNET, CAPPED, SUM, INITIAL, EM = (f"{kind}_{SUFFIX}" for kind in KINDS)
+KINDS = ("std", "xnet", "xnet_capped", "xnet_balanced", "xnet_sum", "xnet_initial", "xnet_em")
+STD, XNET, CAPPED, BALANCED, SUM, INITIAL, EM = (f"{kind}_{SUFFIX}" for kind in KINDS)
 TITLES = {
     STD: "baseline",
     XNET: "XNet",
     CAPPED: "XNet, oriented and capped",
+    BALANCED: "the same, balanced batches",
     SUM: "sum of the drop losses",
     INITIAL: "sum, matched once",
     EM: "sum, matched each epoch",
