@@ -10,7 +10,7 @@ import itertools
 import keras
 from keras import ops
 
-PENALTIES = ("log", "l1", "epsilon_l1", "kl")
+PENALTIES = ("log", "l1", "epsilon_l1", "kl", "mean")
 
 
 def sparse_penalty(errors, kind="log", strength=100.0):
@@ -20,8 +20,8 @@ def sparse_penalty(errors, kind="log", strength=100.0):
         errors: float tensor (..., dimensions): the mean squared error Q_k of each dimension, at least 0.
         kind: with r_k = √Q_k, "log" is log(1 + q · Q_k); "l1" is |r_k|; "epsilon_l1" is √(Q_k + 1/q) − √(1/q), smooth at 0
             (Lee et al., 2007); "kl" the Kullback-Leibler divergence of a coin of chance 1/q from one of chance
-            Q_k / (1 + Q_k) (Ng, 2011).
-        strength: q. It has no effect on "l1".
+            Q_k / (1 + Q_k) (Ng, 2011); "mean" is Q_k itself, the plain error of an autoencoder, which is not sparse.
+        strength: q. It has no effect on "l1" and "mean".
 
     Returns:
         A tensor (...): the mean over the dimensions.
@@ -38,7 +38,9 @@ def sparse_penalty(errors, kind="log", strength=100.0):
         raise ValueError(f"`kind` must be one of {PENALTIES}. Received: kind={kind!r}")
     if not strength > (1 if kind == "kl" else 0):
         raise ValueError(f"`strength` must be positive, and above 1 for 'kl'. Received: strength={strength}")
-    if kind == "log":
+    if kind == "mean":
+        values = errors
+    elif kind == "log":
         values = ops.log1p(strength * errors)
     elif kind == "l1":
         # The root has no slope at 0, which a layer of dead units reaches.

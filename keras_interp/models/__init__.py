@@ -2,6 +2,7 @@
 
 from keras_interp.models.classifier import Classifier, Regressor
 from keras_interp.models.dynamic_k import DynamicKClassifier, convert
+from keras_interp.models.explanation_module import ExplanationModule
 from keras_interp.models.feature_leveling import FeatureLevelingNetwork, L0Network
 from keras_interp.models.label_sensitive import LabelSensitiveClassifier
 from keras_interp.models.self_explaining import SelfExplainingNetwork
@@ -10,6 +11,7 @@ from keras_interp.models.xnet import NeuronMatching, XNet, category_means, match
 __all__ = [
     "Classifier",
     "DynamicKClassifier",
+    "ExplanationModule",
     "FeatureLevelingNetwork",
     "L0Network",
     "LabelSensitiveClassifier",

@@ -57,6 +57,8 @@ def test_together_as_alone(rng):
 
 
 def reference_penalty(errors, kind, q):
+    if kind == "mean":
+        return errors.mean(axis=-1)
     if kind == "log":
         return np.log(1 + q * errors).mean(axis=-1)
     if kind == "l1":
@@ -73,7 +75,7 @@ def test_penalties(kind, rng):
     np.testing.assert_allclose(sparse_penalty(errors, kind, 20.0), reference_penalty(errors, kind, 20.0), rtol=2e-5)
     # Few dimensions that carry the whole error cost less than all that share it, which is what makes the penalty sparse.
     spread, alone = np.full(8, 0.5, "float32"), np.array([4.0] + [0.0] * 7, "float32")
-    if kind != "kl":
+    if kind not in ("kl", "mean"):
         assert float(sparse_penalty(alone, kind, 20.0)) < float(sparse_penalty(spread, kind, 20.0))
     zero = np.zeros((2, 4), "float32")
     assert np.isfinite(sparse_penalty(zero, kind, 20.0)).all()

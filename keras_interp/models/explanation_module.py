@@ -1,0 +1,366 @@
+"""The explanation module: a few concepts inside any trained classifier, from which its decision can be rebuilt.
+
+Paper: "Embedding Deep Networks into Visual Explanations". A `SparseReconstructionAE` embeds the activations of one layer of a
+trained network into a few x-features for each class that is to be explained. A linear predictor on them rebuilds the logit of
+the class, so the x-features explain it, and a sparse reconstruction of the layer keeps them apart from each other. The
+network itself does not change.
+"""
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from keras_interp.checks import check_inputs, check_labels
+from keras_interp.data.arrays import Batches
+from keras_interp.explain.explanation import Explanation
+from keras_interp.layers.sparse_reconstruction_ae import SparseReconstructionAE, pull_away
+from keras_interp.models.base import InterpretableModel, output_labels
+from keras_interp.models.objective import NamedMeans, ObjectiveTrainer
+
+
+@keras.saving.register_keras_serializable("keras_interp")
+class ExplanationModule(ObjectiveTrainer, InterpretableModel):
+    """A trained classifier, with modules of x-features for some of its classes (Eq. 4).
+
+    `predict` gives the logits of the classifier, as they were. `fit` trains the modules, all together, on the activations of
+    the layer, which are computed once. A step minimises, summed over the modules,
+
+        mean w (vᵀE + c − y)² + β · mean_k penalty(Q_k) + λ ‖kernels‖²
+
+    with y the logit of the module's class, Q_k the mean squared error, weighted by w, of the reconstruction of the k-th
+    dimension of the layer, and w weights under which the examples of the class count as much as `positive_share` says.
+
+    The log holds `faithfulness` (the first term), `reconstruction` (the penalty) and `error` (the mean absolute error of the
+    logit), each a mean over the modules.
+
+    Args:
+        classifier: a functional `keras.Model` with one input that ends in logits, of ours or any other; a copy is kept.
+        layer: name of the layer to explain, with an output (batch, dimensions), or feature maps, which are flattened.
+        targets: names or numbers of the classes to explain, one module for each; by default all.
+        labels: names of the classes; by default those of the classifier, or their numbers.
+        num_features: number of x-features of a module.
+        hidden_units: units of the encoder's hidden layers, see `SparseReconstructionAE`.
+        sparsity: penalty of the reconstruction; "mean" is the plain mean error of a conventional autoencoder.
+        sparsity_strength: q of the penalty.
+        faithfulness_weight: weight of the first term; with 0 the predictor is fitted after the training, by least squares.
+        reconstruction_weight: β.
+        pull_away_weight: weight of the pull-away term of the paper's later version, on v_i E_i.
+        kernel_weight: λ; biases do not decay.
+        positive_share: share of all weight that the examples of the class have, in (0, 1).
+        error_momentum: of the running estimate of Q_k over the batches, in [0, 1); 0 takes each batch by itself, which is
+            biased where batches are small, see `SparseReconstructionAE.reconstruction_penalty`.
+        dropout: share of the first hidden layer that is dropped in training.
+        seed: seed of initial values and noise.
+        name: name of the model.
+
+    Raises:
+        TypeError: for a classifier without a graph.
+        ValueError: for a classifier that ends in softmax, an unknown layer or target, or options outside their ranges.
+
+    Example:
+
+    >>> from keras_interp import backbones
+    >>> classifier = keras.Sequential([keras.Input((6,)), layers.Dense(8, "relu", name="units"), layers.Dense(3)])
+    >>> module = ExplanationModule(classifier, "units", targets=[0, 2], num_features=2, hidden_units=(4,))
+    >>> module = module.compile_by_default()
+    >>> rows, classes = np.random.default_rng(0).normal(size=(30, 6)), np.arange(30) % 3
+    >>> sorted(module.fit(rows, classes, verbose=0).history)
+    ['error', 'faithfulness', 'loss', 'reconstruction']
+    >>> module.x_features(rows).shape
+    (30, 2, 2)
+    """
+
+    objective_metrics = ("faithfulness", "reconstruction", "error")
+
+    def __init__(
+        self,
+        classifier,
+        layer,
+        targets=None,
+        labels=None,
+        num_features=5,
+        hidden_units=(800, 100),
+        sparsity="log",
+        sparsity_strength=100.0,
+        faithfulness_weight=1.0,
+        reconstruction_weight=10.0,
+        pull_away_weight=0.0,
+        kernel_weight=1e-4,
+        positive_share=0.5,
+        error_momentum=0.9,
+        dropout=0.02,
+        seed=0,
+        name=None,
+    ):
+        inputs, activations, logits = _explained_tensors(classifier, layer)
+        labels = output_labels(logits.shape[-1], labels or getattr(classifier, "labels", None), "labels")
+        for option in ("faithfulness_weight", "reconstruction_weight", "pull_away_weight", "kernel_weight"):
+            if not locals()[option] >= 0:
+                raise ValueError(f"`{option}` must not be negative. Received: {option}={locals()[option]}")
+        if not 0 < positive_share < 1:
+            raise ValueError(f"`positive_share` must lie in (0, 1). Received: positive_share={positive_share}")
+        if not 0 <= error_momentum < 1:
+            raise ValueError(f"`error_momentum` must lie in [0, 1). Received: error_momentum={error_momentum}")
+        super().__init__(inputs, logits, labels, name=name)
+        self.layer_name = layer
+        targets = range(len(labels)) if targets is None else targets
+        self.target_numbers = tuple(self._class_number(target) for target in targets)
+        if not self.target_numbers or len(set(self.target_numbers)) < len(self.target_numbers):
+            raise ValueError(f"`targets` must be different classes, one at least. Received: targets={targets}")
+        self.autoencoder = SparseReconstructionAE(
+            num_features, hidden_units, sparsity, sparsity_strength, len(self.target_numbers), dropout, seed, dtype="float32"
+        )
+        self.autoencoder.build(activations.shape)
+        self.faithfulness_weight = faithfulness_weight
+        self.reconstruction_weight = reconstruction_weight
+        self.pull_away_weight = pull_away_weight
+        self.kernel_weight = kernel_weight
+        self.positive_share = positive_share
+        self.error_momentum = error_momentum
+        shape = (len(self.target_numbers), activations.shape[-1])
+        fixed = {"trainable": False, "autocast": False, "dtype": "float32", "aggregation": "mean"}
+        # Running mean of Q_k, and the share of it that batches have given so far.
+        self.running_errors = self.add_weight(name="running_errors", shape=shape, initializer="zeros", **fixed)
+        self.running_share = self.add_weight(name="running_share", shape=(), initializer="zeros", **fixed)
+        self.means = NamedMeans(self.objective_metrics, "parts")
+        # Past Keras's attribute tracking, which would count every weight twice.
+        self.__dict__["_activation_view"] = keras.Model(inputs, [activations, logits])
+        self.__dict__["_classifier_view"] = keras.Model(inputs, logits, name="classifier")
+
+    def _class_number(self, target):
+        number = self.labels.index(target) if isinstance(target, str) and target in self.labels else target
+        if isinstance(number, (int, np.integer)) and not isinstance(number, bool) and 0 <= number < self.num_classes:
+            return int(number)
+        raise ValueError(f"A target must be a label or a number below {self.num_classes}. Received: {target!r}")
+
+    @property
+    def targets(self):
+        """Names of the classes that are explained, one for each module."""
+        return tuple(self.labels[number] for number in self.target_numbers)
+
+    # --- The objective: Eq. 4.
+
+    def compile_by_default(self, optimizer=None):
+        """Compiles the model for the training of its modules; returns it."""
+        self.compile(optimizer or keras.optimizers.Adam(1e-3))
+        return self
+
+    def objective(self, extra, x, y, sample_weight=None):
+        """Eq. 4 for one batch of activations, see `ObjectiveTrainer`."""
+        logits, weights = y["logits"], y["weights"]
+        features, predictions, reconstructions = self.autoencoder(x, training=True)
+        residuals = predictions - logits
+        faithfulness = ops.mean(weights * ops.square(residuals), axis=0)
+        errors = self.autoencoder.reconstruction_errors(x, reconstructions, weights)
+        penalty = self.autoencoder.reconstruction_penalty(errors, self._estimate(errors))
+        loss = self.faithfulness_weight * faithfulness + self.reconstruction_weight * penalty
+        loss = loss + self.kernel_weight * self.autoencoder.kernel_penalty()
+        if self.pull_away_weight:
+            contributions = features * self.autoencoder.predictor_kernel[..., 0]
+            loss = loss + self.pull_away_weight * pull_away(contributions, weights)
+        parts = [faithfulness, penalty, ops.mean(ops.abs(residuals), axis=0)]
+        return ops.sum(loss), {"y_pred": predictions, "parts": ops.stack([ops.mean(part) for part in parts])}
+
+    def _estimate(self, errors):
+        """The running mean of Q_k with this batch, or None where each batch counts by itself."""
+        if not self.error_momentum:
+            return None
+        kept = self.error_momentum
+        running = kept * self.running_errors + (1 - kept) * ops.stop_gradient(errors)
+        share = kept * self.running_share + (1 - kept)
+        self.running_errors.assign(running)
+        self.running_share.assign(share)
+        return running / share
+
+    def log_objective(self, y, sample_weight, outputs):
+        """Updates the metrics of the objective's parts."""
+        self.means.update_state(outputs["parts"], ops.ones(len(self.objective_metrics)))
+
+    def fit(self, x=None, y=None, *args, batch_size=None, **kwargs):
+        """Trains the modules.
+
+        Args:
+            x: images or rows as the classifier takes them, or an `ArrayDataset` in `data.Batches`.
+            y: class numbers (n,), which say who the positive examples of each target are; by default the decisions of the
+                classifier.
+            batch_size: examples in a batch, by default 256.
+            *args, **kwargs: as for `keras.Model.fit`.
+
+        Raises:
+            ValueError: for inputs of another shape, NaN, labels out of range, or a target without examples.
+            FloatingPointError: at the first loss that is NaN or infinite.
+        """
+        options = {"batch_size": batch_size or 256}
+        if isinstance(x, Batches):
+            options = {"batch_size": x.batch_size, "seed": x.seed, "process": x.process}
+            x, y = x.dataset.read(slice(None))
+        z, logits = self.activations(x)
+        classes = logits.argmax(axis=1) if y is None else check_labels(y, self.num_classes)
+        targets = {"logits": logits[:, list(self.target_numbers)], "weights": self.example_weights(classes)}
+        options["batch_size"] = min(options["batch_size"], len(z))
+        batches = Batches((z, targets), **options)
+        kwargs.pop("shuffle", None)
+        if kwargs.pop("validation_data", None) is not None:
+            raise ValueError("Compare `predict_targets` on held-out images instead. Received: validation_data")
+        batches.epoch = kwargs.get("initial_epoch", 0)
+        history = super().fit(batches, *args, shuffle=False, **kwargs)
+        if not self.faithfulness_weight:
+            self._fit_predictors(z, targets)
+        return history
+
+    def example_weights(self, classes):
+        """Weights (n, modules) of examples of these classes (n,), with a mean of 1 for each module.
+
+        Raises:
+            ValueError: for a target without examples, or without any of other classes.
+        """
+        positive = np.asarray(classes)[:, None] == np.array(self.target_numbers)
+        share = positive.mean(axis=0)
+        for target, found in zip(self.targets, share):
+            if not 0 < found < 1:
+                raise ValueError(f"A target needs examples of its class, and others. Received: {found:.0%} are {target!r}")
+        weights = np.where(positive, self.positive_share / share, (1 - self.positive_share) / (1 - share))
+        return weights.astype("float32")
+
+    def _fit_predictors(self, z, targets):
+        features = self._encoded(z)
+        kernels, biases = [], []
+        for module, weights in enumerate(targets["weights"].T):
+            root = np.sqrt(weights)[:, None]
+            design = np.append(features[:, module], np.ones((len(z), 1)), axis=1)
+            solution, *_ = np.linalg.lstsq(root * design, root[:, 0] * targets["logits"][:, module], rcond=None)
+            kernels.append(solution[:-1, None])
+            biases.append(solution[-1:])
+        self.autoencoder.predictor_kernel.assign(np.stack(kernels))
+        self.autoencoder.predictor_bias.assign(np.stack(biases))
+
+    # --- What the modules say.
+
+    def activations(self, images, batch_size=256):
+        """The activations of the explained layer, and the classifier's logits.
+
+        Args:
+            images: array (n, height, width, channels) of raw pixels, or rows (n, columns).
+            batch_size: images in a batch.
+
+        Returns:
+            float32 arrays (n, dimensions) and (n, classes).
+
+        Raises:
+            ValueError: for images of another shape, NaN or infinite values.
+        """
+        images = check_inputs(images, self.input_shape)
+        return [np.asarray(output, "float32") for output in self._activation_view.predict(images, batch_size, verbose=0)]
+
+    def _encoded(self, z, batch_size=1024):
+        pieces = [self.autoencoder.encode(z[start : start + batch_size]) for start in range(0, len(z), batch_size)]
+        return np.concatenate([ops.convert_to_numpy(piece) for piece in pieces])
+
+    def x_features(self, images, batch_size=256):
+        """The x-features of images (n, height, width, channels), or rows: a float32 array (n, modules, features)."""
+        return self._encoded(self.activations(images, batch_size)[0])
+
+    def predictor(self):
+        """Kernels v (modules, features) and biases (modules,) of the linear predictors, float32 arrays."""
+        kernel, bias = self.autoencoder.predictor_kernel, self.autoencoder.predictor_bias
+        return ops.convert_to_numpy(kernel)[..., 0], ops.convert_to_numpy(bias)[:, 0]
+
+    def predict_targets(self, images, batch_size=256):
+        """The rebuilt logits of the targets, and the classifier's own, both float32 arrays (n, modules).
+
+        Raises:
+            ValueError: for images of another shape, NaN or infinite values.
+        """
+        z, logits = self.activations(images, batch_size)
+        kernel, bias = self.predictor()
+        return (self._encoded(z) * kernel).sum(axis=-1) + bias, logits[:, list(self.target_numbers)]
+
+    def explain(self, images, target=None, batch_size=256):
+        """Explains the rebuilt logit of one target for each input by its x-features.
+
+        Args:
+            images: array (n, height, width, channels) of raw pixels, or rows (n, columns).
+            target: the class to explain, one of `targets`: a name or number, or a sequence of n of them; None for the one with
+                the largest logit.
+            batch_size: images in a batch.
+
+        Returns:
+            An `Explanation` whose contributions v_i · E_i and bias add up to the rebuilt logit of the target, which stands in
+            `logits` in the place of the classifier's own.
+
+        Raises:
+            ValueError: for images of another shape, NaN or infinite values, or a class that is not explained.
+        """
+        images = check_inputs(images, self.input_shape)
+        z, logits = self.activations(images, batch_size)
+        numbers = np.array(self.target_numbers)
+        if target is None:
+            modules = logits[:, numbers].argmax(axis=1)
+        else:
+            classes = self.explained_outputs(target, logits)
+            if unknown := sorted(set(classes.tolist()) - set(self.target_numbers)):
+                raise ValueError(f"The explained classes are {self.targets}. Received: {[self.labels[n] for n in unknown]}")
+            modules = np.array([self.target_numbers.index(number) for number in classes], int)
+        kernel, bias = self.predictor()
+        rows = np.arange(len(images))
+        contributions = self._encoded(z)[rows, modules] * kernel[modules]
+        logits = logits.copy()
+        logits[rows, numbers[modules]] = contributions.sum(axis=1) + bias[modules]
+        return Explanation(
+            inputs=images,
+            logits=logits,
+            labels=self.labels,
+            target=numbers[modules],
+            unit_names=tuple(f"x-feature {number}" for number in range(self.autoencoder.num_features)),
+            contributions=contributions,
+            bias=bias[modules],
+        )
+
+    def get_config(self):
+        layer = self.autoencoder
+        names = (
+            *("faithfulness_weight", "reconstruction_weight", "pull_away_weight", "kernel_weight"),
+            *("positive_share", "error_momentum"),
+        )
+        of_layer = ("num_features", "hidden_units", "sparsity", "sparsity_strength", "dropout", "seed")
+        return {
+            "classifier": keras.saving.serialize_keras_object(self._classifier_view),
+            "layer": self.layer_name,
+            "targets": list(self.target_numbers),
+            "labels": list(self.labels),
+            **{name: getattr(layer, name) for name in of_layer},
+            **{name: getattr(self, name) for name in names},
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        classifier = keras.saving.deserialize_keras_object(config["classifier"], custom_objects=custom_objects)
+        return cls(**{**config, "classifier": classifier})
+
+
+def _explained_tensors(classifier, layer):
+    """Input, flat activations of the layer, and logits, of a frozen copy of the classifier."""
+    if not isinstance(classifier, keras.Model) or not getattr(classifier, "inputs", None) or len(classifier.inputs) != 1:
+        raise TypeError(
+            "`classifier` must be a functional keras.Model or a built Sequential with one input. "
+            f"Received: {type(classifier).__name__}"
+        )
+    candidates = {one.name: one for one in classifier.layers if getattr(getattr(one, "output", None), "ndim", 0) in (2, 4)}
+    if layer not in candidates:
+        raise ValueError(f"`layer` must be one of {', '.join(candidates)}. Received: layer={layer!r}")
+    last = classifier.layers[-1]
+    activation = getattr(last, "activation", None)
+    if isinstance(last, layers.Softmax) or activation in (keras.activations.softmax, keras.activations.sigmoid):
+        raise ValueError(
+            "The classifier must end in logits: build it with `classifier_activation=None` or take the output before the "
+            f"{getattr(activation, '__name__', 'softmax')}. Received: {last.name!r} with probabilities"
+        )
+    original = keras.Model(classifier.inputs[0], classifier.outputs[0])
+    copy = keras.models.clone_model(original)
+    copy.set_weights(original.get_weights())
+    copy.trainable = False
+    activations = copy.get_layer(layer).output
+    if activations.ndim == 4:
+        activations = layers.Flatten(dtype="float32", name="explained_activations")(activations)
+    return copy.inputs[0], activations, copy.outputs[0]

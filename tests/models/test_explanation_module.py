@@ -1,0 +1,219 @@
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from keras_interp.data import ArrayDataset, Batches
+from keras_interp.models import Classifier, ExplanationModule
+from tests.tiny import tiny_backbone
+
+LABELS = ("wren", "robin", "jay", "crow")
+
+
+def row_classifier(seed=1):
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((6,), name="rows")
+    hidden = layers.Dense(9, "relu", name="units")(inputs)
+    return keras.Model(inputs, layers.Dense(4, name="scores")(layers.Dense(5, "tanh", name="last")(hidden)))
+
+
+def module_of(classifier=None, **options):
+    options = {"targets": (2, 0), "labels": LABELS, "num_features": 3, "hidden_units": (7,), "dropout": 0.0, **options}
+    return ExplanationModule(classifier or row_classifier(), "units", **options)
+
+
+def rows_of(rng, count=60):
+    return rng.normal(size=(count, 6)).astype("float32"), (np.arange(count) % 4).astype("int32")
+
+
+def arrays(module):
+    return {w.name: keras.ops.convert_to_numpy(w).astype(float) for w in module.autoencoder.trainable_weights}
+
+
+def reference_loss(weights, z, logits, example_weights, options):
+    """Eq. 4 in NumPy, module by module; shares nothing with the package. `logits` may be (n,) or (n, 1) for one module."""
+    logits = np.reshape(logits, (len(z), -1))
+    total = 0.0
+    for module in range(logits.shape[1]):
+        kernel = {name: values[module] for name, values in weights.items()}
+        features = z
+        for name in ("encoder1", "encoder2"):
+            features = np.maximum(features @ kernel[f"{name}_kernel"] + kernel[f"{name}_bias"], 0)
+        rebuilt = features
+        for name in ("decoder1", "decoder2"):
+            rebuilt = np.maximum(rebuilt @ kernel[f"{name}_kernel"] + kernel[f"{name}_bias"], 0)
+        predicted = features @ kernel["predictor1_kernel"][:, 0] + kernel["predictor1_bias"][0]
+        w = example_weights[:, module]
+        errors = (w[:, None] * (rebuilt - z) ** 2).sum(axis=0) / w.sum()
+        total += options["faithfulness"] * np.mean(w * (predicted - logits[:, module]) ** 2)
+        total += options["reconstruction"] * np.mean(np.log(1 + options["q"] * errors))
+        total += options["decay"] * sum((values**2).sum() for name, values in kernel.items() if "kernel" in name)
+        if options.get("pull_away"):
+            parts = features * kernel["predictor1_kernel"][:, 0] * np.sqrt(w)[:, None]
+            cosines = (parts.T @ parts) / np.maximum(np.outer(*[np.linalg.norm(parts, axis=0)] * 2), 1e-12)
+            total += options["pull_away"] * (cosines[~np.eye(3, dtype=bool)] ** 2).mean()
+    return total
+
+
+@pytest.mark.parametrize("pull_away", [0.0, 0.5])
+@pytest.mark.parametrize("targets", [(2, 0), (1,)])
+def test_the_loss_follows_a_numpy_rendering(rng, targets, pull_away):
+    options = {"faithfulness_weight": 0.7, "reconstruction_weight": 2.0, "sparsity_strength": 30.0, "kernel_weight": 0.01}
+    module = module_of(targets=targets, error_momentum=0.0, pull_away_weight=pull_away, **options)
+    module.compile(keras.optimizers.SGD(0.01))
+    rows, classes = rows_of(rng)
+    z, logits = module.activations(rows)
+    given = {"logits": logits[:, list(targets)], "weights": module.example_weights(classes)}
+    terms = {"faithfulness": 0.7, "reconstruction": 2.0, "q": 30.0, "decay": 0.01, "pull_away": pull_away}
+    before = arrays(module)
+    expected = reference_loss(before, z, given["logits"], given["weights"], terms)
+    if len(targets) == 1:
+        assert reference_loss(before, z, given["logits"][:, 0], given["weights"], terms) == pytest.approx(expected)
+    logs = module.train_on_batch(z, given, return_dict=True)
+    assert logs["loss"] == pytest.approx(expected, rel=1e-4)
+    # The step went down the gradient of this loss, here of one kernel.
+    name, moved = "encoder2_kernel", arrays(module)["encoder2_kernel"]
+    for index in ((0, 1, 2), (len(targets) - 1, 4, 0)):
+        sides = []
+        for sign in (1, -1):
+            values = {key: value.copy() for key, value in before.items()}
+            values[name][index] += sign * 1e-5
+            sides.append(reference_loss(values, z, given["logits"], given["weights"], terms))
+        slope = (sides[0] - sides[1]) / 2e-5
+        assert before[name][index] - moved[index] == pytest.approx(0.01 * slope, abs=2e-5, rel=2e-3)
+
+
+def test_the_classifier_stays_as_it_was(rng):
+    classifier = row_classifier()
+    rows, classes = rows_of(rng)
+    before = [w.copy() for w in classifier.get_weights()]
+    module = module_of(classifier).compile_by_default()
+    logits = module.predict(rows, verbose=0)
+    module.fit(rows, classes, epochs=3, verbose=0)
+    for old, new in zip(before, classifier.get_weights()):
+        np.testing.assert_array_equal(old, new)
+    np.testing.assert_array_equal(module.predict(rows, verbose=0), logits)
+    np.testing.assert_allclose(logits, classifier.predict(rows, verbose=0), atol=1e-6)
+    assert classifier.trainable and len(module.trainable_variables) == len(module.autoencoder.trainable_weights)
+
+
+def test_modules_together_are_as_each_alone(rng):
+    rows, classes = rows_of(rng)
+    options = {"dropout": 0.2, "num_features": 2, "hidden_units": (6, 4)}
+    together = module_of(targets=(2, 0, 3), seed=7, **options).compile_by_default()
+    noise = np.array(together.autoencoder.noise.state)
+    together.fit(rows, classes, epochs=4, batch_size=16, verbose=0)
+    for number, target in enumerate((2, 0, 3)):
+        alone = module_of(targets=(target,), seed=7 + number, **options).compile_by_default()
+        alone.autoencoder.noise.state.assign(noise)
+        alone.fit(rows, classes, epochs=4, batch_size=16, verbose=0)
+        for one, other in zip(together.autoencoder.trainable_weights, alone.autoencoder.trainable_weights):
+            np.testing.assert_allclose(np.array(one)[number], np.array(other)[0], atol=2e-5, err_msg=one.name)
+
+
+def test_it_learns_to_rebuild_the_logit(rng):
+    module = module_of(reconstruction_weight=1e-3, hidden_units=(32,), num_features=4)
+    module.compile_by_default(keras.optimizers.Adam(1e-2))
+    rows, classes = rows_of(rng, 400)
+    module.fit(rows, classes, epochs=60, batch_size=100, verbose=0)
+    predicted, logits = module.predict_targets(rows)
+    assert (np.abs(predicted - logits).mean(axis=0) < 0.25 * logits.std(axis=0)).all()
+
+
+def test_explanations_are_complete(rng):
+    module = module_of().compile_by_default()
+    rows, classes = rows_of(rng)
+    module.fit(rows, classes, epochs=2, verbose=0)
+    explanation = module.explain(rows)
+    explanation.check_completeness()
+    predicted, logits = module.predict_targets(rows)
+    rebuilt = explanation.logits[np.arange(60), explanation.target]
+    chosen = logits.argmax(axis=1)
+    np.testing.assert_allclose(rebuilt, predicted[np.arange(60), chosen], atol=1e-5)
+    assert set(explanation.target) <= {2, 0} and explanation.contributions.shape == (60, 3)
+    np.testing.assert_allclose(
+        module.x_features(rows)[:, 1] * module.predictor()[0][1], module.explain(rows, "wren").contributions
+    )
+    others = [1, 3]
+    np.testing.assert_allclose(explanation.logits[:, others], module.predict(rows, verbose=0)[:, others], atol=1e-6)
+
+
+def test_without_faithfulness_the_predictor_is_a_least_squares_fit(rng):
+    module = module_of(faithfulness_weight=0.0, sparsity="mean").compile_by_default()
+    rows, classes = rows_of(rng)
+    module.fit(rows, classes, epochs=2, verbose=0)
+    features, (kernel, bias) = module.x_features(rows), module.predictor()
+    _, logits = module.predict_targets(rows)
+    weights = module.example_weights(classes)
+    for number in range(2):
+        residual = features[:, number] @ kernel[number] + bias[number] - logits[:, number]
+        design = np.append(features[:, number], np.ones((60, 1)), axis=1)
+        np.testing.assert_allclose((weights[:, number] * residual) @ design, np.zeros(4), atol=2e-3)
+
+
+def test_weights_of_examples():
+    module = module_of(positive_share=0.25)
+    weights = module.example_weights(np.array([2] * 5 + [0] * 2 + [1] * 13))
+    np.testing.assert_allclose(weights.mean(axis=0), 1, rtol=1e-6)
+    np.testing.assert_allclose([weights[:5, 0].sum() / 20, weights[5:7, 1].sum() / 20], 0.25, rtol=1e-6)
+
+
+@pytest.mark.parametrize("layer", ["pooling", "last_relu"])
+def test_images_and_round_trip(layer, images, tmp_path):
+    classifier = Classifier(tiny_backbone(), labels=LABELS)
+    module = ExplanationModule(classifier, layer, ["jay", "wren"], num_features=2, hidden_units=(6,)).compile_by_default()
+    assert module.labels == LABELS and module.targets == ("jay", "wren")
+    classes = np.arange(16) % 4
+    history = module.fit(images, classes, epochs=2, batch_size=8, verbose=0).history
+    assert set(history) == {"loss", "faithfulness", "reconstruction", "error"} and np.isfinite(list(history.values())).all()
+    module.save(tmp_path / "module.keras")
+    loaded = keras.saving.load_model(tmp_path / "module.keras")
+    assert json.dumps(loaded.get_config()) == json.dumps(module.get_config())
+    for one, other in zip(module.predict_targets(images), loaded.predict_targets(images)):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_batches_of_a_data_set(images):
+    dataset = ArrayDataset(images, np.arange(16) % 4, LABELS)
+    modules = []
+    for _ in range(2):
+        keras.utils.set_random_seed(3)
+        classifier = Classifier(tiny_backbone(), labels=LABELS)
+        modules.append(ExplanationModule(classifier, "pooling", [1], num_features=2, hidden_units=(4,)).compile_by_default())
+    modules[0].fit(Batches(dataset, 8, seed=4), epochs=3, verbose=0)
+    modules[1].fit(Batches(dataset, 8, seed=4), epochs=2, verbose=0)
+    modules[1].fit(Batches(dataset, 8, seed=4), epochs=3, initial_epoch=2, verbose=0)
+    for one, other in zip(modules[0].get_weights(), modules[1].get_weights()):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def softmax_classifier():
+    return keras.Sequential([keras.Input((6,)), layers.Dense(9, name="units"), layers.Dense(4, activation="softmax")])
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: ExplanationModule(row_classifier(), "unit"), ValueError, "rows, units, last, scores.*'unit'"),
+        (lambda: module_of(softmax_classifier()), ValueError, "logits.*probabilities"),
+        (lambda: module_of(layers.Dense(3)), TypeError, "functional"),
+        (lambda: module_of(targets=("owl",)), ValueError, "'owl'"),
+        (lambda: module_of(targets=(4,)), ValueError, "below 4.*4"),
+        (lambda: module_of(targets=()), ValueError, "`targets`"),
+        (lambda: module_of(targets=(1, "robin")), ValueError, "`targets`"),
+        (lambda: module_of(labels=("a", "b")), ValueError, "2 labels"),
+        (lambda: module_of(reconstruction_weight=-1), ValueError, "`reconstruction_weight`"),
+        (lambda: module_of(positive_share=1), ValueError, "`positive_share`"),
+        (lambda: module_of(error_momentum=1), ValueError, "`error_momentum`"),
+        (lambda: module_of().compile_by_default().fit(np.ones((8, 6)), np.ones(8, int)), ValueError, "0% are 'jay'"),
+        (lambda: module_of().compile_by_default().fit(np.ones((8, 5)), np.ones(8, int)), ValueError, r"\(n, 6\)"),
+        (lambda: module_of().compile_by_default().fit(np.ones((8, 6)), np.full(8, 4)), ValueError, r"\[0, 4\)"),
+        (lambda: module_of().explain(np.full((2, 6), np.nan)), ValueError, "finite"),
+        (lambda: module_of().explain(np.ones((2, 6)), "crow"), ValueError, "'jay', 'wren'.*'crow'"),
+    ],
+)
+def test_bad_input(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
