@@ -1,6 +1,7 @@
 """Data sets by name or from arrays, and augmented batches."""
 
 from keras_interp.data.arrays import ArrayDataset, Batches, augment
+from keras_interp.data.birds import BirdDataset, load_birds
 from keras_interp.data.independent_xor import load_independent_xor
 from keras_interp.data.lazy import LazyDataset
 from keras_interp.data.segmentation import SegmentationDataset, load_broden, load_segmentation
@@ -9,10 +10,12 @@ from keras_interp.data.sources import load, load_lazily, load_npz, prepare
 __all__ = [
     "ArrayDataset",
     "Batches",
+    "BirdDataset",
     "LazyDataset",
     "SegmentationDataset",
     "augment",
     "load",
+    "load_birds",
     "load_broden",
     "load_independent_xor",
     "load_lazily",

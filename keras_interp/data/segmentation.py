@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from keras_interp.data.sources import _import_tfds, _prepared_builder
+from keras_interp.data.sources import _import_tfds, _prepared_builder, _resize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +151,7 @@ def load_segmentation(name, split="test", data_dir=None, image_size=None, label_
         def resize(example):
             image, labels = example["image"], example["segmentation"]
             if image_size is not None:
-                image = tf.cast(tf.round(tf.image.resize(image, image_size, antialias=True)), "uint8")
+                image = _resize(image, image_size)
             if label_size is not None:
                 labels = tf.image.resize(labels, label_size, method="nearest")
             return image, labels[..., 0]

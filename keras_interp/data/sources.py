@@ -10,8 +10,11 @@ from keras_interp.data.arrays import ArrayDataset
 from keras_interp.data.independent_xor import generate_independent_xor
 from keras_interp.data.lazy import LazyDataset
 
-# The data sets with a TFDS builder of ours: the module that registers it, whose `to_arrays` reads what it has prepared.
-OWN_BUILDERS = {"california_housing_ocean": "keras_interp.data.california_housing"}
+# The data sets with a TFDS builder of ours: the module that registers it.
+OWN_BUILDERS = {
+    "california_housing_ocean": "keras_interp.data.california_housing",
+    "caltech_birds2011_parts": "keras_interp.data.caltech_birds",
+}
 
 # CelebA and the reduced set, and what the XNet paper takes of their attributes.
 FACES = ("celeb_a", "celeb_a_mini")
@@ -22,7 +25,8 @@ def load(name, split="train", data_dir=None, image_size=None, label=None, attrib
     """Loads a split of a data set into memory.
 
     Args:
-        name: name of an image classification data set in TensorFlow Datasets, as "cifar10"; or one of
+        name: name of an image classification data set in TensorFlow Datasets, as "cifar10", or "caltech_birds2011_parts" (see
+            `load_birds`); or one of
 
             - "california_housing_ocean": California Housing. Inputs are float32 rows (n, 13): the eight numbers of the table
               as they are, and a column of 0 and 1 for each of the five values of `ocean_proximity`. Targets are median house
@@ -52,7 +56,7 @@ def load(name, split="train", data_dir=None, image_size=None, label=None, attrib
     if name == "independent_xor":
         return generate_independent_xor(split)
     builder = _prepared_builder(name, data_dir)
-    if name in OWN_BUILDERS:
+    if name == "california_housing_ocean":
         return importlib.import_module(OWN_BUILDERS[name]).to_arrays(builder, split)
     if name in FACES:
         label, attributes = label or FACE_LABEL, FACE_ATTRIBUTES if attributes is None else attributes
@@ -94,14 +98,16 @@ def prepare(name, data_dir=None, manual_dir=None, random_access=False):
     It does what `tfds build` does, which fails without apache-beam and mlcroissant (tensorflow/datasets#5463).
 
     Args:
-        name: name of a data set in TensorFlow Datasets, or "california_housing_ocean".
+        name: name of a data set in TensorFlow Datasets, or "california_housing_ocean", or "caltech_birds2011_parts".
         data_dir: folder of the prepared data sets, see `load`.
         manual_dir: folder with files that are not downloaded. The `housing.csv` of "california_housing_ocean" is taken from
-            here when there is one, with the same columns and any rows.
+            here when there is one, with the same columns and any rows; the archive `CUB_200_2011.tgz` of
+            "caltech_birds2011_parts" too, or its folder `CUB_200_2011`, with the same tables and any images.
         random_access: whether to write files that `load_lazily` reads, instead of those that `load` reads.
 
     Raises:
-        ValueError: for a `housing.csv` with a missing column or a wrong field, or a download that is not what it was.
+        ValueError: for a table with a missing column or a wrong field, or a download that is not what it was.
+        FileNotFoundError: for a folder `CUB_200_2011` without one of its tables, or an image that they name.
     """
     tfds = _import_tfds()
     if name in OWN_BUILDERS:
@@ -145,15 +151,28 @@ def _require_features(builder, names):
         )
 
 
+def _image_size(builder, image_size):
+    """The (height, width) to resize images to, which must be given where those of the data set vary."""
+    size = builder.info.features["image"].shape[:2] if image_size is None else tuple(image_size)
+    if None in size:
+        raise ValueError(f"The images of {builder.name!r} have several sizes: give `image_size`. Received: image_size=None")
+    return size
+
+
+def _resize(image, size):
+    """A uint8 tensor (height, width, channels) in another size."""
+    import tensorflow as tf
+
+    return tf.cast(tf.round(tf.image.resize(image, size, antialias=True)), "uint8")
+
+
 def _load_images(builder, split, image_size, label, attributes):
     features = builder.info.features
     _require_features(builder, {"image", "label"} if label is None else {"image", "attributes"})
     known = list(features["attributes"]) if "attributes" in features else []
     if unknown := [name for name in (*attributes, *([] if label is None else [label])) if name not in known]:
         raise ValueError(f"The attributes of {builder.name!r} are {known}. Received: {unknown}")
-    shape = features["image"].shape
-    if image_size is None and None in shape:
-        raise ValueError(f"The images of {builder.name!r} have several sizes: give `image_size`. Received: image_size=None")
+    size = _image_size(builder, image_size)
 
     def parts(example):
         target = example["label"] if label is None else example["attributes"][label]
@@ -163,8 +182,8 @@ def _load_images(builder, split, image_size, label, attributes):
     if image_size is not None:
         import tensorflow as tf
 
-        resize = lambda image: tf.cast(tf.round(tf.image.resize(image, image_size, antialias=True)), "uint8")  # noqa: E731
-        examples = examples.map(lambda image, *rest: (resize(image), *rest), num_parallel_calls=tf.data.AUTOTUNE)
+        resize = lambda image, *rest: (_resize(image, size), *rest)  # noqa: E731
+        examples = examples.map(resize, num_parallel_calls=tf.data.AUTOTUNE)
     images, targets, columns = next(iter(examples.batch(len(examples))))
     return ArrayDataset(
         np.asarray(images),
