@@ -173,15 +173,20 @@ def cam_faithfulness(predict, images, maps, targets, top_share=0.3):
     means = images.mean(axis=(1, 2), keepdims=True)
 
     def confidence(images):
-        logits = check_array("predict(images)", predict(images), (len(images), "classes"))
-        labels = check_classes(targets, logits.shape[1], len(logits))
-        return float(np.exp(log_softmax(logits)[np.arange(len(labels)), labels]).mean())
+        return float(target_confidences(predict, images, targets).mean())
 
     return CamFaithfulness(
         original=confidence(images),
         kept=confidence(np.where(top, images, means)),
         removed=confidence(np.where(top, means, images)),
     )
+
+
+def target_confidences(predict, images, targets):
+    """Softmax probabilities (n,) of the targets, or raises for logits or targets that do not fit the images."""
+    logits = check_array("predict(images)", predict(images), (len(images), "classes"))
+    labels = check_classes(targets, logits.shape[1], len(logits))
+    return np.exp(log_softmax(logits)[np.arange(len(labels)), labels])
 
 
 def _interpolation_matrix(old, new):
