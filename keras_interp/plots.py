@@ -985,7 +985,10 @@ def plot_activation_shares(shares, attribute_names, neuron_names):
         for (row, column), share in np.ndenumerate(np.asarray(matrix)):
             color = "w" if share < 0.6 else INK
             axis.text(column, row, f"{share:.2f}", ha="center", va="center", fontsize=LABEL_SIZE, color=color)
-        for column, row in enumerate(np.nan_to_num(matrix).argmax(axis=0)):
+        largest = np.nan_to_num(matrix)
+        # A silent neuron has no largest share.
+        for column in np.flatnonzero(largest.max(axis=0) > 0):
+            row = largest[:, column].argmax()
             axis.add_patch(Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, fill=False, edgecolor=OWN, linewidth=2))
     _add_scale(figure, picture, axes, "share of the neuron's mean activations")
     return figure

@@ -114,7 +114,9 @@ class Batches(keras.utils.PyDataset):
         seed: seed of order and augmentation.
         process: (index, number of processes) on several machines: the share of each batch that this process feeds.
         min_positives: for a data set with attributes, how many positive examples of each a shuffled batch is to hold. Where
-            it has fewer, examples without any of the attributes are replaced by positive ones, drawn at random.
+            it has fewer, examples without any of the attributes give way to positive ones, drawn at random; a batch without
+            enough examples to give way holds fewer. A rare example comes several times in an epoch, and twice in a batch only
+            where there are fewer of its kind than asked for.
 
     Raises:
         ValueError: where not one batch fits, or a batch does not divide by the number of processes; and with `min_positives`,
@@ -185,7 +187,8 @@ class Batches(keras.utils.PyDataset):
         if attributes is None or min_positives < 0 or min_positives * attributes.shape[1] > batch_size:
             raise ValueError(
                 "`min_positives` must not be negative, and is for a data set with attributes, of which so many fit a batch of "
-                f"{batch_size}. Received: min_positives={min_positives}, attributes={self.dataset.attribute_names}"
+                f"{batch_size}. Received: min_positives={min_positives}, "
+                f"attributes={getattr(self.dataset, 'attribute_names', None)}"
             )
         for name, count in zip(self.dataset.attribute_names, attributes.sum(axis=0)):
             if not count:
@@ -203,7 +206,9 @@ class Batches(keras.utils.PyDataset):
                 # Counted anew, since an example drawn for one attribute may have another.
                 missing = max(self.min_positives - np.count_nonzero(column[batch]), 0)
                 places, free = free[:missing], free[missing:]
-                batch[places] = rng.choice(examples, len(places))
+                unused = rng.permutation(np.setdiff1d(examples, batch))[: len(places)]
+                again = rng.choice(examples, len(places) - len(unused))
+                batch[places] = np.append(unused, again)
         return batches.ravel()
 
     def on_epoch_end(self):

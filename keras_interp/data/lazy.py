@@ -16,6 +16,8 @@ CENTER_SHARE = 7 / 8
 class LazyDataset:
     """What `ArrayDataset` is, for images that are read and decoded batch by batch: random crops in training, else the centre.
 
+    It has no attributes.
+
     `data.Batches` takes it for `model.fit`; more `workers` of `Batches` read at the same time.
 
     Args:

@@ -33,8 +33,8 @@ def load(name, split="train", data_dir=None, image_size=None, label=None, attrib
               values in $100,000.
             - "independent_xor": the made-up table of the feature-leveling paper, float32 rows (n, 3) of two classes. It needs
               neither `data_dir` nor TFDS.
-            - the path of an `.npz` file with the arrays `inputs` and `targets` and optionally `class_names` and
-              `column_names` (see `ArrayDataset`), which needs no TensorFlow.
+            - the path of an `.npz` file with the arrays `inputs` and `targets` and optionally `class_names`, `column_names`,
+              `attributes` and `attribute_names` (see `ArrayDataset`), which needs no TensorFlow.
         split: split, in the notation of TFDS: "train", "test", "train[:90%]". An `.npz` file is read whole, and
             "independent_xor" has "train" and "test" only.
         data_dir: folder of the prepared data sets; by default `TFDS_DATA_DIR`, then TFDS's own default.
@@ -58,7 +58,9 @@ def load(name, split="train", data_dir=None, image_size=None, label=None, attrib
     builder = _prepared_builder(name, data_dir)
     if name == "california_housing_ocean":
         return importlib.import_module(OWN_BUILDERS[name]).to_arrays(builder, split)
-    if name in FACES:
+    if isinstance(attributes, str):
+        raise ValueError(f"`attributes` must be a sequence of names. Received: attributes={attributes!r}")
+    if builder.name in FACES:
         label, attributes = label or FACE_LABEL, FACE_ATTRIBUTES if attributes is None else attributes
     return _load_images(builder, split, image_size, label, tuple(attributes or ()))
 
@@ -202,8 +204,10 @@ def load_npz(path):
         if missing:
             raise ValueError(f"{path} must hold the arrays 'inputs' and 'targets'. Received: {sorted(file.files)}")
         targets = file["targets"]
-        names = {key: tuple(map(str, file[key])) if key in file.files else () for key in ("class_names", "column_names")}
+        kinds = ("class_names", "column_names", "attribute_names")
+        names = {key: tuple(map(str, file[key])) if key in file.files else () for key in kinds}
+        attributes = file["attributes"] if "attributes" in file.files else None
         if targets.dtype.kind in "ui":
             targets = targets.astype("int32")
             names["class_names"] = names["class_names"] or tuple(map(str, range(int(targets.max()) + 1)))
-        return ArrayDataset(file["inputs"], targets, name=pathlib.Path(path).stem, **names)
+        return ArrayDataset(file["inputs"], targets, name=pathlib.Path(path).stem, attributes=attributes, **names)

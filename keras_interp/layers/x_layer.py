@@ -20,8 +20,8 @@ class XLayer(keras.layers.Layer):
 
     Call arguments:
         inputs: float tensor (batch, units).
-        drop: None for the plain output; the number of the neuron to drop, an integer or a scalar integer tensor; or "all" for
-            all k dropped versions at once.
+        drop: None for the plain output; the number of the neuron to drop, an integer, or a scalar integer tensor, which drops
+            nothing outside 0 to k - 1; or "all" for all k dropped versions at once.
 
     Returns:
         A tensor (batch, units); for "all", (units, batch, units), whose j-th row has neuron j dropped.
@@ -67,10 +67,13 @@ class XLayer(keras.layers.Layer):
         return ops.where(dropped, ops.zeros((), inputs.dtype), inputs)
 
     def _checked(self, drop):
-        integer = isinstance(drop, (int, np.integer)) and not isinstance(drop, bool)
-        if (integer and not 0 <= drop < self.units) or isinstance(drop, (str, bool, float)):
-            raise ValueError(f"`drop` must be None, 'all' or a neuron below {self.units}. Received: drop={drop!r}")
-        return drop
+        """The number, or scalar integer tensor, of the neuron to drop."""
+        if isinstance(drop, (int, np.integer)) and not isinstance(drop, bool):
+            if 0 <= drop < self.units:
+                return drop
+        elif ops.is_tensor(drop) and not len(drop.shape) and "int" in keras.backend.standardize_dtype(drop.dtype):
+            return drop
+        raise ValueError(f"`drop` must be None, 'all' or a neuron below {self.units}. Received: drop={drop!r}")
 
     def get_config(self):
         return {**super().get_config(), "units": self.units}

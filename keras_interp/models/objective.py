@@ -31,7 +31,15 @@ class ObjectiveTrainer:
             # A Keras loss divides itself by the number of replicas.
             return loss(y, y_pred, sample_weight=sample_weight) * num_replicas()
         values = loss(y, y_pred)
-        return ops.mean(values if sample_weight is None else values * ops.cast(sample_weight, values.dtype))
+        if sample_weight is not None:
+            # Weights (batch, 1) would turn values (batch,) into a matrix.
+            values = values * ops.reshape(ops.cast(sample_weight, values.dtype), ops.shape(values))
+        return ops.mean(values)
+
+    def example_losses(self, y, y_pred):
+        """The compiled loss of each example, a tensor (batch,)."""
+        loss = keras.losses.get(self.loss)
+        return loss.call(y, y_pred) if isinstance(loss, keras.losses.Loss) else loss(y, y_pred)
 
     def update_extra(self, extra, gradients):
         """The new values of the extra variables; none by default."""
@@ -44,8 +52,12 @@ class ObjectiveTrainer:
         """The targets of the compiled loss and metrics, of what the data give; the same by default."""
         return y
 
+    def weights_of(self, sample_weight):
+        """The weights of the examples; where targets have several parts, `fit` gives each of them the same weights."""
+        return sample_weight["label"] if isinstance(sample_weight, dict) else sample_weight
+
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        return super().compute_loss(x, self.targets_of(y), y_pred, sample_weight, training)
+        return super().compute_loss(x, self.targets_of(y), y_pred, self.weights_of(sample_weight), training)
 
     def train_step(self, *args):
         if keras.backend.backend() == "tensorflow":
@@ -60,6 +72,7 @@ class ObjectiveTrainer:
         import tensorflow as tf
 
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        sample_weight = self.weights_of(sample_weight)
         extra = [tf.convert_to_tensor(variable) for variable in self.extra_variables]
         with tf.GradientTape() as tape:
             tape.watch(extra)
@@ -82,6 +95,7 @@ class ObjectiveTrainer:
         import jax
 
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        sample_weight = self.weights_of(sample_weight)
         trainable, non_trainable, optimizer_state, metrics = state
         extra_ids = {id(variable): number for number, variable in enumerate(self.extra_variables)}
         positions = {extra_ids[id(v)]: p for p, v in enumerate(self.non_trainable_variables) if id(v) in extra_ids}
@@ -134,7 +148,7 @@ class ObjectiveTrainer:
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         # Only evaluation comes through here: the objective's metrics have no value then, so they are left out of its log.
-        logs = super().compute_metrics(x, self.targets_of(y), y_pred, sample_weight=sample_weight)
+        logs = super().compute_metrics(x, self.targets_of(y), y_pred, sample_weight=self.weights_of(sample_weight))
         return {name: value for name, value in logs.items() if name not in self.objective_metrics}
 
 

@@ -19,6 +19,7 @@ from keras_interp.models.classifier import LinearReadout, pooled_features
 from keras_interp.models.objective import NamedMeans, ObjectiveTrainer, num_replicas, sum_over_replicas
 
 REDUCTIONS = ("min", "sum", "mean")
+TARGETS = 'An XNet trains on targets {"label": class numbers, "attributes": 0 or 1 (batch, attributes)}.'
 
 
 @keras.saving.register_keras_serializable("keras_interp")
@@ -35,7 +36,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
 
     Training data are pairs (images, {"label": class numbers, "attributes": 0 or 1 (batch, attributes)}), as
     `data.Batches` gives them; `evaluate` takes plain class numbers too. The log holds `task_loss`, `drop_loss` (what α
-    multiplies) and `drop_loss_<attribute>`; `accuracy` is that of the whole network.
+    multiplies, at most the cap) and `drop_loss_<attribute>`, uncapped; `accuracy` is that of the whole network.
 
     Args:
         backbone: a functional `keras.Model` that ends in feature maps, or in features, see `Classifier`.
@@ -134,58 +135,65 @@ class XNet(ObjectiveTrainer, LinearReadout):
 
     def objective(self, extra, x, y, sample_weight=None):
         """Eq. 2 for one batch, see `ObjectiveTrainer`."""
-        if not isinstance(y, dict) or set(y) != {"label", "attributes"}:
+        if not isinstance(y, dict) or not {"label", "attributes"} <= set(y):
             received = sorted(y) if isinstance(y, dict) else type(y).__name__
-            raise TypeError(
-                'An XNet trains on targets {"label": class numbers, "attributes": 0 or 1 (batch, attributes)}. '
-                f"Received: {received}"
-            )
+            raise TypeError(f"{TARGETS} Received: {received}")
         labels, attributes = y["label"], ops.cast(y["attributes"], "float32")
-        if attributes.shape[1:] != (len(self.attributes),):
+        count = len(self.attributes)
+        # A TensorFlow stream may leave its shape open; then a wrong number of attributes fails in the step.
+        shape = (None, None) if getattr(attributes.shape, "rank", 2) is None else tuple(attributes.shape)
+        if len(shape) != 2 or shape[-1] not in (None, count):
             raise ValueError(
-                f"The attributes must have the shape (batch, {len(self.attributes)}): {', '.join(self.attributes)}. "
-                f"Received: shape={tuple(attributes.shape)}"
+                f"The attributes must have the shape (batch, {count}): {', '.join(self.attributes)}. Received: shape={shape}"
             )
+        attributes = ops.transpose(ops.reshape(attributes, (-1, count)))
         neurons, _, logits = self._feature_view(x, training=True)
         task_loss = self.task_loss(labels, logits, sample_weight)
-        if sample_weight is not None:
-            attributes = attributes * ops.reshape(ops.cast(sample_weight, "float32"), (-1, 1))
         # (attributes, batch): the loss of each example without the neuron of each attribute.
-        losses = ops.matmul(self.matching, self._dropped_losses(neurons, labels))
-        sums, counts = ops.sum(losses * ops.transpose(attributes), axis=1), ops.sum(attributes, axis=0)
-        all_sums, all_counts = sum_over_replicas([sums, counts])
-        present = all_counts > 0
+        losses = ops.take(self._dropped_losses(neurons, labels), ops.argmax(self.matching, axis=1), axis=0)
+        # As in the task loss, weights scale losses, and the sum is divided by the number of examples.
+        members = attributes
+        if sample_weight is not None:
+            members = attributes * ops.reshape(ops.cast(sample_weight, "float32"), (1, -1))
+        sums, counts = ops.sum(losses * members, axis=1), ops.sum(attributes, axis=1)
+        all_sums, all_counts, all_weights = sum_over_replicas([sums, counts, ops.sum(members, axis=1)])
+        present = all_weights > 0
         divisor = ops.where(present, all_counts, 1.0)
-        weights = self._weights_of_attributes(all_sums / divisor, present)
+        drop_losses = all_sums / divisor
+        chosen = self._chosen_attributes(drop_losses, present)
+        raised, limit = chosen, 0.0
+        if self.drop_loss_cap is not None:
+            reached = ops.cast(drop_losses >= self.drop_loss_cap, "float32")
+            # What has reached the cap counts with it: the objective does not jump, and has no gradient there.
+            raised, limit = chosen * (1.0 - reached), self.drop_loss_cap * ops.sum(chosen * reached)
         # The share of this replica, in the unit of the mean over its part of the batch.
-        drop_loss = num_replicas() * ops.sum(weights * sums / divisor)
+        drop_loss = num_replicas() * ops.sum(raised * sums / divisor) + limit
         outputs = {"y_pred": logits, "task_loss": task_loss, "sums": sums, "counts": counts}
-        outputs["drop_loss"] = ops.sum(self._weights_of_attributes(all_sums / divisor, present, None) * all_sums / divisor)
+        outputs["drop_loss"] = ops.sum(raised * drop_losses) + limit
+        outputs["has_drop_loss"] = ops.cast(ops.any(present), "float32")
         return task_loss - self.alpha * drop_loss, outputs
 
     def _dropped_losses(self, neurons, labels):
-        """Cross-entropies (neurons, batch) with each neuron dropped."""
+        """The loss (neurons, batch) of each example with each neuron dropped, by the compiled loss."""
         logits = self.get_layer("logits")(self.get_layer("x_layer")(neurons, drop="all"))
-        one_hot = ops.one_hot(ops.reshape(ops.cast(labels, "int32"), (-1,)), self.num_classes)
-        return -ops.sum(one_hot * ops.log_softmax(logits), axis=-1)
+        logits = ops.reshape(logits, (-1, self.num_classes))
+        labels = ops.tile(labels, (self.num_filters, *(1,) * (len(labels.shape) - 1)))
+        return ops.reshape(self.example_losses(labels, logits), (self.num_filters, -1))
 
-    def _weights_of_attributes(self, drop_losses, present, cap="own"):
+    def _chosen_attributes(self, drop_losses, present):
         """How much each attribute's drop loss (attributes,) counts, of those that are present."""
         counted = ops.cast(present, "float32")
         if self.reduction == "min":
             smallest = ops.argmin(ops.where(present, drop_losses, np.inf))
-            counted = counted * ops.one_hot(smallest, len(self.attributes))
-        elif self.reduction == "mean":
-            counted = counted / ops.maximum(ops.sum(counted), 1.0)
-        if cap is None or self.drop_loss_cap is None:
-            return counted
-        return counted * ops.cast(drop_losses < self.drop_loss_cap, "float32")
+            return counted * ops.one_hot(smallest, len(self.attributes))
+        return counted / ops.maximum(ops.sum(counted), 1.0) if self.reduction == "mean" else counted
 
     def log_objective(self, y, sample_weight, outputs):
         """Updates the metrics of the drop losses."""
-        self.task_metric.update_state(outputs["task_loss"])
+        examples = ops.cast(ops.shape(outputs["y_pred"])[0], "float32")
+        self.task_metric.update_state(outputs["task_loss"], sample_weight=examples)
         # A batch without any attribute has no drop loss.
-        self.drop_metric.update_state(outputs["drop_loss"], sample_weight=ops.cast(ops.any(outputs["counts"] > 0), "float32"))
+        self.drop_metric.update_state(outputs["drop_loss"], sample_weight=examples * outputs["has_drop_loss"])
         self.attribute_metrics.update_state(outputs["sums"], outputs["counts"])
 
     def fit(self, x=None, y=None, *args, **kwargs):
@@ -193,33 +201,48 @@ class XNet(ObjectiveTrainer, LinearReadout):
 
         Raises:
             TypeError: for targets without attributes. ValueError: as for `Classifier`; and for attributes of another number or
-                other names, that are not 0 or 1, or that no example has.
+                other names, that are not 0 or 1, or that no example has; and for `class_weight`, which Keras takes for plain
+                targets only: give `sample_weight`.
         """
+        if kwargs.get("class_weight") is not None:
+            raise ValueError("Give `sample_weight` instead of `class_weight`. Received: class_weight")
         dataset = getattr(x, "dataset", None)
-        if getattr(dataset, "attributes", None) is not None:
-            if tuple(dataset.attribute_names) != self.attributes:
-                raise ValueError(f"The attributes must be {self.attributes}. Received: {tuple(dataset.attribute_names)}")
-            self._check_positives(dataset.attributes)
-        elif isinstance(y, dict) and set(y) == {"label", "attributes"}:
-            labels = check_labels(y["label"], self.num_classes)
-            attributes = check_attributes(y["attributes"], len(self.attributes))
-            if len(labels) != len(attributes):
-                raise ValueError(
-                    f"Each label needs a row of attributes. Received: {len(labels)} labels, {len(attributes)} rows"
-                )
-            self._check_positives(attributes)
-            y = {"label": labels, "attributes": attributes.astype("float32")}
+        if hasattr(dataset, "attributes"):
+            self.check_dataset(dataset)
         elif hasattr(x, "__array__"):
-            raise TypeError(
-                'An XNet trains on targets {"label": ..., "attributes": ...}. '
-                f"Received: {sorted(y) if isinstance(y, dict) else type(y).__name__}"
-            )
+            y = self._checked_targets(y)
+        elif isinstance(getattr(dataset, "targets", None), dict):
+            self._checked_targets(dataset.targets)
         return super().fit(x, y, *args, **kwargs)
 
-    def _check_positives(self, attributes):
-        for attribute, count in zip(self.attributes, attributes.sum(axis=0)):
-            if not count:
+    def _checked_targets(self, y):
+        if not isinstance(y, dict) or not {"label", "attributes"} <= set(y):
+            raise TypeError(f"{TARGETS} Received: {sorted(y) if isinstance(y, dict) else type(y).__name__}")
+        labels = check_labels(y["label"], self.num_classes)
+        attributes = self._checked_attributes(y["attributes"], len(labels))
+        return {"label": labels, "attributes": attributes.astype("float32")}
+
+    def _checked_attributes(self, attributes, count):
+        """Attributes as uint8 (n, attributes), each with an example at least."""
+        attributes = check_attributes(attributes, len(self.attributes))
+        if len(attributes) != count:
+            raise ValueError(f"Each of {count} labels needs a row of attributes. Received: {len(attributes)} rows")
+        for attribute, found in zip(self.attributes, attributes.sum(axis=0)):
+            if not found:
                 raise ValueError(f"No example has an attribute that a neuron is to answer for. Received: {attribute!r}")
+        return attributes
+
+    def check_dataset(self, dataset):
+        """Raises unless an `ArrayDataset` has this model's attributes, each in one example at least.
+
+        Raises:
+            TypeError: for a data set without attributes. ValueError: for other attributes, or one that no example has.
+        """
+        if getattr(dataset, "attributes", None) is None:
+            raise TypeError(f"An XNet needs a data set with attributes. Received: {type(dataset).__name__} without")
+        if tuple(dataset.attribute_names) != self.attributes:
+            raise ValueError(f"The attributes must be {self.attributes}. Received: {tuple(dataset.attribute_names)}")
+        self._checked_attributes(dataset.attributes, len(dataset))
 
     # --- What the neurons say.
 
@@ -237,9 +260,10 @@ class XNet(ObjectiveTrainer, LinearReadout):
         Raises:
             ValueError: for anything else than a permutation.
         """
-        if sorted(neurons) != list(range(self.num_filters)):
-            raise ValueError(f"`neurons` must be a permutation of 0 to {self.num_filters - 1}. Received: {list(neurons)}")
-        self.matching.assign(np.eye(self.num_filters, dtype="float32")[np.asarray(neurons)])
+        neurons = np.asarray(neurons)
+        if neurons.dtype.kind not in "ui" or sorted(neurons.tolist()) != list(range(self.num_filters)):
+            raise ValueError(f"`neurons` must be a permutation of 0 to {self.num_filters - 1}. Received: {neurons.tolist()}")
+        self.matching.assign(np.eye(self.num_filters, dtype="float32")[neurons])
 
     def orient(self, labels, attributes):
         """Turns each neuron, before training, towards the class that most examples with its attribute have.
@@ -256,8 +280,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
             ValueError: for labels out of range; for attributes that are not 0 or 1, or that no example has.
         """
         labels = check_labels(labels, self.num_classes)
-        attributes = check_attributes(attributes, len(self.attributes))
-        self._check_positives(attributes)
+        attributes = self._checked_attributes(attributes, len(labels))
         classes = (attributes.T.astype(int) @ np.eye(self.num_classes, dtype=int)[labels]).argmax(axis=1)
         kernel, _ = self.readout_weights()
         signs = np.full(kernel.shape, -1.0, "float32")
@@ -340,8 +363,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
         Raises:
             ValueError: as for `drop_losses`; and for attributes that are not 0 or 1, or that no image has.
         """
-        attributes = check_attributes(attributes, len(self.attributes))
-        self._check_positives(attributes)
+        attributes = self._checked_attributes(attributes, len(labels))
         return category_means(self.drop_losses(images, labels, batch_size), attributes)
 
     def explain(self, images, target=None, batch_size=256):
@@ -399,10 +421,11 @@ class XNet(ObjectiveTrainer, LinearReadout):
             return None, neurons, logits
         kernel, bias = (ops.convert_to_numpy(weight) for weight in self.get_layer("explained").weights)
         parts = maps.astype("float32") @ kernel + bias
-        total = parts.mean(axis=(1, 2))
-        # What the activation lets through of the sum: all or nothing, for ReLU.
-        passed = np.divide(neurons, total, out=np.zeros_like(total), where=total != 0)
-        return parts * passed[:, None, None], neurons, logits
+        if self.get_layer("explained").activation is keras.activations.relu:
+            # It lets through all of the sum, or nothing.
+            return parts * (neurons > 0)[:, None, None], neurons, logits
+        # What another activation adds to the sum has no place of its own.
+        return parts + (neurons - parts.mean(axis=(1, 2)))[:, None, None], neurons, logits
 
     def saliency(self, images, batch_size=64):
         """Saliency maps of the neurons (Simonyan et al., 2013): how strongly each pixel moves each neuron.
@@ -420,6 +443,8 @@ class XNet(ObjectiveTrainer, LinearReadout):
             ValueError: for images of another shape, or NaN or infinite pixels.
         """
         images = check_inputs(images, self.input_shape).astype("float32")
+        if images.ndim != 4:
+            raise ValueError(f"Saliency maps are of images. Received: shape={images.shape}")
         kernel = self.get_layer("explained").kernel
         pieces = []
         for start in range(0, len(images), batch_size):
@@ -427,10 +452,13 @@ class XNet(ObjectiveTrainer, LinearReadout):
             # The gradients of all neurons in one pass: each neuron gets a copy of the images.
             copies = np.tile(batch, (self.num_filters, *(1,) * (batch.ndim - 1)))
             own = ops.transpose(ops.repeat(ops.convert_to_tensor(kernel), len(batch), axis=1))
-            gradient = input_gradient(lambda x, own=own: self._explained_view(x, training=False)[1] * own, copies)
+            gradient = input_gradient(lambda x, own=own: self._pooled(x) * own, copies)
             gradient = np.abs(ops.convert_to_numpy(gradient)).max(axis=-1)
             pieces.append(np.swapaxes(gradient.reshape(self.num_filters, len(batch), *gradient.shape[1:]), 0, 1))
         return np.concatenate(pieces)
+
+    def _pooled(self, x):
+        return ops.cast(self._explained_view(x, training=False)[1], "float32")
 
     def top_images(self, images, labels, count=9, batch_size=256):
         """The images with the highest drop loss for each neuron (Figures 5 and 6).
@@ -471,8 +499,11 @@ class NeuronMatching(keras.callbacks.Callback):
         mode: "initial" to match once, before the first epoch; "em" before every epoch.
         batch_size: images in a batch.
 
+    The log of an epoch holds `neuron_<attribute>`, the number of the neuron.
+
     Raises:
-        ValueError: for an unknown mode, or a data set without attributes.
+        ValueError: for an unknown mode, or a data set without attributes; in training, for other attributes than the model's.
+        NotImplementedError: in training, on several JAX processes.
     """
 
     def __init__(self, dataset, mode="initial", batch_size=256):
@@ -485,11 +516,36 @@ class NeuronMatching(keras.callbacks.Callback):
         self.mode = mode
         self.batch_size = batch_size
 
+    def on_train_begin(self, logs=None):
+        if keras.backend.backend() == "jax":
+            import jax
+
+            if jax.process_count() > 1:
+                raise NotImplementedError(
+                    "Neurons are matched by one process, which sees the whole data set: train on one machine. "
+                    f"Received: {jax.process_count()} processes"
+                )
+        self.model.check_dataset(self.dataset)
+
     def on_epoch_begin(self, epoch, logs=None):
-        if self.mode == "em" or epoch == 0:
-            dataset = self.dataset
+        if self.mode == "initial" and epoch > 0:
+            return
+        dataset = self.dataset
+        distribution = keras.distribution.distribution() if keras.backend.backend() == "jax" else None
+        if distribution is not None:
+            # Spread over devices, the last, smaller batch would not divide.
+            keras.distribution.set_distribution(None)
+        try:
             matrix = self.model.drop_loss_matrix(dataset.inputs, dataset.targets, dataset.attributes, self.batch_size)
-            self.model.match(match_neurons(matrix))
+        finally:
+            if distribution is not None:
+                keras.distribution.set_distribution(distribution)
+        self.model.match(match_neurons(matrix))
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs is not None:
+            neurons = zip(self.model.attributes, self.model.neuron_of_attribute)
+            logs |= {f"neuron_{attribute}": int(neuron) for attribute, neuron in neurons}
 
 
 def match_neurons(drop_losses):

@@ -88,7 +88,13 @@ def _uncompiled_copy(model, storage_dtype, custom_objects):
     config = _without_compile_state(keras.saving.serialize_keras_object(model))
     check_config(config, custom_objects)
     copy = keras.saving.deserialize_keras_object(config, custom_objects=custom_objects)
-    copy.set_weights([np.asarray(weight, storage_dtype).astype(weight.dtype) for weight in model.get_weights()])
+    stored = [np.asarray(weight, storage_dtype).astype(weight.dtype) for weight in model.get_weights()]
+    for variable, values in zip(copy.weights, stored):
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ArtifactError(
+                f"Weights must be finite as {storage_dtype}. Received: NaN or infinite values in {variable.path}"
+            )
+    copy.set_weights(stored)
     return copy
 
 

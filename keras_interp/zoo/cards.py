@@ -148,6 +148,11 @@ def _training(provenance):
 
 EXPLANATION = "explanation.png"
 
+CELEB_A = (
+    "CelebA is by Ziwei Liu, Ping Luo, Xiaogang Wang and Xiaoou Tang (Deep Learning Face Attributes in the "
+    "Wild, 2015), for non-commercial research only; none of its images comes with the weights. The labels are what annotators "
+    "saw in pictures of celebrities, and not what people are."
+)
 # Where each data set comes from.
 CREDITS = {
     "cifar10": "CIFAR-10 is by Alex Krizhevsky (Learning Multiple Layers of Features from Tiny Images, 2009); the images in "
@@ -158,9 +163,10 @@ CREDITS = {
     "1997), with the column `ocean_proximity` that Aurélien Géron added; a few rows are in the golden file and the picture.",
     "places_mini": "Places is by Bolei Zhou, Agata Lapedriza, Aditya Khosla, Aude Oliva and Antonio Torralba (Places: A 10 "
     "Million Image Database for Scene Recognition, 2017); a few of its images are in the golden file and the picture.",
-    "celeb_a_mini": "CelebA is by Ziwei Liu, Ping Luo, Xiaogang Wang and Xiaoou Tang (Deep Learning Face Attributes in the "
-    "Wild, 2015), for non-commercial research only; none of its images comes with the weights. The labels are what annotators "
-    "saw in pictures of celebrities, and not what people are.",
+    "places365_small": "Places is by Bolei Zhou, Agata Lapedriza, Aditya Khosla, Aude Oliva and Antonio Torralba (Places: A "
+    "10 Million Image Database for Scene Recognition, 2017); a few of its images are in the golden file and the picture.",
+    "celeb_a_mini": CELEB_A,
+    "celeb_a": CELEB_A,
     "independent_xor": "The data are generated as the paper defines them.",
 }
 

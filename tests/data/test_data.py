@@ -83,7 +83,10 @@ def test_npz_round_trip(tmp_path, toy_dataset):
     np.savez(path, inputs=toy_dataset.inputs, targets=toy_dataset.targets, class_names=np.array(toy_dataset.class_names))
     loaded = data.load(str(path))
     np.testing.assert_array_equal(loaded.inputs, toy_dataset.inputs)
-    assert loaded.class_names == toy_dataset.class_names and loaded.targets.dtype == np.int32
+    assert loaded.class_names == toy_dataset.class_names and loaded.targets.dtype == np.int32 and loaded.attributes is None
+    extra = {"attributes": np.eye(2, dtype=bool)[toy_dataset.targets % 2], "attribute_names": np.array(["even", "odd"])}
+    np.savez(path, inputs=toy_dataset.inputs, targets=toy_dataset.targets, **extra)
+    assert data.load(path).attribute_names == ("even", "odd") and data.load(path).attributes[:, 1].sum() > 0
     np.savez(path, pictures=toy_dataset.inputs)
     with pytest.raises(ValueError, match="'inputs' and 'targets'"):
         data.load(path)
@@ -118,6 +121,9 @@ def test_every_batch_holds_positives():
     # What gives way has no attribute.
     gone = np.concatenate([plain[number][1]["attributes"][~kept[number]] for number in range(len(plain))])
     assert 0 < len(gone) < 20 and not gone.any()
+    for number in range(len(balanced)):
+        # Of four examples of the rarest none comes twice.
+        assert len(set(balanced[number][1]["label"])) == 32
     again = Batches(dataset, 32, seed=2, min_positives=3)
     np.testing.assert_array_equal(again[3][1]["label"], balanced[3][1]["label"])
 
@@ -140,6 +146,8 @@ def test_bad_attributes():
         Batches(with_attributes(dataset, np.ones((20, 2))), 8, min_positives=5)
     with pytest.raises(ValueError, match="`min_positives`"):
         Batches(dataset, 8, min_positives=1)
+    with pytest.raises(ValueError, match="`min_positives`"):
+        Batches((dataset.inputs, dataset.targets), 8, min_positives=1)
 
 
 def test_slices(toy_dataset):

@@ -62,6 +62,8 @@ def test_dtypes(policy):
         (lambda: XLayer(3)(np.ones((2, 3)), drop=-1), "below 3"),
         (lambda: XLayer(3)(np.ones((2, 3)), drop="both"), "below 3.*'both'"),
         (lambda: XLayer(3)(np.ones((2, 3)), drop=True), "below 3"),
+        (lambda: XLayer(3)(np.ones((2, 3)), drop=1.0), "below 3"),
+        (lambda: XLayer(3)(np.ones((2, 3)), drop=keras.ops.convert_to_tensor([0, 1])), "below 3"),
     ],
 )
 def test_bad_input(call, message):

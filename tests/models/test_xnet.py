@@ -56,13 +56,8 @@ def reference(parameters, rows, targets, alpha, reduction="min", cap=None, order
             without = neurons.copy()
             without[:, order[category]] = 0
             drop_losses.append(cross_entropies(without[members], head, offset, labels[members]).mean())
-    chosen = {"min": min, "sum": sum, "mean": np.mean}[reduction]
-    kept = [loss for loss in drop_losses if cap is None or loss < cap]
-    if reduction == "min" and kept and min(drop_losses) not in kept:
-        kept = []
-    penalty = chosen(kept) if kept else 0.0
-    if reduction == "mean" and kept:
-        penalty = sum(kept) / len(drop_losses)
+    capped = [loss if cap is None else min(loss, cap) for loss in drop_losses]
+    penalty = {"min": min, "sum": sum, "mean": np.mean}[reduction](capped) if capped else 0.0
     return cross_entropies(neurons, head, offset, labels).mean() - alpha * penalty, drop_losses
 
 
@@ -111,7 +106,8 @@ def test_a_step_follows_a_numpy_rendering_of_the_objective(rng, options):
         assert logs["loss"] == pytest.approx(loss, abs=1e-5)
         named = [logs[f"drop_loss_{attribute}"] for attribute in ATTRIBUTES]
         np.testing.assert_allclose(named, drop_losses, rtol=1e-5)
-        whole = {"min": min, "sum": sum, "mean": np.mean}[model.reduction](drop_losses)
+        capped = [min(loss, model.drop_loss_cap or np.inf) for loss in drop_losses]
+        whole = {"min": min, "sum": sum, "mean": np.mean}[model.reduction](capped)
         assert logs["drop_loss"] == pytest.approx(whole, rel=1e-5)
         assert_step(before, parameters(model), rows, targets, *terms)
 
@@ -162,8 +158,9 @@ def test_matching_callback(rng, monkeypatch, mode, times):
     model, matched = row_model(), []
     monkeypatch.setattr(model, "match", lambda neurons: matched.append(neurons))
     matrix = model.drop_loss_matrix(rows, targets["label"], targets["attributes"])
-    model.fit(Batches(dataset, 8), epochs=3, verbose=0, shuffle=False, callbacks=NeuronMatching(dataset, mode))
-    assert len(matched) == times
+    matching = NeuronMatching(dataset, mode)
+    history = model.fit(Batches(dataset, 8), epochs=3, verbose=0, shuffle=False, callbacks=matching).history
+    assert len(matched) == times and history["neuron_bald"] == [1] * 3
     np.testing.assert_array_equal(matched[0], match_neurons(matrix))
 
 
@@ -269,16 +266,80 @@ def test_evaluation_takes_plain_labels_and_attributes(images):
     assert "val_accuracy" in history and "val_drop_loss" not in history
 
 
-def test_sample_weights_count_in_both_terms(rng):
+@pytest.mark.parametrize("through", ["step", "fit", "column"])
+def test_sample_weights_count_alike_in_both_terms(rng, through):
     model = row_model()
     rows, targets = batch_of(rng)
-    half = {name: values[:6] for name, values in targets.items()}
-    total, drop_losses = reference(parameters(model), rows[:6], half, 0.3)
-    task_loss = total + 0.3 * min(drop_losses)
-    logs = model.train_on_batch(rows, targets, sample_weight=np.repeat([2.0, 0.0], 6).astype("float32"), return_dict=True)
+    weights = np.where(np.arange(12) < 9, 2.0, 0.0).astype("float32")
+    kernel, bias, head, offset = parameters(model)
+    neurons, labels, attributes = np.maximum(rows @ kernel + bias, 0), targets["label"], targets["attributes"]
+    task_loss = (weights * cross_entropies(neurons, head, offset, labels)).mean()
+    drop_losses = []
+    for number in range(3):
+        without = neurons.copy()
+        without[:, number] = 0
+        losses = weights * cross_entropies(without, head, offset, labels)
+        drop_losses.append((losses * attributes[:, number]).sum() / attributes[:, number].sum())
+    if through == "step":
+        logs = model.train_on_batch(rows, targets, sample_weight=weights, return_dict=True)
+    else:
+        given = weights[:, None] if through == "column" else weights
+        logs = model.fit(rows, targets, sample_weight=given, batch_size=12, shuffle=False, verbose=0).history
+        logs = {name: values[0] for name, values in logs.items()}
+        assert np.isfinite(model.evaluate(rows, targets, sample_weight=given, verbose=0)).all()
     assert logs["task_loss"] == pytest.approx(task_loss, rel=1e-5)
     assert logs["drop_loss"] == pytest.approx(min(drop_losses), rel=1e-5)
-    assert logs["loss"] == pytest.approx(total, rel=1e-5)
+    assert logs["loss"] == pytest.approx(task_loss - 0.3 * min(drop_losses), rel=1e-5)
+
+
+def test_both_terms_have_the_compiled_loss(rng):
+    rows, targets = batch_of(rng)
+    logs, weights = [], row_model().get_weights()
+    one_hot = {**targets, "label": np.eye(2, dtype="float32")[targets["label"]]}
+    categorical = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.2)
+
+    def tenth(y, y_pred):
+        return 0.1 * keras.losses.sparse_categorical_crossentropy(y, y_pred, from_logits=True)
+
+    for loss, given in ((CROSS_ENTROPY, targets), (tenth, targets), (categorical, one_hot)):
+        model = row_model()
+        model.set_weights(weights)
+        model.compile(keras.optimizers.SGD(0.0), loss)
+        logs.append(model.train_on_batch(rows, given, return_dict=True))
+    for name in ("task_loss", "drop_loss", "loss"):
+        assert logs[1][name] == pytest.approx(0.1 * logs[0][name], rel=1e-4)
+    assert logs[2]["drop_loss"] != pytest.approx(logs[0]["drop_loss"]) and np.isfinite(logs[2]["loss"])
+
+
+def test_the_loss_does_not_jump_at_the_cap(rng):
+    rows, targets = batch_of(rng)
+    weights, losses = row_model().get_weights(), []
+    smallest = row_model()
+    smallest.set_weights(weights)
+    smallest.compile(keras.optimizers.SGD(0.0), CROSS_ENTROPY)
+    drop_loss = smallest.train_on_batch(rows, targets, return_dict=True)["drop_loss"]
+    for cap in (drop_loss + 1e-4, drop_loss - 1e-4):
+        model = row_model(drop_loss_cap=cap)
+        model.set_weights(weights)
+        model.compile(keras.optimizers.SGD(0.0), CROSS_ENTROPY)
+        losses.append(model.train_on_batch(rows, targets, return_dict=True)["loss"])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+
+def test_logged_parts_add_up_with_a_smaller_last_batch(rng):
+    model = row_model()
+    model.compile(keras.optimizers.SGD(0.0), CROSS_ENTROPY)
+    rows, targets = batch_of(rng)
+    logs = {
+        name: values[0] for name, values in model.fit(rows, targets, batch_size=8, shuffle=False, verbose=0).history.items()
+    }
+    assert logs["loss"] == pytest.approx(logs["task_loss"] - 0.3 * logs["drop_loss"], rel=1e-5)
+
+
+def test_maps_of_activations_that_are_not_zero_at_zero(images):
+    model = image_model(activation="softplus")
+    np.testing.assert_allclose(model.neuron_maps(images).mean(axis=(1, 2)), model.features(images)[0], atol=1e-4)
+    assert np.abs(model.neuron_maps(images)).max() < 10
 
 
 def bad_fit(change, **options):
@@ -310,11 +371,15 @@ def with_attributes(change):
         (bad_fit(lambda targets: {**targets, "label": targets["label"] + 1}), ValueError, r"\[0, 2\)"),
         (with_attributes(lambda attributes: attributes[:, :2]), ValueError, r"\(n, 3\)"),
         (with_attributes(lambda attributes: attributes + 0.5), ValueError, "0 or 1"),
-        (with_attributes(lambda attributes: attributes[:5]), ValueError, "12 labels, 5 rows"),
+        (with_attributes(lambda attributes: attributes[:5]), ValueError, r"12 labels.*5 rows"),
         (with_attributes(lambda attributes: attributes * [1, 0, 1]), ValueError, "'bald'"),
         (lambda rng: row_model().drop_losses(np.full((2, 5), np.nan)), ValueError, "finite"),
         (lambda rng: row_model().drop_losses(np.ones((2, 5)), [0]), ValueError, "2 images"),
         (lambda rng: row_model().neuron_maps(np.ones((2, 5))), ValueError, "feature maps"),
+        (lambda rng: row_model().orient([0, 1], np.eye(3)), ValueError, r"2 labels.*3 rows"),
+        (lambda rng: row_model().saliency(np.ones((2, 5))), ValueError, "of images"),
+        (lambda rng: row_model().match([0.0, 1.0, 2.0]), ValueError, "permutation"),
+        (lambda rng: row_model().fit(*batch_of(rng), class_weight={0: 1.0}), ValueError, "`sample_weight`"),
         (lambda rng: NeuronMatching(None, "sometimes"), ValueError, "'sometimes'"),
         (lambda rng: NeuronMatching(None), ValueError, "attributes"),
     ],
@@ -330,6 +395,11 @@ def test_other_attributes_in_the_data(rng):
     dataset = ArrayDataset(rows, targets["label"], ("old", "young"), attributes=targets["attributes"], attribute_names=names)
     with pytest.raises(ValueError, match="'hat'"):
         row_model().fit(Batches(dataset, 4), verbose=0)
+    right = dataclasses.replace(dataset, attribute_names=ATTRIBUTES)
+    with pytest.raises(ValueError, match="'hat'"):
+        row_model().fit(Batches(right, 4), verbose=0, callbacks=NeuronMatching(dataset))
+    with pytest.raises(ValueError, match="0 or 1"):
+        row_model().fit(Batches((rows, {**targets, "attributes": 7 * targets["attributes"]}), 4), verbose=0)
     empty = dataclasses.replace(dataset, attributes=targets["attributes"] * [1, 0, 1], attribute_names=ATTRIBUTES)
     with pytest.raises(ValueError, match="'bald'"):
         row_model().fit(Batches(empty, 4), verbose=0)

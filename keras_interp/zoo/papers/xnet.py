@@ -74,12 +74,14 @@ class AttributeEntry(Entry):
         return faces.select_classes((0, 1), self.labels)
 
     def make(self, dataset, input_shape, labels):
-        options = {"attributes": self.attributes, "labels": labels, "name": self.name, **self.options}
+        attributes = getattr(dataset, "attribute_names", None) or self.attributes
+        options = {"attributes": attributes, "labels": labels, "name": self.name, **self.options}
         return models.XNet(self.backbone(input_shape=input_shape), **options)
 
     def callbacks(self, model, dataset, data_dir=None):
         def orient(epoch, logs):
             if epoch == 0:
+                model.check_dataset(dataset)
                 model.orient(dataset.targets, dataset.attributes)
 
         matching = [models.NeuronMatching(dataset, self.matching)] if self.matching else []
@@ -87,6 +89,7 @@ class AttributeEntry(Entry):
 
     def measure(self, model, dataset, data_dir=None):
         """The figures of an XNet, from one pass over the data, see `definitions`."""
+        model.check_dataset(dataset)
         labels, attributes = dataset.targets, dataset.attributes
         _, neurons, logits = model.features(dataset.inputs)
         own = np.arange(len(model.attributes)), model.neuron_of_attribute
