@@ -12,10 +12,14 @@ from keras import layers, ops
 
 from keras_interp.checks import check_inputs, check_labels
 from keras_interp.data.arrays import Batches
+from keras_interp.explain.excitation_backprop import ExcitationBackprop, winning_probabilities
 from keras_interp.explain.explanation import Explanation
 from keras_interp.layers.sparse_reconstruction_ae import SparseReconstructionAE, pull_away
 from keras_interp.models.base import InterpretableModel, output_labels
 from keras_interp.models.objective import NamedMeans, ObjectiveTrainer
+
+# Images whose heatmaps are computed at once; each has kernels of its own, those of its module.
+HEATMAP_BATCH = 32
 
 
 @keras.saving.register_keras_serializable("keras_interp")
@@ -51,6 +55,7 @@ class ExplanationModule(ObjectiveTrainer, InterpretableModel):
             biased where batches are small, see `SparseReconstructionAE.reconstruction_penalty`.
         dropout: share of the first hidden layer that is dropped in training.
         seed: seed of initial values and noise.
+        heatmap_layer: name of an earlier layer with feature maps where heatmaps end, see `heatmaps`; by default the input.
         name: name of the model.
 
     Raises:
@@ -90,6 +95,7 @@ class ExplanationModule(ObjectiveTrainer, InterpretableModel):
         error_momentum=0.9,
         dropout=0.02,
         seed=0,
+        heatmap_layer=None,
         name=None,
     ):
         inputs, activations, logits = _explained_tensors(classifier, layer)
@@ -103,6 +109,7 @@ class ExplanationModule(ObjectiveTrainer, InterpretableModel):
             raise ValueError(f"`error_momentum` must lie in [0, 1). Received: error_momentum={error_momentum}")
         super().__init__(inputs, logits, labels, name=name)
         self.layer_name = layer
+        self.heatmap_layer = heatmap_layer
         targets = range(len(labels)) if targets is None else targets
         self.target_numbers = tuple(self._class_number(target) for target in targets)
         if not self.target_numbers or len(set(self.target_numbers)) < len(self.target_numbers):
@@ -286,21 +293,15 @@ class ExplanationModule(ObjectiveTrainer, InterpretableModel):
 
         Returns:
             An `Explanation` whose contributions v_i · E_i and bias add up to the rebuilt logit of the target, which stands in
-            `logits` in the place of the classifier's own.
+            `logits` in the place of the classifier's own. For images, `maps` are the `heatmaps` with each contribution spread
+            over its map; where a heatmap is empty, evenly.
 
         Raises:
             ValueError: for images of another shape, NaN or infinite values, or a class that is not explained.
         """
         images = check_inputs(images, self.input_shape)
         z, logits = self.activations(images, batch_size)
-        numbers = np.array(self.target_numbers)
-        if target is None:
-            modules = logits[:, numbers].argmax(axis=1)
-        else:
-            classes = self.explained_outputs(target, logits)
-            if unknown := sorted(set(classes.tolist()) - set(self.target_numbers)):
-                raise ValueError(f"The explained classes are {self.targets}. Received: {[self.labels[n] for n in unknown]}")
-            modules = np.array([self.target_numbers.index(number) for number in classes], int)
+        numbers, modules = np.array(self.target_numbers), self._modules_of(target, logits)
         kernel, bias = self.predictor()
         rows = np.arange(len(images))
         contributions = self._encoded(z)[rows, modules] * kernel[modules]
@@ -314,7 +315,77 @@ class ExplanationModule(ObjectiveTrainer, InterpretableModel):
             unit_names=tuple(f"x-feature {number}" for number in range(self.autoencoder.num_features)),
             contributions=contributions,
             bias=bias[modules],
+            maps=self._spread(contributions, self._heatmaps(images, z, modules)) if images.ndim == 4 else None,
         )
+
+    def _modules_of(self, target, logits):
+        """Numbers (n,) of the modules that a `target` of `explain` names."""
+        if target is None:
+            return logits[:, list(self.target_numbers)].argmax(axis=1)
+        classes = self.explained_outputs(target, logits)
+        if unknown := sorted(set(classes.tolist()) - set(self.target_numbers)):
+            raise ValueError(f"The explained classes are {self.targets}. Received: {[self.labels[n] for n in unknown]}")
+        return np.array([self.target_numbers.index(number) for number in classes], int)
+
+    @staticmethod
+    def _spread(contributions, heat):
+        """Contributions (n, features) over heatmaps (n, features, h, w): (n, h, w, features), whose means they are."""
+        total = heat.sum(axis=(2, 3), keepdims=True)
+        even = np.full_like(heat, 1 / heat[0, 0].size)
+        shares = np.where(total > 0, heat / np.maximum(total, 1e-30), even)
+        return np.moveaxis(shares * contributions[:, :, None, None] * heat[0, 0].size, 1, -1)
+
+    def heatmaps(self, images, target=None, batch_size=256):
+        """Where in the image each x-feature comes from: contrastive winning probabilities (section 2.4).
+
+        They are those of excitation backprop. The contrast is between an x-feature and its dual, whose weights are negated, see `ExcitationBackprop`.
+
+        Args:
+            images: array (n, height, width, channels) of raw pixels.
+            target: as for `explain`.
+            batch_size: images in a batch.
+
+        Returns:
+            float32 array (n, features, h, w), at least 0, of the size of `heatmap_layer` or of the image.
+
+        Raises:
+            ValueError: as for `explain`; and for rows, or a layer on the way that excitation backprop is not defined for.
+        """
+        images = check_inputs(images, self.input_shape)
+        if images.ndim != 4:
+            raise ValueError(f"Heatmaps are of images. Received: shape={images.shape}")
+        z, logits = self.activations(images, batch_size)
+        return self._heatmaps(images, z, self._modules_of(target, logits))
+
+    def _heatmaps(self, images, z, modules):
+        propagation = self.__dict__.get("_propagation")
+        if propagation is None:
+            # Kept, since each one is compiled anew.
+            propagation = ExcitationBackprop(self._classifier_view, self.layer_name, self.heatmap_layer)
+            self.__dict__["_propagation"] = propagation
+        shape = self._classifier_view.get_layer(self.layer_name).output.shape[1:]
+        pieces = []
+        for start in range(0, len(images), HEATMAP_BATCH):
+            part = slice(start, start + HEATMAP_BATCH)
+            priors = self._priors(z[part], modules[part])
+            maps = propagation(images[part], priors=priors.reshape(*priors.shape[:2], *shape))
+            pieces.append(np.maximum(maps, 0.0))
+        return np.concatenate(pieces)
+
+    def _priors(self, z, modules):
+        """Contrastive winning probabilities of the activations, signed: (n, features, dimensions)."""
+        # One row for each image, so that all x-features of it share what lies below them.
+        hidden, inputs = ops.convert_to_tensor(z[:, None]), []
+        kernels = [ops.convert_to_tensor(ops.convert_to_numpy(kernel)[modules]) for kernel, _ in self.autoencoder.encoder]
+        biases = [ops.convert_to_tensor(ops.convert_to_numpy(bias)[modules]) for _, bias in self.autoencoder.encoder]
+        for kernel, bias in zip(kernels, biases):
+            inputs.append(hidden)
+            hidden = ops.relu(ops.matmul(hidden, kernel) + bias[:, None])
+        own = ops.eye(self.autoencoder.num_features)
+        priors = winning_probabilities(inputs[-1], kernels[-1], own) - winning_probabilities(inputs[-1], -kernels[-1], own)
+        for below, kernel in zip(inputs[-2::-1], kernels[-2::-1]):
+            priors = winning_probabilities(below, kernel, priors)
+        return ops.convert_to_numpy(priors)
 
     def get_config(self):
         layer = self.autoencoder
@@ -326,6 +397,7 @@ class ExplanationModule(ObjectiveTrainer, InterpretableModel):
         return {
             "classifier": keras.saving.serialize_keras_object(self._classifier_view),
             "layer": self.layer_name,
+            "heatmap_layer": self.heatmap_layer,
             "targets": list(self.target_numbers),
             "labels": list(self.labels),
             **{name: getattr(layer, name) for name in of_layer},

@@ -189,6 +189,46 @@ def test_batches_of_a_data_set(images):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
+def numpy_winning(inputs, kernel, probabilities):
+    """Winning probabilities of the inputs of one dense layer, child by child."""
+    result = np.zeros(len(inputs))
+    for output, probability in enumerate(probabilities):
+        excitation = np.maximum(inputs, 0) * np.maximum(kernel[:, output], 0)
+        if excitation.sum() > 0:
+            result += probability * excitation / excitation.sum()
+    return result
+
+
+def test_heatmaps_follow_excitation_backprop(images, rng):
+    classifier = Classifier(tiny_backbone(), labels=LABELS)
+    options = {"num_features": 2, "hidden_units": (5, 4), "heatmap_layer": "last_relu"}
+    module = ExplanationModule(classifier, "pooling", ["jay", "wren"], **options)
+    for weight in module.autoencoder.trainable_weights:
+        weight.assign(rng.normal(0.1, 0.5, weight.shape))
+    targets = ["wren", "jay", "jay"]
+    maps = module.heatmaps(images[:3], targets)
+    assert maps.shape == (3, 2, 4, 4) and maps.min() >= 0 and maps.max() > 0
+    z, _ = module.activations(images[:3])
+    features = classifier.features(images[:3])[0]
+    for image, number in enumerate((1, 0, 0)):
+        kernels = [arrays(module)[f"encoder{layer}_kernel"][number] for layer in (1, 2, 3)]
+        biases = [arrays(module)[f"encoder{layer}_bias"][number] for layer in (1, 2)]
+        first = np.maximum(z[image] @ kernels[0] + biases[0], 0)
+        second = np.maximum(first @ kernels[1] + biases[1], 0)
+        for feature in range(2):
+            own = np.eye(2)[feature]
+            prior = numpy_winning(second, kernels[2], own) - numpy_winning(second, -kernels[2], own)
+            # The rule is linear in signed priors too.
+            prior = numpy_winning(z[image], kernels[0], numpy_winning(first, kernels[1], prior))
+            share = features[image] / np.maximum(features[image].sum(axis=(0, 1)), 1e-30)
+            np.testing.assert_allclose(maps[image, feature], np.maximum((share * prior).sum(axis=-1), 0), atol=1e-5)
+    explanation = module.explain(images[:3], targets)
+    np.testing.assert_allclose(explanation.maps.mean(axis=(1, 2)), explanation.contributions, rtol=1e-4, atol=1e-6)
+    assert explanation.plot(2).axes
+    whole = ExplanationModule(classifier, "pooling", ["jay"], num_features=2, hidden_units=(4,)).heatmaps(images[:2])
+    assert whole.shape == (2, 2, 32, 32)
+
+
 def softmax_classifier():
     return keras.Sequential([keras.Input((6,)), layers.Dense(9, name="units"), layers.Dense(4, activation="softmax")])
 
@@ -211,6 +251,7 @@ def softmax_classifier():
         (lambda: module_of().compile_by_default().fit(np.ones((8, 5)), np.ones(8, int)), ValueError, r"\(n, 6\)"),
         (lambda: module_of().compile_by_default().fit(np.ones((8, 6)), np.full(8, 4)), ValueError, r"\[0, 4\)"),
         (lambda: module_of().explain(np.full((2, 6), np.nan)), ValueError, "finite"),
+        (lambda: module_of().heatmaps(np.ones((2, 6))), ValueError, "of images"),
         (lambda: module_of().explain(np.ones((2, 6)), "crow"), ValueError, "'jay', 'wren'.*'crow'"),
     ],
 )
