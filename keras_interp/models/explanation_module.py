@@ -338,7 +338,8 @@ class ExplanationModule(ObjectiveTrainer, InterpretableModel):
     def heatmaps(self, images, target=None, batch_size=256):
         """Where in the image each x-feature comes from: contrastive winning probabilities (section 2.4).
 
-        They are those of excitation backprop. The contrast is between an x-feature and its dual, whose weights are negated, see `ExcitationBackprop`.
+        They are those of excitation backprop. The contrast is between an x-feature and its dual, whose weights are negated,
+        see `ExcitationBackprop`.
 
         Args:
             images: array (n, height, width, channels) of raw pixels.
