@@ -97,6 +97,7 @@ def _body(entry, metrics, twin, metadata, provenance):
         "",
         f"Figures of the last epoch. They are those of the weights as stored, written by `keras-interp evaluate`.{seeds}",
         "",
+        *([remark, ""] if (remark := entry.remark(metrics["values"], twin)) else []),
         "## How it was trained",
         "",
         _training(provenance),

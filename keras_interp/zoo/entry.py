@@ -149,6 +149,10 @@ class Entry:
         """The figures of a trained model on an `ArrayDataset`, {metric: float}; other data sets come from `data_dir`."""
         raise NotImplementedError
 
+    def remark(self, values, twin):
+        """A sentence for the card on the figures beside those of the twin, {metric: value} both; empty by default."""
+        return ""
+
     def callbacks(self, model, dataset, data_dir=None):
         """Callbacks of its training on a data set, which may add figures to the log of an epoch."""
         return []

@@ -66,3 +66,11 @@ def test_models_without_weights_say_how_to_train_them(monkeypatch):
     with pytest.raises(FileNotFoundError, match="keras-interp train std_resnet20_cifar10"):
         zoo.load("std_resnet20_cifar10")
     assert isinstance(zoo.load("std_resnet20_cifar10", weights=False), models.Classifier)
+
+
+def test_the_remark_says_which_units_are_easier_to_interpret():
+    entry = registry.ENTRIES["dynk5_resnet18w32_places_mini"]
+    remark = entry.remark({"dissection_mean": 0.02}, {"dissection_mean": 0.03})
+    assert "0.0200, is not higher than that of the units of `std_resnet18w32_places_mini`, 0.0300" in remark
+    assert "is higher than" in entry.remark({"dissection_mean": 0.04}, {"dissection_mean": 0.03})
+    assert entry.remark({"accuracy": 1.0}, {}) == ""
