@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_interp.checks import check_attributes, check_labels
 from keras_interp.evaluate.classification import check_array
+from keras_interp.models.xnet import category_means
 
 
 def accuracy_costs(logits, dropped_logits, labels, attributes):
@@ -37,7 +38,7 @@ def accuracy_costs(logits, dropped_logits, labels, attributes):
     attributes = _checked_attributes(attributes, len(logits), len(labels))
     right = logits.argmax(axis=-1) == labels
     dropped_right = dropped_logits.argmax(axis=-1) == labels
-    return _means(right.astype(float)[:, None] - dropped_right.T, attributes)
+    return category_means(right.astype(float)[:, None] - dropped_right.T, attributes)
 
 
 def activation_shares(neurons, attributes):
@@ -62,7 +63,7 @@ def activation_shares(neurons, attributes):
     neurons = check_array("neurons", neurons, ("n", "neurons"))
     if neurons.size and neurons.min() < 0:
         raise ValueError(f"Activations must not be negative. Received: {neurons.min()}")
-    means = _means(neurons, _checked_attributes(attributes, len(neurons), len(neurons)))
+    means = category_means(neurons, _checked_attributes(attributes, len(neurons), len(neurons)))
     sums = np.nansum(means, axis=0)
     return means / np.where(sums > 0, sums, 1.0)
 
@@ -89,7 +90,7 @@ def group_accuracies(logits, labels, groups):
     logits = check_array("logits", logits, ("n", "classes"))
     labels = check_labels(labels, logits.shape[1])
     groups = _checked_attributes(groups, len(logits), len(labels))
-    return _means((logits.argmax(axis=-1) == labels).astype(float)[:, None], groups)[:, 0]
+    return category_means((logits.argmax(axis=-1) == labels).astype(float)[:, None], groups)[:, 0]
 
 
 def _checked_attributes(attributes, count, labels):
@@ -100,10 +101,3 @@ def _checked_attributes(attributes, count, labels):
             f"Received: {labels} labels, {len(attributes)} rows"
         )
     return attributes
-
-
-def _means(values, attributes):
-    """Means of values (n, columns) over the examples of each attribute: (attributes, columns)."""
-    members = attributes.T.astype(float)
-    with np.errstate(invalid="ignore"):
-        return members @ values / members.sum(axis=1, keepdims=True)

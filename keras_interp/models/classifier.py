@@ -80,7 +80,7 @@ class LinearReadout(InterpretableModel):
             ValueError: for images of another shape, NaN or infinite pixels, or an unknown target.
         """
         images = check_inputs(images, self.input_shape)
-        maps, pooled, logits = self.features(images, batch_size)
+        maps, pooled, logits = self._explained(images, batch_size)
         targets = self.explained_outputs(target, logits)
         weights = self.acting_weights(pooled, targets)
         return Explanation(
@@ -94,6 +94,10 @@ class LinearReadout(InterpretableModel):
             maps=maps * weights[:, None, None, :] if maps.ndim == 4 else None,
             units_of_target=self.units_of_classes(targets),
         )
+
+    def _explained(self, images, batch_size):
+        """What contributes, by position where it has one, and in all; and the logits, see `features`."""
+        return self.features(images, batch_size)
 
     def acting_weights(self, pooled, targets):
         """The weights (n, filters) that pooled features (n, filters) act with on one output each, `targets` (n,)."""

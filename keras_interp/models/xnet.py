@@ -11,7 +11,6 @@ import numpy as np
 from keras import layers, ops
 
 from keras_interp.checks import check_attributes, check_inputs, check_labels
-from keras_interp.explain.explanation import Explanation
 from keras_interp.explain.gradients import input_gradient
 from keras_interp.layers.x_layer import XLayer
 from keras_interp.models.base import output_labels, readout
@@ -244,7 +243,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
             raise ValueError(f"The attributes must be {self.attributes}. Received: {tuple(dataset.attribute_names)}")
         self._checked_attributes(dataset.attributes, len(dataset))
 
-    # --- What the neurons say.
+    # --- Which neuron answers for which attribute.
 
     @property
     def neuron_of_attribute(self):
@@ -289,6 +288,8 @@ class XNet(ObjectiveTrainer, LinearReadout):
         bias = self.get_layer("explained").bias
         bias.assign(np.ones(bias.shape, "float32"))
 
+    # --- What the neurons say.
+
     @property
     def unit_names(self):
         """Each neuron's number with its attribute, as in "neuron 1 (bald)"."""
@@ -321,7 +322,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
 
     def drop_losses_of(self, neurons, labels):
         """As `drop_losses`, of activations (n, neurons) and labels (n,)."""
-        log_probabilities = _log_softmax(self.dropped_logits(neurons))
+        log_probabilities = ops.convert_to_numpy(ops.log_softmax(self.dropped_logits(neurons)))
         return -np.take_along_axis(log_probabilities, np.asarray(labels)[None, :, None], axis=2)[..., 0].T
 
     def dropped_logits(self, neurons):
@@ -366,37 +367,6 @@ class XNet(ObjectiveTrainer, LinearReadout):
         attributes = self._checked_attributes(attributes, len(labels))
         return category_means(self.drop_losses(images, labels, batch_size), attributes)
 
-    def explain(self, images, target=None, batch_size=256):
-        """Explains one output for each input by the neurons.
-
-        Args:
-            images: array (n, height, width, channels) of pixels in 0..255, or rows (n, columns).
-            target: the class to explain: None for the predicted one, a label's name or number, or a sequence of n of them.
-            batch_size: images in a batch.
-
-        Returns:
-            An `Explanation` whose contributions w_jc · h_j and bias add up to the target's logit; `maps` are the neurons'
-            class activation maps times w_jc. A backbone without feature maps gives none.
-
-        Raises:
-            ValueError: for images of another shape, NaN or infinite pixels, or an unknown target.
-        """
-        images = check_inputs(images, self.input_shape)
-        maps, neurons, logits = self._neuron_maps(images, batch_size)
-        targets = self.explained_outputs(target, logits)
-        kernel, bias = self.readout_weights()
-        weights = kernel.T[targets]
-        return Explanation(
-            inputs=images,
-            logits=logits,
-            labels=self.labels,
-            target=targets,
-            unit_names=self.unit_names,
-            contributions=neurons * weights,
-            bias=bias[targets],
-            maps=None if maps is None else maps * weights[:, None, None],
-        )
-
     def neuron_maps(self, images, batch_size=256):
         """Class activation maps of the neurons: where in the image each activation arises (Zhou et al., 2016).
 
@@ -410,15 +380,15 @@ class XNet(ObjectiveTrainer, LinearReadout):
         Raises:
             ValueError: for images of another shape, NaN or infinite pixels, or a backbone without feature maps.
         """
-        maps, _, _ = self._neuron_maps(check_inputs(images, self.input_shape), batch_size)
-        if maps is None:
+        maps, _, _ = self._explained(check_inputs(images, self.input_shape), batch_size)
+        if maps.ndim == 2:
             raise ValueError("Activation maps need a backbone that ends in feature maps. Received: one that ends in features")
         return maps
 
-    def _neuron_maps(self, images, batch_size):
+    def _explained(self, images, batch_size):
         maps, _, neurons, logits = self._explained_view.predict(images, batch_size, verbose=0)
         if maps.ndim == 2:
-            return None, neurons, logits
+            return neurons, neurons, logits
         kernel, bias = (ops.convert_to_numpy(weight) for weight in self.get_layer("explained").weights)
         parts = maps.astype("float32") @ kernel + bias
         if self.get_layer("explained").activation is keras.activations.relu:
@@ -568,11 +538,10 @@ def match_neurons(drop_losses):
 
 
 def category_means(values, attributes):
-    """Means of values (n, neurons) over the examples with each attribute (n, attributes): (attributes, neurons)."""
+    """Means of values (n, columns) over the examples with each attribute (n, attributes): (attributes, columns).
+
+    NaN stands for an attribute that no example has.
+    """
     members = np.asarray(attributes, "float32").T
-    return members @ values / members.sum(axis=1, keepdims=True)
-
-
-def _log_softmax(logits):
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    with np.errstate(invalid="ignore"):
+        return members @ values / members.sum(axis=1, keepdims=True)

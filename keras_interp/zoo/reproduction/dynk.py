@@ -13,7 +13,7 @@ from keras_interp import plots
 from keras_interp.evaluate.localization import upsample_bilinear
 from keras_interp.layers.dynamic_k import DynamicKDense
 from keras_interp.optimizers import CoupledSGD
-from keras_interp.zoo import artifacts, hub, registry
+from keras_interp.zoo import artifacts, registry
 from keras_interp.zoo.papers.dynk import DETECTOR, DISSECTED_EPOCHS, PAPER
 from keras_interp.zoo.reproduction import shipped
 from keras_interp.zoo.reproduction.report import Report
@@ -30,19 +30,25 @@ DYNAMIC = tuple(kind for kind in KINDS if kind.startswith("Dynamic"))
 COLOR_ORDER = (STANDARD, *DYNAMIC, L1)
 STD_PLACES, DYNK_PLACES = (f"{KINDS[kind]}_{SETTINGS[PLACES]}" for kind in (STANDARD, FIVE))
 
-# Table 1: the paper's name of a network, ours, and the paper's accuracies on Places365 (top 1, top 5) and CIFAR-10.
-TABLE_1 = (
-    ("Res18 (baseline)", STANDARD, 0.5369, 0.8378, 0.9510),
-    ("Res18-L1", L1, None, None, None),
-    ("Res18-d1a", "Dynamic-1", 0.2783, 0.5756, 0.9502),
-    ("Res18-d5a", "Dynamic-5", 0.5360, 0.8415, 0.9512),
-    ("Res18-d10a", "Dynamic-10", 0.5364, 0.8406, 0.9522),
-    ("Res18-d25a", "Dynamic-25", 0.5387, 0.8425, 0.9504),
-    ("Res18-d50a", "Dynamic-50", 0.5358, 0.8491, 0.9506),
-    ("Res18-d100a", "Dynamic-100", 0.5381, 0.8392, 0.9512),
-    ("Res50 (baseline)", None, 0.5474, 0.8508, 0.9562),
-    ("Res50-d25a", None, 0.5500, 0.8507, 0.9558),
+# Table 1: the paper's name of a network, ours, and the name of its full-size recipes, whose entries hold the paper's figures.
+NETWORKS = (
+    ("Res18 (baseline)", STANDARD, "std_resnet18"),
+    ("Res18-L1", L1, None),
+    *((f"Res18-d{k}a", f"Dynamic-{k}", f"dynk{k}_resnet18") for k in (1, 5, 10, 25, 50, 100)),
+    ("Res50 (baseline)", None, "std_resnet50"),
+    ("Res50-d25a", None, "dynk25_resnet50"),
 )
+
+
+def published(network):
+    """The paper's accuracies on Places365 (top 1, top 5) and CIFAR-10, or None."""
+    if network is None:
+        return None, None, None
+    places, cifar10 = (registry.ENTRIES[f"{network}_{dataset}"].paper_metrics for dataset in ("places365", "cifar10"))
+    return places["accuracy"], places["accuracy_top5"], cifar10["accuracy"]
+
+
+TABLE_1 = tuple((label, kind, *published(network)) for label, kind, network in NETWORKS)
 # What the paper says of Res18-d5a on Places365, and what the dissection that comes with its code shows.
 PUBLISHED_FIVE = {
     "connection_sparsity": 0.99,
@@ -157,18 +163,11 @@ def reproduce(data_dir, output):
     return DynamicK(data_dir, Report(output, "Dynamic-K activation", introduction)).run()
 
 
-class DynamicK:
-    """One method for each table and figure: it takes the title, and returns the paths it wrote.
-
-    Args:
-        data_dir: folder of the prepared data sets.
-        report: a `Report` to add to.
-    """
+class DynamicK(shipped.ShippedReport):
+    """Table 1, Figures 2 and 4 to 7, and what sections 4.1 to 4.3 say of connections."""
 
     def __init__(self, data_dir, report):
-        self.report = report
-        self.model = functools.cache(hub.load)
-        self.data = functools.cache(lambda name: registry.get_entry(name).load_data("test", data_dir))
+        super().__init__(data_dir, report)
         self.dissection = functools.cache(lambda name: registry.get_entry(name).dissect(self.model(name), data_dir))
         names = {
             (setting, kind): f"{prefix}_{suffix}" for setting, suffix in SETTINGS.items() for kind, prefix in KINDS.items()
@@ -176,9 +175,9 @@ class DynamicK:
         self.names = {key: name for key, name in names.items() if name in registry.ENTRIES}
         self.measured = {key: Measured(name) for key, name in self.names.items()}
 
-    def run(self):
+    def parts(self):
         places = (STD_PLACES, DYNK_PLACES)
-        parts = (
+        return (
             ("Table 1: accuracy", (), self.table_1),
             ("Sections 4.1 to 4.3: connections and concepts", (), self.connections),
             ("Figure 2: a toy of two classes", (), self.figure_2),
@@ -191,7 +190,6 @@ class DynamicK:
             ("Figure 6: from units to classes", (DYNK_PLACES,), self.figure_6),
             ("Figure 7: explanations of images", places, self.figure_7),
         )
-        return shipped.add_parts(self.report, parts)
 
     def figures(self, setting, metric, kinds=tuple(KINDS)):
         """{kind: figure} of the networks that were measured."""
@@ -222,10 +220,10 @@ class DynamicK:
         header += [f"{setting}, ours, {heading[metric]}" for setting, metric in columns]
         header += [f"{setting}, {heading[metric]}, all seeds" for setting, metric in seeds]
         rows = []
-        for label, kind, *published in TABLE_1:
+        for label, kind, *figures in TABLE_1:
             models = {setting: self.measured.get((setting, kind), Measured()) for setting in SETTINGS}
             ours = [models[setting].figure(metric) for setting, metric in columns]
-            rows.append([label, kind, *published, *ours, *(spread(models[s].figures(metric)) for s, metric in seeds)])
+            rows.append([label, kind, *figures, *ours, *(spread(models[s].figures(metric)) for s, metric in seeds)])
         return self.report.add_table(
             "table_1",
             title,
@@ -237,7 +235,7 @@ class DynamicK:
 
     def loss_of_accuracy(self):
         """Sentences on Dynamic-5 and Dynamic-1 beside the standard network; two standard errors count as no difference."""
-        published = {kind: {PLACES: top1, FULL: cifar, HALF: cifar} for _, kind, top1, _, cifar in TABLE_1}
+        theirs = {kind: {PLACES: top1, FULL: cifar, HALF: cifar} for _, kind, top1, _, cifar in TABLE_1}
         sentences = []
         for kind, setting in itertools.product((FIVE, SPARSEST), SETTINGS):
             pair = [self.measured.get((setting, one), Measured()) for one in (STANDARD, kind)]
@@ -245,7 +243,7 @@ class DynamicK:
                 continue
             standard, ours = (model.figure("accuracy") for model in pair)
             error = standard_error(*((model.figure("accuracy"), model.examples) for model in pair))
-            paper = published[kind][setting] - published[STANDARD][setting]
+            paper = theirs[kind][setting] - theirs[STANDARD][setting]
             lost, lost_there = ours - standard < -2 * error, paper < -2 * error
             sentences.append(
                 f"{setting}: {kind} differs from standard by {points(ours - standard)}, that is "

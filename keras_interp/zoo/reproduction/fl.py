@@ -9,9 +9,8 @@ from keras import ops
 from keras_interp import evaluate as metrics
 from keras_interp import plots
 from keras_interp.explain.gradients import input_gradient
-from keras_interp.zoo import artifacts, hub
+from keras_interp.zoo import artifacts
 from keras_interp.zoo.papers.fl import PAPER
-from keras_interp.zoo.registry import get_entry
 from keras_interp.zoo.reproduction import shipped
 from keras_interp.zoo.reproduction.report import Report
 from keras_interp.zoo.reproduction.shipped import spread
@@ -139,21 +138,11 @@ def reproduce(data_dir, output):
     return FeatureLeveling(data_dir, Report(output, "Feature leveling", introduction)).run()
 
 
-class FeatureLeveling:
-    """One method for each table and figure: it takes the title, and returns the paths it wrote.
+class FeatureLeveling(shipped.ShippedReport):
+    """Tables 1 to 5, Figures 1, 2, 4 and 5, and what section 5.2 and appendix A.6 show."""
 
-    Args:
-        data_dir: folder of the prepared data sets.
-        report: a `Report` to add to.
-    """
-
-    def __init__(self, data_dir, report):
-        self.report = report
-        self.model = functools.cache(hub.load)
-        self.data = functools.cache(lambda name, split="test": get_entry(name).load_data(split, data_dir))
-
-    def run(self):
-        parts = (
+    def parts(self):
+        return (
             ("Table 1: MNIST classification", (), self.table_1_mnist),
             ("Table 1: California Housing price prediction", (), self.table_1_housing),
             ("Table 2: CIFAR-10 binary", (), self.table_2),
@@ -168,7 +157,6 @@ class FeatureLeveling:
             ("Figure 5: levels of a convolutional network", (CNN_MNIST,), self.figure_5),
             ("Appendix A.6: depth", (), self.depth),
         )
-        return shipped.add_parts(self.report, parts)
 
     # --- Tables.
 

@@ -1,9 +1,10 @@
 """What ships of a model besides its weights: what was measured of it, and the log of its training."""
 
 import csv
+import functools
 import statistics
 
-from keras_interp.zoo import artifacts
+from keras_interp.zoo import artifacts, hub
 from keras_interp.zoo.registry import get_entry
 from keras_interp.zoo.training import LOG
 
@@ -59,27 +60,45 @@ def read_log(name):
     return {column: [float(row[column] or "nan") for row in rows] for column in rows[0]}
 
 
-def add_parts(report, parts):
-    """Adds tables and figures to a report one by one, and leaves out what needs something that is not there.
+class ShippedReport:
+    """The tables and figures of a paper, one method for each: it takes the title, and returns the paths it wrote.
+
+    A paper's subclass names them in `parts`.
 
     Args:
-        report: a `Report`.
-        parts: triples of a title, the names of the models whose weights are needed, and a function that takes the title, adds
-            to the report and returns the paths it wrote.
+        data_dir: folder of the prepared data sets.
+        report: a `Report` to add to.
 
-    Yields:
-        The paths of all files, that of the report's README last.
+    Attributes:
+        model: function of a name to the shipped model, which is loaded once.
+        data: function of a name, and a split, by default "test", to the model's data, which are loaded once.
     """
-    for title, names, make in parts:
-        missing = [name for name in names if artifacts.shipped_folder(name) is None]
-        if missing:
-            report.skip(title, f"no weights of {', '.join(missing)} come with this installation.")
-            continue
-        try:
-            paths = make(title)
-        except (FileNotFoundError, ImportError) as error:
-            # A data set that is not prepared, or a package that is not there, costs what needs it and no more.
-            report.skip(title, str(error))
-            continue
-        yield from paths
-    yield report.write_index()
+
+    def __init__(self, data_dir, report):
+        self.report = report
+        self.model = functools.cache(hub.load)
+        self.data = functools.cache(lambda name, split="test": get_entry(name).load_data(split, data_dir))
+
+    def parts(self):
+        """Triples of a title, the names of the models whose weights are needed, and the method."""
+        raise NotImplementedError
+
+    def run(self):
+        """Writes everything one by one, and leaves out what needs something that is not there.
+
+        Yields:
+            The paths of all files, that of the report's README last.
+        """
+        for title, names, make in self.parts():
+            missing = [name for name in names if artifacts.shipped_folder(name) is None]
+            if missing:
+                self.report.skip(title, f"no weights of {', '.join(missing)} come with this installation.")
+                continue
+            try:
+                paths = make(title)
+            except (FileNotFoundError, ImportError) as error:
+                # A data set that is not prepared, or a package that is not there, costs what needs it and no more.
+                self.report.skip(title, str(error))
+                continue
+            yield from paths
+        yield self.report.write_index()

@@ -8,11 +8,11 @@ from rich.progress import track
 
 from keras_interp import evaluate as metrics
 from keras_interp import models, plots
-from keras_interp.zoo import hub
 from keras_interp.zoo.papers.xnet import ATTRIBUTES, PAPER
 from keras_interp.zoo.registry import get_entry
+from keras_interp.zoo.reproduction import shipped
 from keras_interp.zoo.reproduction.report import Report
-from keras_interp.zoo.reproduction.shipped import Measured, add_parts, read_log
+from keras_interp.zoo.reproduction.shipped import Measured, read_log
 
 SUFFIX = "resnet18w32_celeb_a_mini"
 KINDS = ("std", "xnet", "xnet_capped", "xnet_balanced", "xnet_sum", "xnet_initial", "xnet_em")
@@ -50,23 +50,16 @@ def reproduce(data_dir, output):
     return DropLoss(data_dir, Report(output, "XNet", introduction)).run()
 
 
-class DropLoss:
-    """One method for each table and figure: it takes the title, and returns the paths it wrote.
-
-    Args:
-        data_dir: folder of the prepared data sets.
-        report: a `Report` to add to.
-    """
+class DropLoss(shipped.ShippedReport):
+    """Table 1, Figures 1 to 8, and the trade-off that the paper leaves open."""
 
     def __init__(self, data_dir, report):
-        self.report = report
-        self.model = functools.cache(hub.load)
-        self.data = functools.cache(lambda split="test": get_entry(STD).load_data(split, data_dir))
+        super().__init__(data_dir, report)
         self.measured = {name: Measured(name) for name in TITLES}
 
-    def run(self):
+    def parts(self):
         pair = (STD, XNET)
-        parts = (
+        return (
             ("Table 1: accuracy", (), self.table_1),
             ("Beyond the paper: what a dropped neuron costs", (), self.costs),
             ("Figure 1: drop losses over the training", (), functools.partial(self.curves, "figure_1", pair)),
@@ -79,7 +72,6 @@ class DropLoss:
             ("Figure 8: matching", (), functools.partial(self.curves, "figure_8", (INITIAL, EM))),
             ("Beyond the paper: the trade-off over α", (STD,), self.trade_off),
         )
-        return add_parts(self.report, parts)
 
     # --- Tables.
 
@@ -176,7 +168,7 @@ class DropLoss:
         )
 
     def figure_2(self, title):
-        test = self.data()
+        test = self.data(STD)
         shares = {}
         for name in (STD, XNET):
             model = self.model(name)
@@ -198,7 +190,7 @@ class DropLoss:
         )
 
     def maps(self, name, title):
-        test, signed = self.data(), name == "figure_4"
+        test, signed = self.data(STD), name == "figure_4"
         drop_losses = self.model(XNET).drop_losses(test.inputs, test.targets)[:, self.model(XNET).neuron_of_attribute]
         groups = {}
         for heading, sign in (("highest drop loss of the XNet", 1), ("lowest drop loss of the XNet", -1)):
@@ -225,7 +217,7 @@ class DropLoss:
         )
 
     def top_images(self, name, network, title):
-        test, model = self.data(), self.model(network)
+        test, model = self.data(STD), self.model(network)
         top = model.top_images(test.inputs, test.targets, TOP_IMAGES)[model.neuron_of_attribute]
         shares = [test.attributes[numbers, column].mean() for column, numbers in enumerate(top)]
         found = ", ".join(f"{attribute} {share:.0%}" for attribute, share in zip(ATTRIBUTES, shares))
@@ -238,7 +230,7 @@ class DropLoss:
         )
 
     def trade_off(self, title):
-        train, test, model = self.data("train"), self.data(), self.model(STD)
+        train, test, model = self.data(STD, "train"), self.data(STD), self.model(STD)
         features, seen = (model.backbone_features(split.inputs) for split in (test, train))
         curves = {}
         for way, (oriented, cap) in WAYS.items():
