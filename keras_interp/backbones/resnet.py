@@ -101,7 +101,7 @@ def cifar_resnet(depth=20, width=16, input_shape=(32, 32, 3), name=None):
     return keras.Model(inputs, x, name=name or f"cifar_resnet{depth}")
 
 
-def resnet(depth=18, width=64, stem="imagenet", input_shape=(224, 224, 3), name=None):
+def resnet(depth=18, width=64, stem="imagenet", input_shape=(224, 224, 3), normalize_output=False, name=None):
     """The ResNet for ImageNet of He et al. (section 4.1 and table 1): four stages at 1, 2, 4 and 8 times the width.
 
     Depths 18 and 34 have basic blocks of two 3x3 convolutions, the deeper ones bottlenecks of 1x1, 3x3 and 1x1 that end in
@@ -116,6 +116,8 @@ def resnet(depth=18, width=64, stem="imagenet", input_shape=(224, 224, 3), name=
         stem: "imagenet" is a 7x7 convolution of step 2 and a 3x3 maximum pooling of step 2; "cifar" a 3x3 convolution of
             step 1, for 32x32 pixels; "small" a 3x3 convolution of step 2, for 64x64 pixels. The last two have no pooling.
         input_shape: (height, width, 3).
+        normalize_output: whether another batch normalisation follows the last ReLU, which the paper has not. With it a layer
+            of few ReLU neurons on the pooled features stays alive, see `models.XNet`.
         name: name of the model.
 
     Returns:
@@ -154,4 +156,6 @@ def resnet(depth=18, width=64, stem="imagenet", input_shape=(224, 224, 3), name=
             same_shape = strides == 1 and x.shape[-1] == outputs
             shortcut = x if same_shape else _convolution(x, outputs, 1, strides, f"{prefix}_shortcut")
             x = _residual_block(x, shortcut, convolutions, prefix)
+    if normalize_output:
+        x = FusedBatchNormalization(name="output_normalization")(x)
     return keras.Model(inputs, x, name=name or f"resnet{depth}")

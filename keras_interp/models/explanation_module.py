@@ -18,12 +18,268 @@ from keras_interp.layers.sparse_reconstruction_ae import SparseReconstructionAE,
 from keras_interp.models.base import InterpretableModel, output_labels
 from keras_interp.models.objective import NamedMeans, ObjectiveTrainer
 
+# The paper's comparison methods, as options of `ExplanationModule`: a network without reconstruction (NN), an autoencoder
+# that also predicts (SAE), and one that only reconstructs (CAE). For feature selection there is `LassoModule`.
+COMPARISONS = {
+    "srae": {},
+    "nn": {"reconstruction_weight": 0.0},
+    "sae": {"sparsity": "mean"},
+    "cae": {"sparsity": "mean", "faithfulness_weight": 0.0},
+}
 # Images whose heatmaps are computed at once; each has kernels of its own, those of its module.
 HEATMAP_BATCH = 32
 
 
+class ConceptExplainer(InterpretableModel):
+    """A trained classifier, with a few x-features E for some of its classes and a linear predictor v that rebuilds its logits.
+
+    What is common to the ways to find x-features. A subclass says how with `fit`, `encode`, `predictor` and `_priors`.
+
+    Args:
+        classifier, layer, targets, labels, heatmap_layer, name: see `ExplanationModule`.
+        positive_share: see `ExplanationModule`.
+
+    Attributes:
+        num_features: largest number of x-features of a target.
+    """
+
+    def __init__(self, classifier, layer, targets, labels, positive_share, heatmap_layer, name):
+        inputs, activations, logits = _explained_tensors(classifier, layer)
+        if not 0 < positive_share < 1:
+            raise ValueError(f"`positive_share` must lie in (0, 1). Received: positive_share={positive_share}")
+        labels = output_labels(logits.shape[-1], labels or getattr(classifier, "labels", None), "labels")
+        super().__init__(inputs, logits, labels, name=name)
+        self.layer_name = layer
+        self.heatmap_layer = heatmap_layer
+        self.positive_share = positive_share
+        targets = range(len(labels)) if targets is None else targets
+        self.target_numbers = tuple(self._class_number(target) for target in targets)
+        if not self.target_numbers or len(set(self.target_numbers)) < len(self.target_numbers):
+            raise ValueError(f"`targets` must be different classes, one at least. Received: targets={targets}")
+        self.num_dimensions = activations.shape[-1]
+        # Past Keras's attribute tracking, which would count every weight twice.
+        self.__dict__["_activation_view"] = keras.Model(inputs, [activations, logits])
+        self.__dict__["_classifier_view"] = keras.Model(inputs, logits, name="classifier")
+
+    def _class_number(self, target):
+        number = self.labels.index(target) if isinstance(target, str) and target in self.labels else target
+        if isinstance(number, (int, np.integer)) and not isinstance(number, bool) and 0 <= number < self.num_classes:
+            return int(number)
+        raise ValueError(f"A target must be a label or a number below {self.num_classes}. Received: {target!r}")
+
+    def set_classifier_weights(self, weights):
+        """Gives the classifier other weights, those of `get_weights` of a model of the same graph."""
+        self._classifier_view.set_weights(weights)
+
+    @property
+    def targets(self):
+        """Names of the classes that are explained, one for each module."""
+        return tuple(self.labels[number] for number in self.target_numbers)
+
+    def activations(self, images, batch_size=256):
+        """The activations of the explained layer, and the classifier's logits.
+
+        Args:
+            images: array (n, height, width, channels) of raw pixels, or rows (n, columns).
+            batch_size: images in a batch.
+
+        Returns:
+            float32 arrays (n, dimensions) and (n, classes).
+
+        Raises:
+            ValueError: for images of another shape, NaN or infinite values.
+        """
+        images = check_inputs(images, self.input_shape)
+        return [np.asarray(output, "float32") for output in self._activation_view.predict(images, batch_size, verbose=0)]
+
+    def x_features(self, images, batch_size=256):
+        """The x-features of images (n, height, width, channels), or rows: a float32 array (n, modules, features)."""
+        return self.encode(self.activations(images, batch_size)[0])
+
+    def predict_targets(self, images, batch_size=256):
+        """The rebuilt logits of the targets, and the classifier's own, both float32 arrays (n, modules).
+
+        Raises:
+            ValueError: for images of another shape, NaN or infinite values.
+        """
+        z, logits = self.activations(images, batch_size)
+        kernel, bias = self.predictor()
+        return (self.encode(z) * kernel).sum(axis=-1) + bias, logits[:, list(self.target_numbers)]
+
+    def explain(self, images, target=None, batch_size=256):
+        """Explains the rebuilt logit of one target for each input by its x-features.
+
+        Args:
+            images: array (n, height, width, channels) of raw pixels, or rows (n, columns).
+            target: the class to explain, one of `targets`: a name or number, or a sequence of n of them; None for the one with
+                the largest logit.
+            batch_size: images in a batch.
+
+        Returns:
+            An `Explanation` whose contributions v_i · E_i and bias add up to the rebuilt logit of the target, which stands in
+            `logits` in the place of the classifier's own. For images, `maps` are the `heatmaps` with each contribution spread
+            over its map; where a heatmap is empty, evenly.
+
+        Raises:
+            ValueError: for images of another shape, NaN or infinite values, or a class that is not explained.
+        """
+        images = check_inputs(images, self.input_shape)
+        z, logits = self.activations(images, batch_size)
+        numbers, modules = np.array(self.target_numbers), self._modules_of(target, logits)
+        kernel, bias = self.predictor()
+        rows = np.arange(len(images))
+        contributions = self.encode(z)[rows, modules] * kernel[modules]
+        logits = logits.copy()
+        logits[rows, numbers[modules]] = contributions.sum(axis=1) + bias[modules]
+        return Explanation(
+            inputs=images,
+            logits=logits,
+            labels=self.labels,
+            target=numbers[modules],
+            unit_names=tuple(f"x-feature {number}" for number in range(self.num_features)),
+            contributions=contributions,
+            bias=bias[modules],
+            maps=self._spread(contributions, self._heatmaps(images, z, modules)) if images.ndim == 4 else None,
+        )
+
+    def _modules_of(self, target, logits):
+        """Numbers (n,) of the modules that a `target` of `explain` names."""
+        if target is None:
+            return logits[:, list(self.target_numbers)].argmax(axis=1)
+        classes = self.explained_outputs(target, logits)
+        if unknown := sorted(set(classes.tolist()) - set(self.target_numbers)):
+            raise ValueError(f"The explained classes are {self.targets}. Received: {[self.labels[n] for n in unknown]}")
+        return np.array([self.target_numbers.index(number) for number in classes], int)
+
+    @staticmethod
+    def _spread(contributions, heat):
+        """Contributions (n, features) over heatmaps (n, features, h, w): (n, h, w, features), whose means they are."""
+        total = heat.sum(axis=(2, 3), keepdims=True)
+        even = np.full_like(heat, 1 / heat[0, 0].size)
+        shares = np.where(total > 0, heat / np.maximum(total, 1e-30), even)
+        return np.moveaxis(shares * contributions[:, :, None, None] * heat[0, 0].size, 1, -1)
+
+    def heatmaps(self, images, target=None, batch_size=256):
+        """Where in the image each x-feature comes from: contrastive winning probabilities (section 2.4).
+
+        They are those of excitation backprop. The contrast is between an x-feature and its dual, whose weights are negated,
+        see `ExcitationBackprop`.
+
+        Args:
+            images: array (n, height, width, channels) of raw pixels.
+            target: as for `explain`.
+            batch_size: images in a batch.
+
+        Returns:
+            float32 array (n, features, h, w), at least 0, of the size of `heatmap_layer` or of the image.
+
+        Raises:
+            ValueError: as for `explain`; and for rows, or a layer on the way that excitation backprop is not defined for.
+        """
+        images = check_inputs(images, self.input_shape)
+        if images.ndim != 4:
+            raise ValueError(f"Heatmaps are of images. Received: shape={images.shape}")
+        z, logits = self.activations(images, batch_size)
+        return self._heatmaps(images, z, self._modules_of(target, logits))
+
+    def target_heatmaps(self, images, target=None, batch_size=256):
+        """Where in the image a target's logit itself comes from, without x-features: the explanation that they compete with.
+
+        Contrastive winning probabilities of excitation backprop, as `heatmaps`, in one map.
+
+        Args:
+            images, target, batch_size: as for `heatmaps`.
+
+        Returns:
+            float32 array (n, 1, h, w), at least 0.
+
+        Raises:
+            ValueError: as for `heatmaps`.
+        """
+        images = check_inputs(images, self.input_shape)
+        if images.ndim != 4:
+            raise ValueError(f"Heatmaps are of images. Received: shape={images.shape}")
+        modules = self._modules_of(target, self.activations(images, batch_size)[1])
+        propagation = self._propagation(self._classifier_view.layers[-1].name, contrastive=True)
+        return propagation(images, neurons=np.array(self.target_numbers)[modules][:, None], batch_size=HEATMAP_BATCH)
+
+    def _heatmaps(self, images, z, modules):
+        propagation = self._propagation(self.layer_name)
+        shape = self._classifier_view.get_layer(self.layer_name).output.shape[1:]
+        pieces = []
+        for start in range(0, len(images), HEATMAP_BATCH):
+            part = slice(start, start + HEATMAP_BATCH)
+            priors = self._priors(z[part], modules[part])
+            maps = propagation(images[part], priors=priors.reshape(*priors.shape[:2], *shape))
+            pieces.append(np.maximum(maps, 0.0))
+        return np.concatenate(pieces)
+
+    def _propagation(self, start, contrastive=False):
+        # Kept, since each one is compiled anew.
+        kept = self.__dict__.setdefault("_propagations", {})
+        if start not in kept:
+            kept[start] = ExcitationBackprop(self._classifier_view, start, self.heatmap_layer, contrastive)
+        return kept[start]
+
+    def _fitting_data(self, x, y):
+        """Activations of images x and, for each target, logits and `example_weights`; y are the classes or None."""
+        z, logits = self.activations(x)
+        classes = logits.argmax(axis=1) if y is None else check_labels(y, self.num_classes)
+        return z, {"logits": logits[:, list(self.target_numbers)], "weights": self.example_weights(classes)}
+
+    def example_weights(self, classes):
+        """Weights (n, modules) of examples of these classes (n,), with a mean of 1 for each module.
+
+        Raises:
+            ValueError: for a target without examples, or without any of other classes.
+        """
+        positive = np.asarray(classes)[:, None] == np.array(self.target_numbers)
+        share = positive.mean(axis=0)
+        for target, found in zip(self.targets, share):
+            if not 0 < found < 1:
+                raise ValueError(f"A target needs examples of its class, and others. Received: {found:.0%} are {target!r}")
+        weights = np.where(positive, self.positive_share / share, (1 - self.positive_share) / (1 - share))
+        return weights.astype("float32")
+
+    def encode(self, z):
+        """The x-features (n, modules, features) of activations (n, dimensions), a float32 array."""
+        raise NotImplementedError
+
+    def predictor(self):
+        """Kernels v (modules, features) and biases (modules,) of the linear predictors, float32 arrays."""
+        raise NotImplementedError
+
+    def _priors(self, z, modules):
+        """What excitation backprop starts from: probabilities of the activations, which may be signed, for each x-feature.
+
+        Args:
+            z: activations (n, dimensions).
+            modules: numbers (n,) of the modules.
+
+        Returns:
+            A float32 array (n, features, dimensions).
+        """
+        raise NotImplementedError
+
+    def get_config(self):
+        return {
+            "classifier": keras.saving.serialize_keras_object(self._classifier_view),
+            "layer": self.layer_name,
+            "heatmap_layer": self.heatmap_layer,
+            "positive_share": self.positive_share,
+            "targets": list(self.target_numbers),
+            "labels": list(self.labels),
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        classifier = keras.saving.deserialize_keras_object(config["classifier"], custom_objects=custom_objects)
+        return cls(**{**config, "classifier": classifier})
+
+
 @keras.saving.register_keras_serializable("keras_interp")
-class ExplanationModule(ObjectiveTrainer, InterpretableModel):
+class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
     """A trained classifier, with modules of x-features for some of its classes (Eq. 4).
 
     `predict` gives the logits of the classifier, as they were. `fit` trains the modules, all together, on the activations of
@@ -33,6 +289,9 @@ class ExplanationModule(ObjectiveTrainer, InterpretableModel):
 
     with y the logit of the module's class, Q_k the mean squared error, weighted by w, of the reconstruction of the k-th
     dimension of the layer, and w weights under which the examples of the class count as much as `positive_share` says.
+
+    The paper compares it with an NN (`reconstruction_weight=0`), an SAE (`sparsity="mean"`) and a CAE (that, and
+    `faithfulness_weight=0`), see `COMPARISONS`; with a `LassoModule`; and with `target_heatmaps`, without any x-features.
 
     The log holds `faithfulness` (the first term), `reconstruction` (the penalty) and `error` (the mean absolute error of the
     logit), each a mean over the modules.
@@ -98,52 +357,31 @@ class ExplanationModule(ObjectiveTrainer, InterpretableModel):
         heatmap_layer=None,
         name=None,
     ):
-        inputs, activations, logits = _explained_tensors(classifier, layer)
-        labels = output_labels(logits.shape[-1], labels or getattr(classifier, "labels", None), "labels")
         for option in ("faithfulness_weight", "reconstruction_weight", "pull_away_weight", "kernel_weight"):
             if not locals()[option] >= 0:
                 raise ValueError(f"`{option}` must not be negative. Received: {option}={locals()[option]}")
-        if not 0 < positive_share < 1:
-            raise ValueError(f"`positive_share` must lie in (0, 1). Received: positive_share={positive_share}")
         if not 0 <= error_momentum < 1:
             raise ValueError(f"`error_momentum` must lie in [0, 1). Received: error_momentum={error_momentum}")
-        super().__init__(inputs, logits, labels, name=name)
-        self.layer_name = layer
-        self.heatmap_layer = heatmap_layer
-        targets = range(len(labels)) if targets is None else targets
-        self.target_numbers = tuple(self._class_number(target) for target in targets)
-        if not self.target_numbers or len(set(self.target_numbers)) < len(self.target_numbers):
-            raise ValueError(f"`targets` must be different classes, one at least. Received: targets={targets}")
+        super().__init__(classifier, layer, targets, labels, positive_share, heatmap_layer, name)
         self.autoencoder = SparseReconstructionAE(
             num_features, hidden_units, sparsity, sparsity_strength, len(self.target_numbers), dropout, seed, dtype="float32"
         )
-        self.autoencoder.build(activations.shape)
+        self.autoencoder.build((None, self.num_dimensions))
         self.faithfulness_weight = faithfulness_weight
         self.reconstruction_weight = reconstruction_weight
         self.pull_away_weight = pull_away_weight
         self.kernel_weight = kernel_weight
-        self.positive_share = positive_share
         self.error_momentum = error_momentum
-        shape = (len(self.target_numbers), activations.shape[-1])
+        shape = (len(self.target_numbers), self.num_dimensions)
         fixed = {"trainable": False, "autocast": False, "dtype": "float32", "aggregation": "mean"}
         # Running mean of Q_k, and the share of it that batches have given so far.
         self.running_errors = self.add_weight(name="running_errors", shape=shape, initializer="zeros", **fixed)
         self.running_share = self.add_weight(name="running_share", shape=(), initializer="zeros", **fixed)
         self.means = NamedMeans(self.objective_metrics, "parts")
-        # Past Keras's attribute tracking, which would count every weight twice.
-        self.__dict__["_activation_view"] = keras.Model(inputs, [activations, logits])
-        self.__dict__["_classifier_view"] = keras.Model(inputs, logits, name="classifier")
-
-    def _class_number(self, target):
-        number = self.labels.index(target) if isinstance(target, str) and target in self.labels else target
-        if isinstance(number, (int, np.integer)) and not isinstance(number, bool) and 0 <= number < self.num_classes:
-            return int(number)
-        raise ValueError(f"A target must be a label or a number below {self.num_classes}. Received: {target!r}")
 
     @property
-    def targets(self):
-        """Names of the classes that are explained, one for each module."""
-        return tuple(self.labels[number] for number in self.target_numbers)
+    def num_features(self):
+        return self.autoencoder.num_features
 
     # --- The objective: Eq. 4.
 
@@ -201,9 +439,7 @@ class ExplanationModule(ObjectiveTrainer, InterpretableModel):
         if isinstance(x, Batches):
             options = {"batch_size": x.batch_size, "seed": x.seed, "process": x.process}
             x, y = x.dataset.read(slice(None))
-        z, logits = self.activations(x)
-        classes = logits.argmax(axis=1) if y is None else check_labels(y, self.num_classes)
-        targets = {"logits": logits[:, list(self.target_numbers)], "weights": self.example_weights(classes)}
+        z, targets = self._fitting_data(x, y)
         options["batch_size"] = min(options["batch_size"], len(z))
         batches = Batches((z, targets), **options)
         kwargs.pop("shuffle", None)
@@ -215,22 +451,8 @@ class ExplanationModule(ObjectiveTrainer, InterpretableModel):
             self._fit_predictors(z, targets)
         return history
 
-    def example_weights(self, classes):
-        """Weights (n, modules) of examples of these classes (n,), with a mean of 1 for each module.
-
-        Raises:
-            ValueError: for a target without examples, or without any of other classes.
-        """
-        positive = np.asarray(classes)[:, None] == np.array(self.target_numbers)
-        share = positive.mean(axis=0)
-        for target, found in zip(self.targets, share):
-            if not 0 < found < 1:
-                raise ValueError(f"A target needs examples of its class, and others. Received: {found:.0%} are {target!r}")
-        weights = np.where(positive, self.positive_share / share, (1 - self.positive_share) / (1 - share))
-        return weights.astype("float32")
-
     def _fit_predictors(self, z, targets):
-        features = self._encoded(z)
+        features = self.encode(z)
         kernels, biases = [], []
         for module, weights in enumerate(targets["weights"].T):
             root = np.sqrt(weights)[:, None]
@@ -243,135 +465,14 @@ class ExplanationModule(ObjectiveTrainer, InterpretableModel):
 
     # --- What the modules say.
 
-    def activations(self, images, batch_size=256):
-        """The activations of the explained layer, and the classifier's logits.
-
-        Args:
-            images: array (n, height, width, channels) of raw pixels, or rows (n, columns).
-            batch_size: images in a batch.
-
-        Returns:
-            float32 arrays (n, dimensions) and (n, classes).
-
-        Raises:
-            ValueError: for images of another shape, NaN or infinite values.
-        """
-        images = check_inputs(images, self.input_shape)
-        return [np.asarray(output, "float32") for output in self._activation_view.predict(images, batch_size, verbose=0)]
-
-    def _encoded(self, z, batch_size=1024):
+    def encode(self, z, batch_size=1024):
         pieces = [self.autoencoder.encode(z[start : start + batch_size]) for start in range(0, len(z), batch_size)]
         return np.concatenate([ops.convert_to_numpy(piece) for piece in pieces])
-
-    def x_features(self, images, batch_size=256):
-        """The x-features of images (n, height, width, channels), or rows: a float32 array (n, modules, features)."""
-        return self._encoded(self.activations(images, batch_size)[0])
 
     def predictor(self):
         """Kernels v (modules, features) and biases (modules,) of the linear predictors, float32 arrays."""
         kernel, bias = self.autoencoder.predictor_kernel, self.autoencoder.predictor_bias
         return ops.convert_to_numpy(kernel)[..., 0], ops.convert_to_numpy(bias)[:, 0]
-
-    def predict_targets(self, images, batch_size=256):
-        """The rebuilt logits of the targets, and the classifier's own, both float32 arrays (n, modules).
-
-        Raises:
-            ValueError: for images of another shape, NaN or infinite values.
-        """
-        z, logits = self.activations(images, batch_size)
-        kernel, bias = self.predictor()
-        return (self._encoded(z) * kernel).sum(axis=-1) + bias, logits[:, list(self.target_numbers)]
-
-    def explain(self, images, target=None, batch_size=256):
-        """Explains the rebuilt logit of one target for each input by its x-features.
-
-        Args:
-            images: array (n, height, width, channels) of raw pixels, or rows (n, columns).
-            target: the class to explain, one of `targets`: a name or number, or a sequence of n of them; None for the one with
-                the largest logit.
-            batch_size: images in a batch.
-
-        Returns:
-            An `Explanation` whose contributions v_i · E_i and bias add up to the rebuilt logit of the target, which stands in
-            `logits` in the place of the classifier's own. For images, `maps` are the `heatmaps` with each contribution spread
-            over its map; where a heatmap is empty, evenly.
-
-        Raises:
-            ValueError: for images of another shape, NaN or infinite values, or a class that is not explained.
-        """
-        images = check_inputs(images, self.input_shape)
-        z, logits = self.activations(images, batch_size)
-        numbers, modules = np.array(self.target_numbers), self._modules_of(target, logits)
-        kernel, bias = self.predictor()
-        rows = np.arange(len(images))
-        contributions = self._encoded(z)[rows, modules] * kernel[modules]
-        logits = logits.copy()
-        logits[rows, numbers[modules]] = contributions.sum(axis=1) + bias[modules]
-        return Explanation(
-            inputs=images,
-            logits=logits,
-            labels=self.labels,
-            target=numbers[modules],
-            unit_names=tuple(f"x-feature {number}" for number in range(self.autoencoder.num_features)),
-            contributions=contributions,
-            bias=bias[modules],
-            maps=self._spread(contributions, self._heatmaps(images, z, modules)) if images.ndim == 4 else None,
-        )
-
-    def _modules_of(self, target, logits):
-        """Numbers (n,) of the modules that a `target` of `explain` names."""
-        if target is None:
-            return logits[:, list(self.target_numbers)].argmax(axis=1)
-        classes = self.explained_outputs(target, logits)
-        if unknown := sorted(set(classes.tolist()) - set(self.target_numbers)):
-            raise ValueError(f"The explained classes are {self.targets}. Received: {[self.labels[n] for n in unknown]}")
-        return np.array([self.target_numbers.index(number) for number in classes], int)
-
-    @staticmethod
-    def _spread(contributions, heat):
-        """Contributions (n, features) over heatmaps (n, features, h, w): (n, h, w, features), whose means they are."""
-        total = heat.sum(axis=(2, 3), keepdims=True)
-        even = np.full_like(heat, 1 / heat[0, 0].size)
-        shares = np.where(total > 0, heat / np.maximum(total, 1e-30), even)
-        return np.moveaxis(shares * contributions[:, :, None, None] * heat[0, 0].size, 1, -1)
-
-    def heatmaps(self, images, target=None, batch_size=256):
-        """Where in the image each x-feature comes from: contrastive winning probabilities (section 2.4).
-
-        They are those of excitation backprop. The contrast is between an x-feature and its dual, whose weights are negated,
-        see `ExcitationBackprop`.
-
-        Args:
-            images: array (n, height, width, channels) of raw pixels.
-            target: as for `explain`.
-            batch_size: images in a batch.
-
-        Returns:
-            float32 array (n, features, h, w), at least 0, of the size of `heatmap_layer` or of the image.
-
-        Raises:
-            ValueError: as for `explain`; and for rows, or a layer on the way that excitation backprop is not defined for.
-        """
-        images = check_inputs(images, self.input_shape)
-        if images.ndim != 4:
-            raise ValueError(f"Heatmaps are of images. Received: shape={images.shape}")
-        z, logits = self.activations(images, batch_size)
-        return self._heatmaps(images, z, self._modules_of(target, logits))
-
-    def _heatmaps(self, images, z, modules):
-        propagation = self.__dict__.get("_propagation")
-        if propagation is None:
-            # Kept, since each one is compiled anew.
-            propagation = ExcitationBackprop(self._classifier_view, self.layer_name, self.heatmap_layer)
-            self.__dict__["_propagation"] = propagation
-        shape = self._classifier_view.get_layer(self.layer_name).output.shape[1:]
-        pieces = []
-        for start in range(0, len(images), HEATMAP_BATCH):
-            part = slice(start, start + HEATMAP_BATCH)
-            priors = self._priors(z[part], modules[part])
-            maps = propagation(images[part], priors=priors.reshape(*priors.shape[:2], *shape))
-            pieces.append(np.maximum(maps, 0.0))
-        return np.concatenate(pieces)
 
     def _priors(self, z, modules):
         """Contrastive winning probabilities of the activations, signed: (n, features, dimensions)."""
@@ -389,27 +490,98 @@ class ExplanationModule(ObjectiveTrainer, InterpretableModel):
         return ops.convert_to_numpy(priors)
 
     def get_config(self):
-        layer = self.autoencoder
-        names = (
-            *("faithfulness_weight", "reconstruction_weight", "pull_away_weight", "kernel_weight"),
-            *("positive_share", "error_momentum"),
-        )
+        names = ("faithfulness_weight", "reconstruction_weight", "pull_away_weight", "kernel_weight", "error_momentum")
         of_layer = ("num_features", "hidden_units", "sparsity", "sparsity_strength", "dropout", "seed")
-        return {
-            "classifier": keras.saving.serialize_keras_object(self._classifier_view),
-            "layer": self.layer_name,
-            "heatmap_layer": self.heatmap_layer,
-            "targets": list(self.target_numbers),
-            "labels": list(self.labels),
-            **{name: getattr(layer, name) for name in of_layer},
-            **{name: getattr(self, name) for name in names},
-            "name": self.name,
-        }
+        options = {name: getattr(self.autoencoder, name) for name in of_layer} | {name: getattr(self, name) for name in names}
+        return {**super().get_config(), **options}
 
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        classifier = keras.saving.deserialize_keras_object(config["classifier"], custom_objects=custom_objects)
-        return cls(**{**config, "classifier": classifier})
+
+@keras.saving.register_keras_serializable("keras_interp")
+class LassoModule(ConceptExplainer):
+    """The paper's feature selection baseline: x-features are the few dimensions of the layer that a Lasso picks.
+
+    A target's logit is rebuilt as a linear function of the layer's activations with an L1 term, by scikit-learn, under the
+    same weights of the examples as in an `ExplanationModule`.
+
+    Args:
+        classifier, layer, targets, labels, positive_share, heatmap_layer, name: as for `ExplanationModule`.
+        alpha: weight α of the L1 term, as in `sklearn.linear_model.Lasso`.
+
+    Raises:
+        TypeError, ValueError: as for `ExplanationModule`, and for an α that is not positive.
+
+    Example:
+
+    >>> classifier = keras.Sequential([keras.Input((6,)), layers.Dense(8, "relu", name="units"), layers.Dense(3)])
+    >>> module = LassoModule(classifier, "units", targets=[0, 2], alpha=0.01)
+    >>> rows, classes = np.random.default_rng(0).normal(size=(30, 6)), np.arange(30) % 3
+    >>> module.fit(rows, classes)
+    >>> rebuilt, logits = module.predict_targets(rows)
+    >>> rebuilt.shape
+    (30, 2)
+    """
+
+    def __init__(
+        self,
+        classifier,
+        layer,
+        targets=None,
+        labels=None,
+        alpha=0.5,
+        positive_share=0.5,
+        heatmap_layer=None,
+        name=None,
+    ):
+        if not alpha > 0:
+            raise ValueError(f"`alpha` must be positive. Received: alpha={alpha}")
+        super().__init__(classifier, layer, targets, labels, positive_share, heatmap_layer, name)
+        self.alpha = alpha
+        modules, fixed = len(self.target_numbers), {"trainable": False, "dtype": "float32", "initializer": "zeros"}
+        self.coefficients = self.add_weight(name="coefficients", shape=(modules, self.num_dimensions), **fixed)
+        self.intercepts = self.add_weight(name="intercepts", shape=(modules,), **fixed)
+
+    def fit(self, x, y=None):
+        """Selects the dimensions for each target, see `ExplanationModule.fit`."""
+        from sklearn.linear_model import Lasso
+
+        z, targets = self._fitting_data(x, y)
+        fits = [
+            Lasso(self.alpha, max_iter=10_000).fit(z, logits, sample_weight=weights)
+            for logits, weights in zip(targets["logits"].T, targets["weights"].T)
+        ]
+        self.coefficients.assign(np.stack([one.coef_ for one in fits]))
+        self.intercepts.assign(np.stack([one.intercept_ for one in fits]))
+
+    @property
+    def num_selected(self):
+        """Number of dimensions that each target's Lasso picked, integers (modules,)."""
+        return (ops.convert_to_numpy(self.coefficients) != 0).sum(axis=1)
+
+    @property
+    def num_features(self):
+        return max(int(self.num_selected.max()), 1)
+
+    def _selected(self):
+        """Numbers (modules, features) of the dimensions that were picked, and coefficients; those of weight 0 fill up."""
+        coefficients = ops.convert_to_numpy(self.coefficients)
+        order = np.argsort(coefficients == 0, axis=1, kind="stable")[:, : self.num_features]
+        return order, np.take_along_axis(coefficients, order, axis=1)
+
+    def encode(self, z):
+        dimensions, kernel = self._selected()
+        return np.asarray(z)[:, dimensions] * (kernel != 0)
+
+    def predictor(self):
+        return self._selected()[1], ops.convert_to_numpy(self.intercepts)
+
+    def _priors(self, z, modules):
+        # All of the probability is on the one dimension, if the image has it at all.
+        dimensions, kernel = (part[modules] for part in self._selected())
+        live = (np.take_along_axis(z, dimensions, axis=1) > 0) & (kernel != 0)
+        return np.eye(self.num_dimensions, dtype="float32")[dimensions] * live[..., None]
+
+    def get_config(self):
+        return {**super().get_config(), "alpha": self.alpha}
 
 
 def _explained_tensors(classifier, layer):

@@ -38,7 +38,9 @@ class XNet(ObjectiveTrainer, LinearReadout):
     multiplies, at most the cap) and `drop_loss_<attribute>`, uncapped; `accuracy` is that of the whole network.
 
     Args:
-        backbone: a functional `keras.Model` that ends in feature maps, or in features, see `Classifier`.
+        backbone: a functional `keras.Model` that ends in feature maps, or in features, see `Classifier`. Better one that ends
+            in a batch normalisation, as `backbones.resnet(..., normalize_output=True)`: the features behind a ReLU have large
+            means, through which the first steps of a high learning rate push neurons below zero on every image, for good.
         attributes: names of the attributes, one neuron for each.
         num_classes: number of classes; may be left out where `labels` are given.
         labels: names of the classes.

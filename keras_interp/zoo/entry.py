@@ -145,6 +145,9 @@ class Entry:
         """
         raise NotImplementedError
 
+    def initialize(self, model, data_dir=None):
+        """What is done with an untrained model before it is trained, as loading the weights of another one."""
+
     def measure(self, model, dataset, data_dir=None):
         """The figures of a trained model on an `ArrayDataset`, {metric: float}; other data sets come from `data_dir`."""
         raise NotImplementedError

@@ -3,10 +3,10 @@
 import difflib
 import fnmatch
 
-from keras_interp.zoo.papers import dynk, fl, lsg, xnet
+from keras_interp.zoo.papers import dynk, fl, lsg, srae, xnet
 
-PAPERS = {paper.key: paper for paper in (lsg.PAPER, fl.PAPER, dynk.PAPER, xnet.PAPER)}
-ENTRIES = {entry.name: entry for entry in (*lsg.ENTRIES, *fl.ENTRIES, *dynk.ENTRIES, *xnet.ENTRIES)}
+PAPERS = {paper.key: paper for paper in (lsg.PAPER, fl.PAPER, dynk.PAPER, xnet.PAPER, srae.PAPER)}
+ENTRIES = {entry.name: entry for entry in (*lsg.ENTRIES, *fl.ENTRIES, *dynk.ENTRIES, *xnet.ENTRIES, *srae.ENTRIES)}
 
 
 def get_entry(name):

@@ -90,6 +90,7 @@ def train(
         keras.utils.set_random_seed(recipe.seed)
         with _dtype_policy(recipe.dtype_policy):
             model = entry.build(labels=labels, dataset=training_set)
+            entry.initialize(model, data_dir)
         model.compile_by_default(recipe.build_optimizer(len(batches)))
         model.fit(
             batches,

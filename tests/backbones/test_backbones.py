@@ -119,3 +119,45 @@ def test_config_round_trip(images):
     copy = keras.Model.from_config(model.get_config())
     copy.set_weights(model.get_weights())
     np.testing.assert_array_equal(copy.predict(images, verbose=0), model.predict(images, verbose=0))
+
+
+def test_a_normalized_output_is_centred(images):
+    model = backbones.resnet(18, 4, "small", (32, 32, 3), normalize_output=True)
+    maps = keras.ops.convert_to_numpy(model(images, training=True))
+    np.testing.assert_allclose(maps.mean(axis=(0, 1, 2)), 0, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def imagenet_files(tmp_path_factory):
+    """Weights of the networks of `keras.applications`, as Keras would download them; made up."""
+    folder, files = tmp_path_factory.mktemp("weights"), {}
+    for name, options in (("MobileNet", {"alpha": 0.25}), ("VGG19", {"input_shape": (32, 32, 3)})):
+        model = getattr(keras.applications, name)(weights=None, classes=3 if name == "VGG19" else 1000, **options)
+        files[name] = model, folder / f"{name}.weights.h5"
+        model.save_weights(files[name][1])
+    return files
+
+
+def test_mobilenet_computes_what_keras_does(imagenet_files):
+    original, path = imagenet_files["MobileNet"]
+    model = backbones.mobilenet(0.25, 8, (224, 224, 3), path)
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3)).astype("float32")
+    pooled = keras.Model(model.inputs, model.get_layer("pooled").output)
+    theirs = keras.Model(original.inputs, original.get_layer("conv_pw_13_relu").output)
+    expected = keras.ops.convert_to_numpy(theirs(pixels / 127.5 - 1)).mean(axis=(1, 2))
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(pooled(pixels)), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_vgg_takes_red_green_and_blue(monkeypatch, imagenet_files):
+    original, path = imagenet_files["VGG19"]
+    build = keras.applications.VGG19
+
+    def small(include_top=True, **options):
+        return build(**{**options, "input_shape": (32, 32, 3), "classes": 3}) if include_top else build(False, **options)
+
+    monkeypatch.setattr(keras.applications, "VGG19", small)
+    model = backbones.vgg19(input_shape=(32, 32, 3), weights=path)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("float32")
+    theirs = keras.Model(original.inputs, original.get_layer("fc2").output)
+    expected = theirs(keras.applications.vgg19.preprocess_input(pixels.copy()))
+    np.testing.assert_allclose(model(pixels), expected, rtol=1e-3, atol=1e-4)

@@ -6,7 +6,8 @@ import pytest
 from keras import layers
 
 from keras_interp.data import ArrayDataset, Batches
-from keras_interp.models import Classifier, ExplanationModule
+from keras_interp.explain import excitation_backprop
+from keras_interp.models import COMPARISONS, Classifier, ExplanationModule, LassoModule
 from tests.tiny import tiny_backbone
 
 LABELS = ("wren", "robin", "jay", "crow")
@@ -258,3 +259,55 @@ def softmax_classifier():
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_lasso_keeps_what_scikit_learn_selects(rng, tmp_path):
+    from sklearn.linear_model import Lasso
+
+    rows, classes = rows_of(rng)
+    classifier = row_classifier()
+    module = LassoModule(classifier, "units", targets=(2, 0), alpha=0.02)
+    module.fit(rows, classes)
+    z, logits = module.activations(rows)
+    for number, target in enumerate((2, 0)):
+        weights = np.where(classes == target, 2.0, 2 / 3)
+        expected = Lasso(0.02, max_iter=10_000).fit(z, logits[:, target], sample_weight=weights)
+        np.testing.assert_allclose(module.predict_targets(rows)[0][:, number], expected.predict(z), rtol=1e-4, atol=1e-5)
+        assert module.num_selected[number] == (expected.coef_ != 0).sum()
+    explanation = module.explain(rows[:5], target=2)
+    np.testing.assert_allclose(
+        explanation.contributions.sum(axis=1) + explanation.bias, module.predict_targets(rows[:5])[0][:, 0], rtol=1e-5
+    )
+    module.save(tmp_path / "lasso.keras")
+    copy = keras.saving.load_model(tmp_path / "lasso.keras")
+    np.testing.assert_array_equal(copy.predict_targets(rows)[0], module.predict_targets(rows)[0])
+
+
+def test_lasso_heat_comes_from_the_selected_dimensions(images):
+    classifier = Classifier(tiny_backbone(), labels=tuple("abcd"))
+    classes = np.arange(16) % 4
+    module = LassoModule(classifier, "last_relu", targets=(1,), alpha=1e-4, heatmap_layer="first_relu")
+    module.fit(images, classes)
+    assert module.num_selected[0] > 1
+    heat = module.heatmaps(images[:3])
+    assert heat.shape[:2] == (3, module.num_features) and heat.min() >= 0 and heat.sum() > 0
+
+
+def test_target_heatmaps_are_those_of_the_classifier(images):
+    classifier = Classifier(tiny_backbone(), labels=tuple("abcd"))
+    module = ExplanationModule(
+        classifier, "last_relu", targets=(1, 3), num_features=2, hidden_units=(4,), heatmap_layer="first_relu"
+    )
+    expected = excitation_backprop(
+        classifier, images[:3], "logits", np.array([[3], [1], [3]]), end="first_relu", contrastive=True
+    )
+    np.testing.assert_allclose(module.target_heatmaps(images[:3], [3, 1, 3]), expected, rtol=1e-4, atol=1e-7)
+
+
+def test_comparisons_are_options(rng):
+    rows, classes = rows_of(rng)
+    logs = {}
+    for name, options in COMPARISONS.items():
+        module = module_of(**options).compile_by_default()
+        logs[name] = module.fit(rows, classes, epochs=2, verbose=0).history
+    assert set(logs) == {"srae", "nn", "sae", "cae"} and all(np.isfinite(log["loss"]).all() for log in logs.values())

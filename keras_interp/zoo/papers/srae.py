@@ -1,0 +1,277 @@
+"""The models of the paper on explanation modules, the classifiers that they explain, and how they are measured."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable
+
+import keras
+import numpy as np
+
+from keras_interp import backbones, models
+from keras_interp import evaluate as metrics
+from keras_interp.data.birds import load_birds
+from keras_interp.evaluate.heatmaps import THRESHOLDS
+from keras_interp.zoo.entry import Entry, Paper, Recipe
+
+PAPER = Paper(
+    "srae",
+    "Embedding Deep Networks into Visual Explanations",
+    training="The paper explains a VGG-19 that was fine-tuned on all 200 categories of CUB-200-2011.",
+    headline={
+        "accuracy": "accuracy",
+        "relative_error": "error of the logit / its deviation",
+        "unchanged": "unchanged decisions",
+        "orthogonality": "O1",
+        "locality": "locality, nats",
+    },
+)
+CUB100_LABELS = tuple(pathlib.Path(__file__).with_name("cub100_labels.txt").read_text(encoding="utf-8").split())
+
+CLASSIFIER_DEFINITIONS = {
+    "accuracy": "share of images whose largest logit is the label's",
+    "accuracy_top5": "share of images whose label is among the five largest logits",
+    "cross_entropy": "mean cross-entropy in nats",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BirdEntry(Entry):
+    """A classifier of birds, fine-tuned from ImageNet weights.
+
+    Attributes:
+        backbone: function (input_shape, weights) to a `keras.Model`, see `backbones.mobilenet`.
+        pretrained: file of the ImageNet weights, which is taken from the folder `weights` of the data sets where it lies
+            there; else Keras downloads its own.
+    """
+
+    backbone: Callable
+    pretrained: str
+    paper: Paper = PAPER
+    storage_dtype: str = "float16"
+
+    definitions = CLASSIFIER_DEFINITIONS
+
+    @property
+    def architecture(self):
+        return {"mobilenet": "MobileNet", "vgg19": "VGG-19"}[self.backbone.func.__name__]
+
+    def make(self, dataset, input_shape, labels):
+        return models.Classifier(self.backbone(input_shape=input_shape), labels=labels, name=self.name, **self.options)
+
+    def initialize(self, model, data_dir=None):
+        path = pathlib.Path(data_dir or "") / "weights" / self.pretrained
+        backbone = self.backbone(input_shape=model.input_shape[1:], weights=path if path.is_file() else "imagenet")
+        for layer in backbone.layers:
+            model.get_layer(layer.name).set_weights(layer.get_weights())
+
+    def measure(self, model, dataset, data_dir=None):
+        """The figures of a classifier, see `CLASSIFIER_DEFINITIONS`."""
+        logits = model.predict(dataset.inputs, batch_size=100, verbose=0)
+        return {
+            "accuracy": float(metrics.accuracy(logits, dataset.targets)),
+            "accuracy_top5": float(metrics.top_k_accuracy(logits, dataset.targets, 5)),
+            "cross_entropy": float(metrics.cross_entropy(logits, dataset.targets)),
+        }
+
+
+# 30 of the categories with 59 images or more, drawn at random, the downy woodpecker of the paper's figures among them.
+EXPLAINED = (
+    *("Barn_Swallow", "Bay_breasted_Warbler", "Black_footed_Albatross", "Black_throated_Sparrow", "Blue_Jay", "Bobolink"),
+    *("Brown_Creeper", "Cape_Glossy_Starling", "Cape_May_Warbler", "Cerulean_Warbler", "Clark_Nutcracker"),
+    *("Downy_Woodpecker", "Eared_Grebe", "Golden_winged_Warbler", "Gray_crowned_Rosy_Finch", "Groove_billed_Ani"),
+    *("Hooded_Merganser", "Horned_Grebe", "Mallard", "Orchard_Oriole", "Pied_Kingfisher", "Pine_Grosbeak"),
+    *("Red_winged_Blackbird", "Scarlet_Tanager", "Scissor_tailed_Flycatcher", "Scott_Oriole", "Vermilion_Flycatcher"),
+    *("White_breasted_Kingfisher", "Wilson_Warbler", "Worm_eating_Warbler"),
+)
+# Test images of each explained category that are held out; the modules learn from all others, 50 or 51 with those of "train".
+HELD_OUT = 9
+
+DEFINITIONS = {
+    "error": "F_reg: mean absolute error of the rebuilt logit, held-out images of the category",
+    "relative_error": "the same over the standard deviation of the logit over all held-out images",
+    "constant_error": "mean absolute error of the best constant on the held-out images of the category",
+    "error_all": "F_reg on all held-out images",
+    "unchanged": "F_cls: share of held-out images of the category whose decision stays when the logit is replaced",
+    "unchanged_all": "the same of all held-out images",
+    "orthogonality": "O1 of the heatmaps of the held-out images of the category, live x-features only",
+    "log_determinant": "O2 of the same",
+    "dead": "x-features without any heat there",
+    "locality": "entropy of the parts that an x-feature's heat falls on, in nats, the same images",
+    "original_accuracy": "accuracy on these images as they are",
+    **{
+        f"masked_accuracy_{gamma}": f"the same, with only what has {gamma:.0%} of an x-feature's largest heat left"
+        for gamma in THRESHOLDS
+    },
+}
+
+
+def held_out(labels, explained):
+    """The last `HELD_OUT` test images of each explained category, and all images of the others: booleans (n,)."""
+    held = ~np.isin(labels, explained)
+    for number in explained:
+        held[np.flatnonzero(labels == number)[-HELD_OUT:]] = True
+    return held
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExplanationEntry(Entry):
+    """An `ExplanationModule` for some classes of a classifier of the zoo. Its figures are means over these classes.
+
+    Attributes:
+        classifier: name of the classifier.
+        layer: name of the layer that is explained.
+        heatmap_layer: name of the layer where heatmaps end.
+        explained: names of the classes that are explained.
+    """
+
+    classifier: str
+    layer: str
+    heatmap_layer: str | None = None
+    explained: tuple = EXPLAINED
+    paper: Paper = PAPER
+    storage_dtype: str = "float16"
+
+    definitions = DEFINITIONS
+
+    @property
+    def architecture(self):
+        return f"explanation module of {self.classifier}"
+
+    def make(self, dataset, input_shape, labels):
+        # Imported here, since the registry imports this module.
+        from keras_interp.zoo.registry import get_entry
+
+        classifier = get_entry(self.classifier).make(dataset, input_shape, labels)
+        return models.ExplanationModule(
+            keras.Model(classifier.inputs, classifier.outputs),
+            self.layer,
+            [label for label in self.explained if label in labels] or None,
+            labels,
+            heatmap_layer=self.heatmap_layer,
+            name=self.name,
+            **self.options,
+        )
+
+    def initialize(self, model, data_dir=None):
+        from keras_interp.zoo import artifacts, hub
+
+        folder = artifacts.shipped_folder(self.classifier) or pathlib.Path("runs") / self.classifier
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"The classifier is trained first: `keras-interp train {self.classifier}` writes it to {folder}. "
+                "Received: no such folder"
+            )
+        classifier = hub.load(folder)
+        model.set_classifier_weights(keras.Model(classifier.inputs, classifier.outputs).get_weights())
+
+    def load_data(self, split, data_dir=None):
+        """As of every entry, but the modules also train on the test images that are not `held_out`."""
+        test = super().load_data("test", data_dir)
+        held = held_out(test.targets, [test.class_names.index(label) for label in self.explained])
+        if split == "test":
+            return dataclasses.replace(test[held], name=f"{test.name}, held out")
+        if split != "train":
+            return super().load_data(split, data_dir)
+        train = super().load_data(split, data_dir)
+        inputs, targets = (
+            np.concatenate([train.inputs, test.inputs[~held]]),
+            np.concatenate([train.targets, test.targets[~held]]),
+        )
+        return dataclasses.replace(train, inputs=inputs, targets=targets, name=f"{train.name} and explained classes of test")
+
+    def measure(self, model, dataset, data_dir=None):
+        """The figures of the modules, see `DEFINITIONS`."""
+        birds = load_birds(self.dataset, self.test_split, data_dir)
+        birds = birds[held_out(birds.labels, model.target_numbers)]
+        return {**faithfulness(model, dataset), **heat(model, birds, model.heatmaps)}
+
+
+def faithfulness(module, dataset):
+    """What `DEFINITIONS` says of logits and decisions, of a trained module on an `ArrayDataset`."""
+    logits = module.predict(dataset.inputs, batch_size=256, verbose=0)
+    rebuilt, _ = module.predict_targets(dataset.inputs)
+    rows = []
+    for number, predictions in zip(module.target_numbers, rebuilt.T):
+        positive = dataset.targets == number
+        own = metrics.logit_faithfulness(predictions, logits[:, number], positive)
+        rows.append(
+            {
+                "error": own.error,
+                "relative_error": own.relative_error,
+                "constant_error": own.constant_error,
+                "error_all": metrics.logit_faithfulness(predictions, logits[:, number]).error,
+                "unchanged": metrics.decision_faithfulness(predictions, logits, number, positive),
+                "unchanged_all": metrics.decision_faithfulness(predictions, logits, number),
+            }
+        )
+    return {metric: float(np.mean([row[metric] for row in rows])) for metric in rows[0]}
+
+
+def heat(module, birds, heatmaps):
+    """What `DEFINITIONS` says of heatmaps, of a trained module on a `BirdDataset`.
+
+    Args:
+        module: the module.
+        birds: held-out images; only those of the explained classes are looked at.
+        heatmaps: function (images, classes) to float arrays (n, features, h, w), as `module.heatmaps`.
+    """
+    birds = birds[np.isin(birds.labels, module.target_numbers) & birds.visible.any(axis=1)]
+    maps = heatmaps(birds.images, [module.labels[number] for number in birds.labels])
+    size = birds.images.shape[1:3]
+    histograms = metrics.part_histograms(maps, birds.parts[..., ::-1], birds.visible, None, size)
+    rows = []
+    for number in module.target_numbers:
+        own = birds.labels == number
+        sums = maps[own].sum(axis=(2, 3), keepdims=True)
+        # Each map counts alike, as a distribution over the pixels.
+        crossed = metrics.orthogonality(maps[own] / np.where(sums > 0, sums, 1.0), ridge=1e-6)
+        rows.append(
+            {
+                "orthogonality": crossed.excess_norm,
+                "log_determinant": crossed.negative_log_determinant,
+                "dead": crossed.dead,
+                "locality": np.nanmean(metrics.locality(histograms[own])),
+            }
+        )
+    values = {metric: float(np.nanmean([row[metric] for row in rows])) for metric in rows[0]}
+    masked = metrics.masked_accuracy(
+        lambda images: module.predict(images, batch_size=256, verbose=0), birds.images, maps, birds.labels
+    )
+    values["original_accuracy"] = float(masked.original)
+    return values | {f"masked_accuracy_{gamma}": float(value) for gamma, value in zip(THRESHOLDS, masked.masked)}
+
+
+_CUB100 = {"dataset": "caltech_birds2011_mini", "labels": CUB100_LABELS, "input_shape": (128, 128, 3)}
+_MODULES = {
+    **_CUB100,
+    "classifier": "std_mobilenet_cub100",
+    "layer": "pooled",
+    "heatmap_layer": "conv_pw_3_relu",
+    "recipe": Recipe(epochs=100, optimizer="adam", learning_rate=1e-3, warmup=0.0, pad=0, flip=False, dtype_policy="float32"),
+}
+_SIZE = {"hidden_units": (160, 40)}
+
+
+def _modules(prefix, description, method, options=None, **fields):
+    options = {**_SIZE, **(options or {})}
+    return ExplanationEntry(
+        name=f"{prefix}_mobilenet_cub100", description=description, method=method, options=options, **{**_MODULES, **fields}
+    )
+
+
+ENTRIES = [
+    BirdEntry(
+        name="std_mobilenet_cub100",
+        description="The ImageNet MobileNet, fine-tuned on 100 species of birds: what the explanation modules explain.",
+        method="standard training",
+        backbone=functools.partial(backbones.mobilenet, alpha=0.75),
+        pretrained="mobilenet_v1_075_224.weights.h5",
+        recipe=Recipe(epochs=20, batch_size=64, learning_rate=0.02, warmup=0.1, pad=12, dtype_policy="float32"),
+        **_CUB100,
+    ),
+    _modules("srae", "Five x-features for each of 30 species, which rebuild its logit.", "sparse reconstruction autoencoder"),
+    _modules("nn", "The comparison without reconstruction.", "network without reconstruction", models.COMPARISONS["nn"]),
+    _modules("sae", "The comparison that rebuilds the whole layer.", "stacked autoencoder", models.COMPARISONS["sae"]),
+    _modules("cae", "The comparison that only rebuilds the layer.", "classic autoencoder", models.COMPARISONS["cae"]),
+]
