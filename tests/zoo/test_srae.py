@@ -30,7 +30,7 @@ def birds(monkeypatch):
     """Two made-up splits, and small entries that train on them."""
     splits = {"train": birds_of(60, "train"), "test": birds_of(88, "test")}
     monkeypatch.setattr(data, "load", lambda name, split, *args, **options: splits[split].to_dataset())
-    monkeypatch.setattr(srae, "load_birds", lambda name, split, data_dir=None: splits[split])
+    monkeypatch.setattr(srae, "load_birds", lambda name, split, *args: splits[split])
     fields = {"dataset": "toy", "labels": LABELS, "input_shape": (32, 32, 3), "recipe": RECIPE, "description": "For tests."}
     classifier = srae.BirdEntry(
         name="tiny_birds",

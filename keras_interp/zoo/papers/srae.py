@@ -8,7 +8,7 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from keras_interp import backbones, models
+from keras_interp import backbones, data, models
 from keras_interp import evaluate as metrics
 from keras_interp.data.birds import load_birds
 from keras_interp.evaluate.heatmaps import THRESHOLDS
@@ -26,7 +26,10 @@ PAPER = Paper(
         "locality": "locality, nats",
     },
 )
-CUB100_LABELS = tuple(pathlib.Path(__file__).with_name("cub100_labels.txt").read_text(encoding="utf-8").split())
+CUB100_LABELS, CUB200_LABELS = (
+    tuple(pathlib.Path(__file__).with_name(f"{name}_labels.txt").read_text(encoding="utf-8").split())
+    for name in ("cub100", "cub200")
+)
 
 CLASSIFIER_DEFINITIONS = {
     "accuracy": "share of images whose largest logit is the label's",
@@ -36,7 +39,19 @@ CLASSIFIER_DEFINITIONS = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BirdEntry(Entry):
+class OnBirds(Entry):
+    """A model on CUB-200-2011, whose images vary in size."""
+
+    paper: Paper = PAPER
+    storage_dtype: str = "float16"
+
+    def load_data(self, split, data_dir=None):
+        birds = data.load(self.dataset, split, data_dir, self.input_shape[:2])
+        return birds.select_classes(range(len(birds.class_names)), self.labels)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BirdEntry(OnBirds):
     """A classifier of birds, fine-tuned from ImageNet weights.
 
     Attributes:
@@ -47,14 +62,13 @@ class BirdEntry(Entry):
 
     backbone: Callable
     pretrained: str
-    paper: Paper = PAPER
-    storage_dtype: str = "float16"
 
     definitions = CLASSIFIER_DEFINITIONS
 
     @property
     def architecture(self):
-        return {"mobilenet": "MobileNet", "vgg19": "VGG-19"}[self.backbone.func.__name__]
+        name = getattr(self.backbone, "func", self.backbone).__name__
+        return {"mobilenet": "MobileNet", "vgg19": "VGG-19"}[name]
 
     def make(self, dataset, input_shape, labels):
         return models.Classifier(self.backbone(input_shape=input_shape), labels=labels, name=self.name, **self.options)
@@ -115,7 +129,7 @@ def held_out(labels, explained):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ExplanationEntry(Entry):
+class ExplanationEntry(OnBirds):
     """An `ExplanationModule` for some classes of a classifier of the zoo. Its figures are means over these classes.
 
     Attributes:
@@ -129,8 +143,6 @@ class ExplanationEntry(Entry):
     layer: str
     heatmap_layer: str | None = None
     explained: tuple = EXPLAINED
-    paper: Paper = PAPER
-    storage_dtype: str = "float16"
 
     definitions = DEFINITIONS
 
@@ -182,7 +194,7 @@ class ExplanationEntry(Entry):
 
     def measure(self, model, dataset, data_dir=None):
         """The figures of the modules, see `DEFINITIONS`."""
-        birds = load_birds(self.dataset, self.test_split, data_dir)
+        birds = load_birds(self.dataset, self.test_split, data_dir, self.input_shape[:2])
         birds = birds[held_out(birds.labels, model.target_numbers)]
         return {**faithfulness(model, dataset), **heat(model, birds, model.heatmaps)}
 
@@ -219,7 +231,9 @@ def heat(module, birds, heatmaps):
     birds = birds[np.isin(birds.labels, module.target_numbers) & birds.visible.any(axis=1)]
     maps = heatmaps(birds.images, [module.labels[number] for number in birds.labels])
     size = birds.images.shape[1:3]
-    histograms = metrics.part_histograms(maps, birds.parts[..., ::-1], birds.visible, None, size)
+    # From x before y to rows before columns.
+    boxes = np.clip(birds.boxes[:, [1, 0, 3, 2]].round().astype(int), 0, np.array([*size, *size]))
+    histograms = metrics.part_histograms(maps, birds.parts[..., ::-1], birds.visible, boxes, size)
     rows = []
     for number in module.target_numbers:
         own = birds.labels == number
@@ -242,13 +256,17 @@ def heat(module, birds, heatmaps):
     return values | {f"masked_accuracy_{gamma}": float(value) for gamma, value in zip(THRESHOLDS, masked.masked)}
 
 
+_CUB200 = {"dataset": "caltech_birds2011_parts", "labels": CUB200_LABELS, "input_shape": (224, 224, 3)}
 _CUB100 = {"dataset": "caltech_birds2011_mini", "labels": CUB100_LABELS, "input_shape": (128, 128, 3)}
+_MODULE_RECIPE = Recipe(
+    epochs=100, optimizer="adam", learning_rate=1e-3, warmup=0.0, pad=0, flip=False, dtype_policy="float32"
+)
 _MODULES = {
     **_CUB100,
     "classifier": "std_mobilenet_cub100",
     "layer": "pooled",
     "heatmap_layer": "conv_pw_3_relu",
-    "recipe": Recipe(epochs=100, optimizer="adam", learning_rate=1e-3, warmup=0.0, pad=0, flip=False, dtype_policy="float32"),
+    "recipe": _MODULE_RECIPE,
 }
 _SIZE = {"hidden_units": (160, 40)}
 
@@ -274,4 +292,30 @@ ENTRIES = [
     _modules("nn", "The comparison without reconstruction.", "network without reconstruction", models.COMPARISONS["nn"]),
     _modules("sae", "The comparison that rebuilds the whole layer.", "stacked autoencoder", models.COMPARISONS["sae"]),
     _modules("cae", "The comparison that only rebuilds the layer.", "classic autoencoder", models.COMPARISONS["cae"]),
+    BirdEntry(
+        name="std_vgg19_cub200",
+        description="The ImageNet VGG-19, fine-tuned on all 200 species of birds, as in the paper.",
+        method="standard training",
+        backbone=backbones.vgg19,
+        pretrained="vgg19.weights.h5",
+        recipe=Recipe(epochs=60, batch_size=64, learning_rate=1e-3, warmup=0.05, pad=16),
+        **_CUB200,
+    ),
+    ExplanationEntry(
+        name="srae_vgg19_cub200",
+        description="The explanation modules of the paper: five x-features on fc6 of VGG-19 for each of 30 species.",
+        method="sparse reconstruction autoencoder",
+        classifier="std_vgg19_cub200",
+        layer="fc1",
+        heatmap_layer="block3_pool",
+        paper_metrics={
+            "error": 0.1539,
+            "unchanged": 0.9999,
+            "orthogonality": 0.6141,
+            "log_determinant": 2.0790,
+            "locality": 1.9694,
+        },
+        recipe=_MODULE_RECIPE,
+        **_CUB200,
+    ),
 ]
