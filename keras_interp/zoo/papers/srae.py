@@ -292,6 +292,15 @@ ENTRIES = [
     _modules("nn", "The comparison without reconstruction.", "network without reconstruction", models.COMPARISONS["nn"]),
     _modules("sae", "The comparison that rebuilds the whole layer.", "stacked autoencoder", models.COMPARISONS["sae"]),
     _modules("cae", "The comparison that only rebuilds the layer.", "classic autoencoder", models.COMPARISONS["cae"]),
+    _modules("srae3", "Three x-features.", "sparse reconstruction autoencoder", {"num_features": 3}),
+    _modules("srae9", "Nine x-features.", "sparse reconstruction autoencoder", {"num_features": 9}),
+    _modules(
+        "srae_wide",
+        "The paper's 800 and 100 hidden units, for five of the species.",
+        "sparse reconstruction autoencoder",
+        {"hidden_units": (800, 100)},
+        explained=EXPLAINED[::6],
+    ),
     BirdEntry(
         name="std_vgg19_cub200",
         description="The ImageNet VGG-19, fine-tuned on all 200 species of birds, as in the paper.",

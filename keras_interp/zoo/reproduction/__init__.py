@@ -2,9 +2,9 @@
 
 import inspect
 
-from keras_interp.zoo.reproduction import dynk, fl, lsg, xnet
+from keras_interp.zoo.reproduction import dynk, fl, lsg, srae, xnet
 
-PAPERS = {"dynk": dynk, "fl": fl, "lsg": lsg, "xnet": xnet}
+PAPERS = {"dynk": dynk, "fl": fl, "lsg": lsg, "srae": srae, "xnet": xnet}
 
 
 def reproduce(paper, data_dir=None, output="reproduce_output", full_attacks=False, dataset=None):
@@ -15,7 +15,7 @@ def reproduce(paper, data_dir=None, output="reproduce_output", full_attacks=Fals
     from there while model, images and budget stay the same, so that an interrupted run goes on where it stopped.
 
     Args:
-        paper: key of the paper, "dynk", "fl", "lsg" or "xnet".
+        paper: key of the paper, "dynk", "fl", "lsg", "srae" or "xnet".
         data_dir: folder of the prepared data sets, see `data.load`.
         output: folder to write to.
         full_attacks: for "lsg", whether to attack with the published budget, which takes hours without a GPU.
