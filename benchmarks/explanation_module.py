@@ -6,8 +6,8 @@ The activations are made up: a few factors behind 768 dimensions, and logits tha
 little on another; the ratio does. Each way is timed from the second `fit` on, since the first one compiles; one after another,
 a single module stands for all, times their number.
 
-The second table shows the sparse penalty of Eq. 3 in the trained modules, taken over batches and averaged, beside that over all
-examples: a logarithm of a mean over few examples is too small.
+The second table shows the sparse penalty of Eq. 3 in the trained modules, taken over batches and averaged, beside that over
+all examples: a logarithm of a mean over few examples is too small.
 """
 
 import argparse
