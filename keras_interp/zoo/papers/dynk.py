@@ -44,6 +44,7 @@ DEFINITIONS = {
     "IoU of at least 0.04, count for themselves",
     "classes_of_five_concepts": "share of the classes that at most five concepts represent so",
     "dissection_mean": "mean IoU of the units with their best concept, Network Dissection on places_objects_mini",
+    "dissection_connected": "the same, mean over the units that a class is connected to by a weight of at least 0.001",
     "dissection_top100": "the same, mean over the 100 best units",
     "dissection_detectors": "share of the units with an IoU above 0.04",
 }
@@ -91,10 +92,14 @@ class ConnectionEntry(Entry):
         if None in pair:
             return ""
         relation = "higher than" if pair[0] > pair[1] else "not higher than"
-        return (
+        sentence = (
             f"The mean IoU of its units with their best concept, {pair[0]:.4f}, is {relation} that of the units of "
             f"`{self.twin}`, {pair[1]:.4f}; the paper finds it higher for Dynamic-K, on Places365 and Broden."
         )
+        connected = values.get("dissection_connected"), twin.get("dissection_connected")
+        if None in connected:
+            return sentence
+        return f"{sentence} Of the units that a class is connected to it is {connected[0]:.4f}, beside {connected[1]:.4f}."
 
     def finish(self, model, data_dir=None):
         super().finish(model, data_dir)
@@ -129,6 +134,7 @@ class ConnectionEntry(Entry):
                 "concepts_95": concepts.mean(),
                 "classes_of_five_concepts": (concepts <= 5).mean(),
                 "dissection_mean": found.mean,
+                "dissection_connected": found.scores[metrics.connected_units(kernel.T) > 0].mean(),
                 "dissection_top100": found.top_mean(min(100, model.num_filters)),
                 "dissection_detectors": found.detectors(DETECTOR),
             }
