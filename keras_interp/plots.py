@@ -62,7 +62,8 @@ def _plot_explained_images(explanation, count):
         if explanation.maps is None:
             continue
         _show_heat(line[1], image, explanation.class_activation_map[row], "class activation" if row == 0 else "")
-        scale = np.abs(explanation.maps[row][..., units]).max()
+        # A few bright points, as heatmaps of fine layers have, must not make all else invisible.
+        scale = np.quantile(np.abs(explanation.maps[row][..., units]), 0.995)
         for axis, unit in zip(line[3:], units):
             title = textwrap.wrap(explanation.unit_names[unit], 20, max_lines=2, placeholder="…")
             _show_heat(axis, image, explanation.maps[row, ..., unit], "\n".join(title), scale)
@@ -131,9 +132,11 @@ def _draw_contributions(axis, explanation, row, units):
         own = np.zeros(len(values), bool) if explanation.units_of_target is None else explanation.units_of_target[row]
         colors = [OWN if own[unit] else OTHER for unit in units]
     names = [_short_name(explanation.unit_names[unit], 24 if explanation.inputs.ndim == 4 else 40) for unit in units]
-    others = values.sum() - values[units].sum()
-    names += [f"all other {'units' if explanation.maps is None else 'filters'}", "bias"]
-    _draw_bars(axis, names, [*values[units], others, explanation.bias[row]], [*colors, OTHER, OTHER])
+    rest = [explanation.bias[row]]
+    if len(units) < len(values):
+        names.append("all other units")
+        rest.insert(0, values.sum() - values[units].sum())
+    _draw_bars(axis, [*names, "bias"], [*values[units], *rest], [*colors, *[OTHER] * len(rest)])
     axis.set_title(_explained_value(explanation, row), fontsize=7, color=INK)
 
 
@@ -1222,7 +1225,7 @@ def _show(axis, image, title):
 def _show_heat(axis, image, heat, title, scale=None):
     """A grey image under a diverging heat map that is stretched over it: red speaks for the target, blue against it."""
     height, width = image.shape[:2]
-    scale = scale or np.abs(heat).max() or 1.0
+    scale = scale or np.quantile(np.abs(heat), 0.995) or np.abs(heat).max() or 1.0
     extent = (0, width, height, 0)
     axis.imshow(image.mean(axis=-1), cmap="gray", vmin=0, vmax=255, extent=extent)
     picture = axis.imshow(heat, cmap="RdBu_r", vmin=-scale, vmax=scale, alpha=0.6, interpolation="bilinear", extent=extent)
