@@ -65,7 +65,7 @@ def _plot_explained_images(explanation, count):
         # A few bright points, as heatmaps of fine layers have, must not make all else invisible.
         scale = np.quantile(np.abs(explanation.maps[row][..., units]), 0.995)
         for axis, unit in zip(line[3:], units):
-            title = textwrap.wrap(explanation.unit_names[unit], 20, max_lines=2, placeholder="…")
+            title = textwrap.wrap(explanation.names_of(row)[unit], 20, max_lines=2, placeholder="…")
             _show_heat(axis, image, explanation.maps[row, ..., unit], "\n".join(title), scale)
     if explanation.units_of_target is not None:
         _add_legend(figure, {"belongs to the class": OWN, "other, or several together": OTHER})
@@ -131,7 +131,7 @@ def _draw_contributions(axis, explanation, row, units):
     else:
         own = np.zeros(len(values), bool) if explanation.units_of_target is None else explanation.units_of_target[row]
         colors = [OWN if own[unit] else OTHER for unit in units]
-    names = [_short_name(explanation.unit_names[unit], 24 if explanation.inputs.ndim == 4 else 40) for unit in units]
+    names = [_short_name(explanation.names_of(row)[unit], 24 if explanation.inputs.ndim == 4 else 40) for unit in units]
     rest = [explanation.bias[row]]
     if len(units) < len(values):
         names.append("all other units")

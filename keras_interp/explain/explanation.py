@@ -1,6 +1,7 @@
 """What an explanation of a prediction consists of, whatever the method."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -14,7 +15,7 @@ class Explanation:
         logits: float32 (n, outputs); for a regression, the predicted values.
         labels: names of the outputs.
         target: numbers (n,) of the outputs that are explained.
-        unit_names: names of the units.
+        unit_names: names of the units. Where these differ between targets and the inputs have several, names that fit all.
         contributions: float32 (n, units): what each unit adds to the target's logit.
         bias: float32 (n,): the part of the logit that no unit accounts for. Where the method is linear in its units,
             contributions and bias add up to the logit, see `residual`.
@@ -25,6 +26,7 @@ class Explanation:
         levels: integers (units,), the level of each unit, from 1; None for methods without levels.
         level_gradients: float32 (n, levels, ...), gradients of each level's part of the logit with respect to the inputs as
             the network sees them (scaled); None for methods without levels.
+        unit_names_of_target: {number of an output: names of its units} where each target has units of its own; else None.
     """
 
     inputs: np.ndarray
@@ -38,6 +40,7 @@ class Explanation:
     units_of_target: np.ndarray | None = None
     levels: np.ndarray | None = None
     level_gradients: np.ndarray | None = None
+    unit_names_of_target: Mapping | None = None
 
     @property
     def prediction(self):
@@ -90,6 +93,10 @@ class Explanation:
     def class_activation_map(self):
         """Class activation maps of the targets, float32 (n, h, w): the sum of `maps` over the units."""
         return None if self.maps is None else self.maps.sum(axis=-1)
+
+    def names_of(self, row):
+        """Names of the units of one input, for its target."""
+        return self.unit_names if self.unit_names_of_target is None else self.unit_names_of_target[int(self.target[row])]
 
     def top_units(self, count=5):
         """Numbers (n, count) of the units that contribute most to the target, largest first."""

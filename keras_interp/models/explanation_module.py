@@ -37,13 +37,13 @@ class ConceptExplainer(InterpretableModel):
 
     Args:
         classifier, layer, targets, labels, heatmap_layer, name: see `ExplanationModule`.
-        positive_share: see `ExplanationModule`.
+        positive_share, concept_names: see `ExplanationModule`.
 
     Attributes:
         num_features: largest number of x-features of a target.
     """
 
-    def __init__(self, classifier, layer, targets, labels, positive_share, heatmap_layer, name):
+    def __init__(self, classifier, layer, targets, labels, positive_share, heatmap_layer, concept_names, name):
         inputs, activations, logits = _explained_tensors(classifier, layer)
         if not 0 < positive_share < 1:
             raise ValueError(f"`positive_share` must lie in (0, 1). Received: positive_share={positive_share}")
@@ -56,6 +56,8 @@ class ConceptExplainer(InterpretableModel):
         self.target_numbers = tuple(self._class_number(target) for target in targets)
         if not self.target_numbers or len(set(self.target_numbers)) < len(self.target_numbers):
             raise ValueError(f"`targets` must be different classes, one at least. Received: targets={targets}")
+        # How many x-features there are to name may be known only with the weights: the setter checks that.
+        self._concept_names = self._checked_names(concept_names or {})
         self.num_dimensions = activations.shape[-1]
         # Past Keras's attribute tracking, which would count every weight twice.
         self.__dict__["_activation_view"] = keras.Model(inputs, [activations, logits])
@@ -75,6 +77,50 @@ class ConceptExplainer(InterpretableModel):
     def targets(self):
         """Names of the classes that are explained, one for each module."""
         return tuple(self.labels[number] for number in self.target_numbers)
+
+    @property
+    def concept_names(self):
+        """What persons call the x-features: {target: names of its x-features, "" for one without}.
+
+        Set it with names or numbers of targets as keys. Targets that are left out have no names, nor have x-features beyond the
+        last name. `explain` uses the names, and a saved model keeps them.
+
+        Raises:
+            ValueError: for a class that is not explained, or more names than x-features.
+            TypeError: for names that are not text.
+
+        Example:
+
+        >>> classifier = keras.Sequential([keras.Input((6,)), layers.Dense(8, "relu", name="units"), layers.Dense(2)])
+        >>> module = ExplanationModule(classifier, "units", labels=("wren", "jay"), num_features=2, hidden_units=(4,))
+        >>> module.concept_names = {"jay": ["blue wing"]}
+        >>> module.explain(np.ones((1, 6)), "jay").unit_names
+        ('blue wing', 'x-feature 1')
+        """
+        return {target: names for target, names in zip(self.targets, self._concept_names) if any(names)}
+
+    @concept_names.setter
+    def concept_names(self, concept_names):
+        checked = self._checked_names(concept_names)
+        if (longest := max(checked, key=len)) and len(longest) > self.num_features:
+            raise ValueError(f"A target has {self.num_features} x-features to name. Received: {longest}")
+        self._concept_names = checked
+
+    def _checked_names(self, concept_names):
+        found = dict.fromkeys(self.target_numbers, ())
+        for target, names in concept_names.items():
+            if (number := self._class_number(target)) not in found:
+                raise ValueError(f"The explained classes are {self.targets}. Received: names of {target!r}")
+            if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+                raise TypeError(f"The names of x-features must be a sequence of strings. Received: {names!r}")
+            found[number] = tuple(names)
+        return tuple(found.values())
+
+    def feature_names(self, target):
+        """Names of the x-features of a target, given by its name: its `concept_names`, or "x-feature 3"."""
+        given = self._concept_names[self.targets.index(target)]
+        given += ("",) * (self.num_features - len(given))
+        return tuple(name or f"x-feature {number}" for number, name in enumerate(given))
 
     def activations(self, images, batch_size=256):
         """The activations of the explained layer, and the classifier's logits.
@@ -118,7 +164,8 @@ class ConceptExplainer(InterpretableModel):
         Returns:
             An `Explanation` whose contributions v_i · E_i and bias add up to the rebuilt logit of the target, which stands in
             `logits` in the place of the classifier's own. For images, `maps` are the `heatmaps` with each contribution spread
-            over its map; where a heatmap is empty, evenly.
+            over its map; where a heatmap is empty, evenly. The units have their `concept_names`, for each input those of its
+            target, see `Explanation.names_of`.
 
         Raises:
             ValueError: for images of another shape, NaN or infinite values, or a class that is not explained.
@@ -131,12 +178,16 @@ class ConceptExplainer(InterpretableModel):
         contributions = self.encode(z)[rows, modules] * kernel[modules]
         logits = logits.copy()
         logits[rows, numbers[modules]] = contributions.sum(axis=1) + bias[modules]
+        names = {int(numbers[module]): self.feature_names(self.targets[module]) for module in np.unique(modules)}
         return Explanation(
             inputs=images,
             logits=logits,
             labels=self.labels,
             target=numbers[modules],
-            unit_names=tuple(f"x-feature {number}" for number in range(self.num_features)),
+            unit_names=next(iter(names.values()))
+            if len(names) == 1
+            else tuple(f"x-feature {number}" for number in range(self.num_features)),
+            unit_names_of_target=names,
             contributions=contributions,
             bias=bias[modules],
             maps=self._spread(contributions, self._heatmaps(images, z, modules)) if images.ndim == 4 else None,
@@ -269,6 +320,7 @@ class ConceptExplainer(InterpretableModel):
             "positive_share": self.positive_share,
             "targets": list(self.target_numbers),
             "labels": list(self.labels),
+            "concept_names": {target: list(names) for target, names in self.concept_names.items()},
             "name": self.name,
         }
 
@@ -315,6 +367,7 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         dropout: share of the first hidden layer that is dropped in training.
         seed: seed of initial values and noise.
         heatmap_layer: name of an earlier layer with feature maps where heatmaps end, see `heatmaps`; by default the input.
+        concept_names: {target: names of its x-features}, see the property of that name.
         name: name of the model.
 
     Raises:
@@ -355,6 +408,7 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         dropout=0.02,
         seed=0,
         heatmap_layer=None,
+        concept_names=None,
         name=None,
     ):
         for option in ("faithfulness_weight", "reconstruction_weight", "pull_away_weight", "kernel_weight"):
@@ -362,11 +416,12 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
                 raise ValueError(f"`{option}` must not be negative. Received: {option}={locals()[option]}")
         if not 0 <= error_momentum < 1:
             raise ValueError(f"`error_momentum` must lie in [0, 1). Received: error_momentum={error_momentum}")
-        super().__init__(classifier, layer, targets, labels, positive_share, heatmap_layer, name)
+        super().__init__(classifier, layer, targets, labels, positive_share, heatmap_layer, concept_names, name)
         self.autoencoder = SparseReconstructionAE(
             num_features, hidden_units, sparsity, sparsity_strength, len(self.target_numbers), dropout, seed, dtype="float32"
         )
         self.autoencoder.build((None, self.num_dimensions))
+        self.concept_names = concept_names or {}
         self.faithfulness_weight = faithfulness_weight
         self.reconstruction_weight = reconstruction_weight
         self.pull_away_weight = pull_away_weight
@@ -504,7 +559,7 @@ class LassoModule(ConceptExplainer):
     same weights of the examples as in an `ExplanationModule`.
 
     Args:
-        classifier, layer, targets, labels, positive_share, heatmap_layer, name: as for `ExplanationModule`.
+        classifier, layer, targets, labels, positive_share, heatmap_layer, concept_names, name: as for `ExplanationModule`.
         alpha: weight α of the L1 term, as in `sklearn.linear_model.Lasso`.
 
     Raises:
@@ -530,11 +585,12 @@ class LassoModule(ConceptExplainer):
         alpha=0.5,
         positive_share=0.5,
         heatmap_layer=None,
+        concept_names=None,
         name=None,
     ):
         if not alpha > 0:
             raise ValueError(f"`alpha` must be positive. Received: alpha={alpha}")
-        super().__init__(classifier, layer, targets, labels, positive_share, heatmap_layer, name)
+        super().__init__(classifier, layer, targets, labels, positive_share, heatmap_layer, concept_names, name)
         self.alpha = alpha
         modules, fixed = len(self.target_numbers), {"trainable": False, "dtype": "float32", "initializer": "zeros"}
         self.coefficients = self.add_weight(name="coefficients", shape=(modules, self.num_dimensions), **fixed)

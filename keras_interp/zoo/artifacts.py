@@ -14,6 +14,8 @@ import h5py
 import keras
 import numpy as np
 
+from keras_interp.explain.concept_notes import FILE_NAME as CONCEPTS
+
 FORMAT = 1
 CONFIG, METADATA, WEIGHTS, GOLDEN, METRICS = "config.json", "metadata.json", "model.weights.h5", "golden.npz", "metrics.json"
 
@@ -216,8 +218,8 @@ def pins_of(name):
 
 
 def pin(name, folder):
-    """Pins the files of a shipped model as they are now. For maintainers; needs a checkout."""
-    files = sorted(path for path in pathlib.Path(folder).iterdir() if path.is_file())
+    """Pins the files of a shipped model as they are now, but for persons' notes. For maintainers; needs a checkout."""
+    files = sorted(path for path in pathlib.Path(folder).iterdir() if path.is_file() and path.name != CONCEPTS)
     pins = {**read_pins(), name: {path.name: sha256(path) for path in files}}
     PINS.write_text(json.dumps(pins, indent=1, sort_keys=True) + "\n")
 

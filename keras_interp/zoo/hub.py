@@ -5,7 +5,9 @@ import json
 import pathlib
 from collections.abc import Mapping
 
+from keras_interp.explain import ConceptNotes
 from keras_interp.models.base import InterpretableModel
+from keras_interp.models.explanation_module import ConceptExplainer
 from keras_interp.zoo import artifacts
 from keras_interp.zoo.entry import Paper, Recipe
 from keras_interp.zoo.registry import get_entry, matching
@@ -126,32 +128,51 @@ def load(name, weights=True, custom_objects=None):
         custom_objects: {name: class} of layers of one's own that a model in a folder may use. They are trusted.
 
     Returns:
-        A compiled model that takes raw pixels in 0..255, or raw rows of a table.
+        A compiled model that takes raw pixels in 0..255, or raw rows of a table. The x-features of an explanation module have
+        the names that persons gave them, where its folder has a `concepts.json`.
 
     Raises:
         KeyError: for an unknown name, with the nearest ones.
         FileNotFoundError: for a model whose weights are not shipped.
         ArtifactError: for files that were altered or are foreign.
+        ValueError: for a `concepts.json` that is damaged or of another model.
+    """
+    named = name in matching("*")
+    if named and not weights:
+        return build(name)
+    folder = find_folder(name)
+    model = artifacts.load(folder, artifacts.pins_of(name)) if named else artifacts.load(folder, None, custom_objects)
+    if isinstance(model, ConceptExplainer):
+        ConceptNotes(folder / artifacts.CONCEPTS).apply(model)
+    # A plain Keras model, such as a compact form, knows no task.
+    return model.compile_by_default() if isinstance(model, InterpretableModel) else model
+
+
+def find_folder(name):
+    """The folder that `load` takes a model from.
+
+    Args:
+        name: name of a zoo model, or a folder.
+
+    Returns:
+        A `pathlib.Path`.
+
+    Raises:
+        KeyError: for an unknown name, with the nearest ones.
+        FileNotFoundError: for a model whose weights are not shipped.
     """
     if isinstance(name, pathlib.Path) or any(separator in name for separator in "/\\"):
-        return _compiled(artifacts.load(name, custom_objects=custom_objects))
+        return pathlib.Path(name)
     if name not in matching("*") and pathlib.Path(name, artifacts.CONFIG).is_file():
-        return load(pathlib.Path(name), custom_objects=custom_objects)
+        return pathlib.Path(name)
     get_entry(name)
-    if not weights:
-        return build(name)
     folder = artifacts.shipped_folder(name)
     if folder is None:
         raise FileNotFoundError(
             f"No weights of this model come with keras-interp; train it with: keras-interp train {name} --data-dir DIR, then "
             f"load the folder that it writes. Received: {name!r}"
         )
-    return _compiled(artifacts.load(folder, artifacts.pins_of(name)))
-
-
-def _compiled(model):
-    # A plain Keras model, such as a compact form, knows no task.
-    return model.compile_by_default() if isinstance(model, InterpretableModel) else model
+    return folder
 
 
 def save(model, folder, golden_inputs=None):

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.artifact
 def test_loads_with_its_golden_outputs(name):
     folder = artifacts.shipped_folder(name)
     pins = artifacts.read_pins()[name]
-    assert set(pins) == {path.name for path in folder.iterdir()}
+    assert set(pins) == {path.name for path in folder.iterdir()} - {artifacts.CONCEPTS}
     model = zoo.load(name)
     # Logits of another backend or processor differ in the last bits of float32, through some twenty layers.
     assert artifacts.golden_difference(model, folder) < 1e-3

@@ -1,0 +1,198 @@
+"""What persons say of x-features: names, votes and the answers of the study, in one file that travels with the model."""
+
+import json
+import os
+import pathlib
+import re
+import tempfile
+import threading
+
+import numpy as np
+
+FILE_NAME = "concepts.json"
+FORMAT = 1
+
+# The last cell of the study: what is no part of the object.
+CONTEXT = "context"
+
+
+class ConceptNotes:
+    """Names of x-features, votes whether to trust them, and answers of the study (Table 1b of the paper).
+
+    They are kept by the target's name and the number of the x-feature, so they say nothing of a module that is trained anew.
+    Every change is written at once, whole or not at all, and one object may serve several threads.
+
+    Args:
+        path: file to keep them in, which is read where it exists; a folder stands for its `concepts.json`. None keeps them in
+            memory.
+
+    Raises:
+        ValueError: for a file that is damaged, of another kind, or of a newer format.
+
+    Example:
+
+    >>> notes = ConceptNotes()
+    >>> notes.name("jay", 1, "blue wing")
+    >>> notes.vote("jay", 1, trust=True)
+    >>> notes.answer("jay", 1, image="c0ffee", parts=["wing", "context"], person="A")
+    >>> notes.names("jay"), notes.votes("jay", 1), notes.counts("jay", 2, ["tail", "wing", "context"]).tolist()
+    ({1: 'blue wing'}, (1, 0), [[0, 0, 0], [0, 1, 1]])
+    """
+
+    def __init__(self, path=None):
+        path = None if path is None else pathlib.Path(path)
+        self.path = path / FILE_NAME if path is not None and path.is_dir() else path
+        self._lock = threading.RLock()
+        self._targets = {} if self.path is None or not self.path.exists() else _read(self.path)
+
+    def _of(self, target, feature):
+        return self._targets.get(str(target), {}).get(str(int(feature)), {})
+
+    def _change(self, target, feature, change):
+        """Makes a change to what is kept of an x-feature, in memory only once it is in the file."""
+        with self._lock:
+            targets = json.loads(json.dumps(self._targets))
+            change(targets.setdefault(str(target), {}).setdefault(str(int(feature)), {}))
+            if self.path is not None:
+                _write(self.path, targets)
+            self._targets = targets
+
+    def name(self, target, feature, name):
+        """Names an x-feature, by its number, of a target; an empty name takes the name away."""
+        name = " ".join(name.split())
+        self._change(target, feature, lambda of: of.update(name=name))
+
+    def names(self, target):
+        """Names of the x-features of a target that were named, {number: name}, "" where a name was taken away."""
+        return {int(feature): of["name"] for feature, of in self._targets.get(str(target), {}).items() if "name" in of}
+
+    def apply(self, model):
+        """Gives the names to the x-features of an `ExplanationModule`, in the place of its own.
+
+        Raises:
+            ValueError: for names of x-features that the model does not have.
+        """
+        names = dict(model.concept_names)
+        for target in self._targets:
+            own = list(names.get(target, ("",) * model.autoencoder.num_features))
+            if target not in model.targets or max(map(int, self._targets[target]), default=0) >= len(own):
+                raise ValueError(
+                    f"The notes must be of the model's x-features, {len(own)} for each of {model.targets}. "
+                    f"Received: {self.path} with {target!r}: {sorted(self._targets[target])}"
+                )
+            for feature, name in self.names(target).items():
+                own[feature] = name
+            names[target] = tuple(own)
+        model.concept_names = names
+
+    def vote(self, target, feature, trust):
+        """Adds a vote whether to trust an x-feature."""
+
+        def add(of):
+            votes = of.setdefault("votes", {"yes": 0, "no": 0})
+            votes["yes" if trust else "no"] += 1
+
+        self._change(target, feature, add)
+
+    def votes(self, target, feature):
+        """Votes for trusting an x-feature, and against it."""
+        votes = self._of(target, feature).get("votes", {"yes": 0, "no": 0})
+        return votes["yes"], votes["no"]
+
+    def answer(self, target, feature, image, parts, person=""):
+        """Notes which parts the heatmap of an x-feature covers in an image, in the place of this person's last answer on it.
+
+        Args:
+            target: name of the target.
+            feature: number of the x-feature.
+            image: key of the image, of any kind of text.
+            parts: names of the parts, or "context"; one at least.
+            person: who answers.
+
+        Raises:
+            ValueError: for no parts.
+        """
+        if not parts:
+            raise ValueError(f"An answer names one part at least. Received: {parts!r}")
+        new = {"person": person, "image": image, "parts": sorted(set(parts))}
+
+        def put(of):
+            others = [a for a in of.get("answers", ()) if (a["person"], a["image"]) != (person, image)]
+            of["answers"] = [*others, new]
+
+        self._change(target, feature, put)
+
+    def answers(self, target, feature, person=None):
+        """Answers on an x-feature, of one person or of all: dicts of `person`, `image` and `parts`."""
+        return [dict(a) for a in self._of(target, feature).get("answers", ()) if person in (None, a["person"])]
+
+    def counts(self, target, num_features, cells):
+        """How often all persons found each x-feature of a target on each part.
+
+        Args:
+            target: name of the target.
+            num_features: number of its x-features.
+            cells: names of the parts, and "context" where it counts. Other parts are left out.
+
+        Returns:
+            int64 array (features, cells), as `evaluate.locality` and `evaluate.orthogonality` take it.
+        """
+        answers = [self.answers(target, feature) for feature in range(num_features)]
+        return np.array([[sum(cell in answer["parts"] for answer in of) for cell in cells] for of in answers], "int64")
+
+
+def _write(path, targets):
+    """Writes the file whole or not at all: beside it first, then in its place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            json.dump({"concept_notes": FORMAT, "targets": targets}, file, indent=1, ensure_ascii=False, sort_keys=True)
+            file.write("\n")
+        # The temporary file is for its owner alone; what travels with a model is for those who may read the folder.
+        os.chmod(scratch, 0o644)
+        os.replace(scratch, path)
+    except BaseException:
+        pathlib.Path(scratch).unlink(missing_ok=True)
+        raise
+
+
+def _read(path):
+    """The notes of a file, by target and number of the x-feature, or raises."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"The file of names and votes is not JSON. Received: {path}: {error}") from error
+    found = content.get("concept_notes") if isinstance(content, dict) else None
+    if isinstance(found, int) and found > FORMAT:
+        raise ValueError(f"This keras-interp reads notes up to format {FORMAT}. Received: {path} of format {found}")
+    targets = content.get("targets") if found == FORMAT else None
+    if not isinstance(targets, dict):
+        raise ValueError(f"The file must hold names and votes of x-features. Received: {path}, which is of another kind")
+    for target, features in targets.items():
+        if not isinstance(features, dict) or not all(map(_is_valid, features, features.values())):
+            raise ValueError(f"The file of names and votes is damaged. Received: {path} at the target {target!r}")
+    return targets
+
+
+def _is_valid(number, of):
+    """Whether this is what `ConceptNotes` keeps of an x-feature."""
+    if not re.fullmatch("0|[1-9][0-9]{0,5}", number) or not isinstance(of, dict):
+        return False
+    if not set(of) <= {"name", "votes", "answers"} or not isinstance(of.get("name", ""), str):
+        return False
+    votes, answers = of.get("votes", {"yes": 0, "no": 0}), of.get("answers", [])
+    if not isinstance(votes, dict) or set(votes) != {"yes", "no"} or not isinstance(answers, list):
+        return False
+    if not all(type(count) is int and count >= 0 for count in votes.values()):
+        return False
+    return all(
+        isinstance(answer, dict)
+        and set(answer) == {"person", "image", "parts"}
+        and isinstance(answer["person"], str)
+        and isinstance(answer["image"], str)
+        and isinstance(answer["parts"], list)
+        and answer["parts"]
+        and all(isinstance(part, str) for part in answer["parts"])
+        for answer in answers
+    )
