@@ -1,7 +1,6 @@
 """The `keras-interp` command: the zoo's verbs on the command line."""
 
 import json
-import os
 import pathlib
 
 import click
@@ -193,7 +192,7 @@ def view(name, data_dir, split, npz, host, port, notes, browser):
     viewer.require_gradio()
     model = viewer.check_model(zoo.load(name))
     notes = ConceptNotes(notes or find_folder(name))
-    if not os.access(notes.path if notes.path.exists() else notes.path.absolute().parent, os.W_OK):
+    if not notes.writable:
         raise PermissionError(f"Names and votes cannot be kept there; give another file with --notes. Received: {notes.path}")
     dataset, part_names = (data.load_npz(npz), ()) if npz else read_explained(model.name, split, data_dir)
     click.echo(f"Names, votes and answers are kept in {notes.path}")

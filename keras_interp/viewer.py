@@ -62,6 +62,11 @@ def build(model, images, labels=None, part_names=(), notes=None):
         ImportError: without Gradio.
         TypeError: for another model, or labels that are not integers.
         ValueError: for images of another shape, NaN, labels out of range, none of a target's class, or notes of another model.
+
+    Example, for a model and data of one's own:
+
+        app = viewer.build(module, images, labels, notes=ConceptNotes("concepts.json"))
+        viewer.serve(app)
     """
     gradio = require_gradio()
     return _Page(gradio, Concepts(model, images, labels, part_names, notes)).app
@@ -96,7 +101,7 @@ def serve(app, host="127.0.0.1", port=None, browser=True, block=True):
         ssr_mode=False,
         footer_links=[],
         # The theme's own fonts would come from a server outside.
-        theme=gradio.themes.Soft(primary_hue="teal", neutral_hue="slate", font=fonts, font_mono=["monospace"]),
+        theme=gradio.themes.Soft(text_size="lg", primary_hue="teal", neutral_hue="slate", font=fonts, font_mono=["monospace"]),
         css=_CSS,
     )
     if block:
@@ -117,6 +122,18 @@ class Concepts:
 
     Raises:
         TypeError, ValueError: as for `build`.
+
+    Example:
+
+    >>> import keras
+    >>> from keras import layers
+    >>> maps = [layers.Conv2D(4, 3, activation="relu"), layers.GlobalAveragePooling2D(name="pooled")]
+    >>> classifier = keras.Sequential([keras.Input((8, 8, 3)), *maps, layers.Dense(2)])
+    >>> model = ExplanationModule(classifier, "pooled", labels=("wren", "jay"), num_features=2, hidden_units=(4,))
+    >>> concepts = Concepts(model, np.full((3, 8, 8, 3), 99, "uint8"), np.array([0, 1, 1]), ("beak", "tail"))
+    >>> concepts.name("jay", 1, "blue wing")
+    >>> concepts.names("jay"), concepts.cells
+    (('x-feature 0', 'blue wing'), ('beak', 'tail', 'context'))
     """
 
     def __init__(self, model, images, labels=None, part_names=(), notes=None):
@@ -258,7 +275,7 @@ class Concepts:
             )
         place = self.model.labels.index(target)
         rebuilt, own = float(explanation.logits[0, place]), float(self._decision(number)[place])
-        sums = f"{contributions.sum():.1f} + bias {float(explanation.bias[0]):.1f}".replace("+ bias -", "− bias ")
+        sums = f"{contributions.sum():.1f} {_signed(explanation.bias[0], ' ')} (bias)"
         return (
             f'<p class="sentence">{html.escape(self.sentence(number, target))}</p>'
             f'<p class="remark">The x-features rebuild the logit of {html.escape(_spoken(target))} as {sums} = {rebuilt:.1f}; '
@@ -355,7 +372,7 @@ class _Page:
 
     def __init__(self, gradio, concepts):
         self.gradio, self.concepts = gradio, concepts
-        with gradio.Blocks(title="keras-interp: concepts", analytics_enabled=False, fill_width=False) as self.app:
+        with gradio.Blocks(title="keras-interp: concepts", analytics_enabled=False, delete_cache=(86400, 86400)) as self.app:
             gradio.Markdown(
                 f"# The concepts of {concepts.model.name}\n"
                 f"The logit of a class can be rebuilt from its {concepts.num_features} x-features. "
@@ -464,7 +481,9 @@ class _Page:
             with gradio.Column(scale=2, min_width=340):
                 with gradio.Row():
                     target = self._targets("Class")
-                    person = gradio.Textbox(label="Your initials", value="", max_lines=1, max_length=30, elem_id="person")
+                    person = gradio.Textbox(
+                        label="Your initials, and Enter", value="", max_lines=1, max_length=30, elem_id="person"
+                    )
                 gradio.Markdown("Tick every part that the heatmap covers. The context is all that is not the object.")
                 parts = gradio.CheckboxGroup(list(concepts.cells), label="The heatmap covers", elem_id="parts")
                 with gradio.Row():
@@ -500,7 +519,7 @@ class _Page:
             return show(target, person, max(position - 1, 0))
 
         outputs = [position, question, parts, results]
-        for event in (self.app.load, target.input, person.submit, person.blur):
+        for event in (self.app.load, target.input, person.submit):
             event(start, [target, person], outputs)
         save.click(save_answer, [target, person, position, parts], outputs)
         skip.click(skip_question, [target, person, position], outputs)
@@ -575,8 +594,10 @@ def _figure(value):
     return "–" if np.isnan(value) else "∞" if np.isinf(value) else f"{value:.3f}"
 
 
-def _signed(value):
-    return f"{value:+.1f}".replace("-", "−")
+def _signed(value, space=""):
+    # Adding 0 turns -0 into 0.
+    value = round(float(value), 1) + 0.0
+    return f"{'−' if value < 0 else '+'}{space}{abs(value):.1f}"
 
 
 def _contribution(value):

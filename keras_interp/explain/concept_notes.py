@@ -45,6 +45,13 @@ class ConceptNotes:
         self._lock = threading.RLock()
         self._targets = {} if self.path is None or not self.path.exists() else _read(self.path)
 
+    @property
+    def writable(self):
+        """Whether the file can be written, or made with its folders. Notes in memory always can."""
+        if self.path is None:
+            return True
+        return os.access(next(folder for folder in self.path.absolute().parents if folder.exists()), os.W_OK)
+
     def _of(self, target, feature):
         return self._targets.get(str(target), {}).get(str(int(feature)), {})
 

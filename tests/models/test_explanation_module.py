@@ -230,6 +230,22 @@ def test_heatmaps_follow_excitation_backprop(images, rng):
     assert whole.shape == (2, 2, 32, 32)
 
 
+def test_names_of_concepts(rng, tmp_path):
+    module = module_of(concept_names={"wren": ("crest", "", "tail")})
+    rows, _ = rows_of(rng, 4)
+    assert module.explain(rows, "wren").unit_names == ("crest", "x-feature 1", "tail")
+    assert module.explain(rows, "jay").unit_names == ("x-feature 0", "x-feature 1", "x-feature 2")
+    mixed = module.explain(rows, ["jay", "wren", "wren", "jay"])
+    assert mixed.unit_names == mixed.names_of(0) == ("x-feature 0", "x-feature 1", "x-feature 2")
+    assert mixed.names_of(1) == ("crest", "x-feature 1", "tail")
+    drawn = [text.get_text() for axis in mixed.plot(3).axes for text in axis.get_yticklabels()]
+    assert drawn.count("crest") == 2
+    module.save(tmp_path / "module.keras")
+    assert keras.saving.load_model(tmp_path / "module.keras").concept_names == {"wren": ("crest", "", "tail")}
+    module.concept_names = {2: ["beak", "", ""]}
+    assert module.concept_names == {"jay": ("beak", "", "")}
+
+
 def softmax_classifier():
     return keras.Sequential([keras.Input((6,)), layers.Dense(9, name="units"), layers.Dense(4, activation="softmax")])
 
@@ -247,6 +263,10 @@ def softmax_classifier():
         (lambda: module_of(labels=("a", "b")), ValueError, "2 labels"),
         (lambda: module_of(reconstruction_weight=-1), ValueError, "`reconstruction_weight`"),
         (lambda: module_of(positive_share=1), ValueError, "`positive_share`"),
+        (lambda: module_of(concept_names={"crow": ("a", "b", "c")}), ValueError, "'jay', 'wren'.*'crow'"),
+        (lambda: module_of(concept_names={"jay": ("a",)}), ValueError, "3 x-features.*'jay'"),
+        (lambda: module_of(concept_names={"jay": "abc"}), TypeError, "strings.*'abc'"),
+        (lambda: module_of(concept_names={"jay": (1, 2, 3)}), TypeError, "strings"),
         (lambda: module_of(error_momentum=1), ValueError, "`error_momentum`"),
         (lambda: module_of().compile_by_default().fit(np.ones((8, 6)), np.ones(8, int)), ValueError, "0% are 'jay'"),
         (lambda: module_of().compile_by_default().fit(np.ones((8, 5)), np.ones(8, int)), ValueError, r"\(n, 6\)"),

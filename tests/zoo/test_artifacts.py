@@ -202,6 +202,15 @@ def test_shipped_models_must_be_pinned(monkeypatch):
         artifacts.pins_of("lsg_resnet20_cifar10")
 
 
+def test_what_persons_note_is_not_pinned(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(artifacts, "PINS", tmp_path / "pins.json")
+    files = {path.name for path in folder.iterdir()}
+    (folder / "concepts.json").write_text("{}")
+    artifacts.pin("any", folder)
+    assert set(artifacts.read_pins()["any"]) == files
+    artifacts.load(folder, artifacts.read_pins()["any"])
+
+
 def test_missing_folder(tmp_path):
     with pytest.raises(artifacts.ArtifactError, match=r"without config\.json"):
         zoo.load(tmp_path / "absent")
