@@ -178,7 +178,9 @@ def reproduce(paper, data_dir, output, full_attacks):
 @click.argument("name")
 @data_dir_option
 @click.option("--split", default="test", show_default=True, help="Split of the data set to show.")
-@click.option("--data", "npz", type=click.Path(exists=True, path_type=pathlib.Path), help="Show this .npz file instead.")
+@click.option(
+    "--data", "npz", type=click.Path(exists=True, path_type=pathlib.Path), help="Show this .npz file; without parts."
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=int, help="Port; by default the first free one from 7860.")
 @click.option("--notes", type=click.Path(path_type=pathlib.Path), help="File of names and votes; by default beside the model.")
@@ -217,9 +219,11 @@ def read_inputs(paths, input_shape):
 def read_explained(name, split, data_dir):
     """The images of a zoo model, an `ArrayDataset`, and the names of the parts that its data set knows."""
     from keras_interp import data
-    from keras_interp.zoo.registry import get_entry
+    from keras_interp.zoo.registry import ENTRIES
 
-    entry = get_entry(name)
+    if name not in ENTRIES:
+        raise ValueError(f"A model outside the zoo has no data set of its own: give images with --data. Received: {name!r}")
+    entry = ENTRIES[name]
     if not entry.dataset.startswith("caltech_birds2011"):
         return entry.load_data(split, data_dir), ()
     birds = data.load_birds(entry.dataset, split, data_dir, entry.input_shape[:2])

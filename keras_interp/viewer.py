@@ -482,7 +482,12 @@ class _Page:
                 with gradio.Row():
                     target = self._targets("Class")
                     person = gradio.Textbox(
-                        label="Your initials, and Enter", value="", max_lines=1, max_length=30, elem_id="person"
+                        label="Your initials",
+                        value="",
+                        placeholder="then press Enter",
+                        max_lines=1,
+                        max_length=30,
+                        elem_id="person",
                     )
                 gradio.Markdown("Tick every part that the heatmap covers. The context is all that is not the object.")
                 parts = gradio.CheckboxGroup(list(concepts.cells), label="The heatmap covers", elem_id="parts")

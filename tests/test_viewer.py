@@ -188,6 +188,8 @@ def test_command(module, birds, tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     assert str(folder / "concepts.json") in result.output.replace("\n", "")
     assert served[0][1:] == ("127.0.0.1", 7999, False)
+    result = run("view", folder)
+    assert result.exit_code == 1 and "--data" in result.output and "'birds'" in result.output
     result = run("view", folder, "--data", tmp_path / "birds.npz", "--notes", tmp_path / "mine.json", "--host", "::1")
     assert str(tmp_path / "mine.json") in result.output.replace("\n", "") and served[1][1:] == ("::1", None, True)
 
