@@ -181,7 +181,7 @@ def reproduce(paper, data_dir, output, full_attacks):
 @click.option(
     "--data", "npz", type=click.Path(exists=True, path_type=pathlib.Path), help="Show this .npz file; without parts."
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on. Who reaches it can vote.")
 @click.option("--port", type=int, help="Port; by default the first free one from 7860.")
 @click.option("--notes", type=click.Path(path_type=pathlib.Path), help="File of names and votes; by default beside the model.")
 @click.option("--browser/--no-browser", default=True, help="Open the page in the browser.")

@@ -153,7 +153,7 @@ class Concepts:
         self.cells = (*part_names, CONTEXT) if part_names else ()
         self.notes.apply(model)
         # Kept, since a heatmap takes a pass through the whole network and back.
-        self._explained = functools.lru_cache(64)(self._explain)
+        self._explained = functools.lru_cache(24)(self._explain)
         self._heat = functools.lru_cache(64)(self._heatmaps)
         self._decision = functools.lru_cache(64)(self._logits)
         self._contributions = functools.lru_cache(None)(self._class_contributions)
@@ -258,28 +258,28 @@ class Concepts:
 
     # --- Drawing.
 
-    def picture(self, number, heat=None, against=False):
-        """An image, greyed under a heatmap (h, w) where there is one, as the source of an <img>."""
-        return _picture(self.images[number], heat, against)
+    def _contribution(self, number, value, contributed, title=""):
+        """A card of an image with what an x-feature contributes, its value and where (h, w)."""
+        text = f"{_signed(value)} to the logit" if value else "not active here"
+        if value and not np.ptp(contributed):
+            text += ", from no place of its own"
+        sign = "for" if value > 0 else "against" if value < 0 else "inactive"
+        return _card(_picture(self.images[number], np.abs(contributed), against=value < 0), title, text, sign)
 
     def draw_image(self, number, target):
         """The first view, as HTML: an image, and all x-features of a target on it, the largest contribution first."""
         explanation = self._explained(target, (int(number),))
         contributions, names = explanation.contributions[0], self.names(target)
-        cards = [_card(self.picture(number), _spoken(self.model.labels[self.labels[number]]), "the image")]
-        for feature in explanation.top_units(self.num_features)[0]:
-            value = float(contributions[feature])
-            heat = np.abs(explanation.maps[0, ..., feature]) if value else None
-            cards.append(
-                _card(self.picture(number, heat, value < 0), names[feature], _contribution(value), value, faded=not value)
-            )
+        order = explanation.top_units(self.num_features)[0]
+        image = _card(_picture(self.images[number]), _spoken(self.model.labels[self.labels[number]]), "the image")
+        cards = [self._contribution(number, contributions[f], explanation.maps[0, ..., f], names[f]) for f in order]
         place = self.model.labels.index(target)
         rebuilt, own = float(explanation.logits[0, place]), float(self._decision(number)[place])
         sums = f"{contributions.sum():.1f} {_signed(explanation.bias[0], ' ')} (bias)"
         return (
             f'<p class="sentence">{html.escape(self.sentence(number, target))}</p>'
             f'<p class="remark">The x-features rebuild the logit of {html.escape(_spoken(target))} as {sums} = {rebuilt:.1f}; '
-            f"the network's own is {own:.1f}.</p>{_LEGEND}{_grid(cards)}"
+            f"the network's own is {own:.1f}.</p>{_LEGEND}{_grid([image, *cards])}"
         )
 
     def draw_feature(self, target, feature):
@@ -287,10 +287,7 @@ class Concepts:
         numbers, contributions = self.strongest(target, feature)
         maps = self._explained(target, tuple(map(int, numbers))).maps
         name, label = html.escape(self.names(target)[feature]), html.escape(_spoken(target))
-        cards = [
-            _card(self.picture(number, np.abs(heat) if value else None, value < 0), "", _contribution(value), value, not value)
-            for number, value, heat in zip(numbers, contributions.tolist(), maps[..., feature])
-        ]
+        cards = [self._contribution(*drawn) for drawn in zip(numbers, contributions, maps[..., feature])]
         remark = f"The {len(cards)} of {len(self.of_class(target))} images of {label} on which {name} contributes most."
         if not contributions.any():
             remark = f"{name} contributes to none of the {len(self.of_class(target))} images of {label}."
@@ -310,8 +307,8 @@ class Concepts:
         heat = self._heat(target, number)[feature]
         count = len(self.of_class(target)) * self.num_features
         cards = [
-            _card(self.picture(number), _spoken(target), "the image"),
-            _card(self.picture(number, heat), f"x-feature {feature}", "the heatmap: the redder, the more it counts"),
+            _card(_picture(self.images[number]), _spoken(target), "the image"),
+            _card(_picture(self.images[number], heat), f"x-feature {feature}", "the heatmap: the redder, the more it counts"),
         ]
         return f'<p class="remark">Heatmap {position + 1} of {count} of this class.</p>{_grid(cards, wide=True)}'
 
@@ -330,8 +327,8 @@ class Concepts:
             lines.append(_result(f"Mean of {len(done)} classes", [self.study(other)[1:] for other in done]))
         answers = sum(len(self.notes.answers(target, feature)) for feature in range(self.num_features))
         return (
-            f'<p class="remark">{answers} answers on {html.escape(_spoken(target))} so far, of all persons: how often each '
-            f'x-feature was found on each part.</p>{"".join(lines)}<div class="scroll"><table class="study">'
+            f'<p class="remark">Answers on {html.escape(_spoken(target))} so far, of all persons: {answers}. The table '
+            f'says how often each x-feature was found on each part.</p>{"".join(lines)}<div class="scroll"><table class="study">'
             f"<tr><th></th>{heads}</tr>{''.join(rows)}</table></div>{_STUDY_REMARK}"
         )
 
@@ -547,7 +544,7 @@ _CSS = """
 .dark .card .for { color: #ff8a80; }
 .dark .card .against { color: #90caf9; }
 #thumbnails .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)); }
-.faded img { opacity: .55; }
+.card img.inactive { opacity: .55; }
 .legend { display: flex; flex-wrap: wrap; gap: .4rem 1.5rem; font-size: .95rem; margin: 0 0 .9rem; }
 .legend i { display: inline-block; width: 4rem; height: .8rem; border-radius: 3px; margin-right: .4rem; vertical-align: -1px; }
 .result { font-size: 1.1rem; margin: 0 0 .5rem; }
@@ -571,11 +568,11 @@ _STUDY_REMARK = (
 )
 
 
-def _card(source, title, text, value=None, faded=False):
-    sign = "" if value is None or not value else "for" if value > 0 else "against"
+def _card(source, title, text, sign=""):
+    """A picture with a title and a line of text; `sign` is "for", "against" or "inactive"."""
     title = f'<span class="title">{html.escape(title)}</span>' if title else ""
     return (
-        f'<div class="card{" faded" * faded}"><img src="{source}" alt="{html.escape(text)}"><div>{title}'
+        f'<div class="card"><img class="{sign}" src="{source}" alt="{html.escape(text)}"><div>{title}'
         f'<span class="{sign}">{html.escape(text)}</span></div></div>'
     )
 
@@ -605,10 +602,6 @@ def _signed(value, space=""):
     return f"{'−' if value < 0 else '+'}{space}{abs(value):.1f}"
 
 
-def _contribution(value):
-    return f"{_signed(value)} to the logit" if value else "not active here"
-
-
 def _choice(number, name):
     return name if name == f"x-feature {number}" else f"{number}: {name}"
 
@@ -623,14 +616,17 @@ def _as_image(image):
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels[..., :3]).convert("RGB")
 
 
-def _picture(image, heat, against):
-    """An image under a heatmap (h, w), smoothed a little and scaled to its largest value, as a data address."""
+def _picture(image, heat=None, against=False):
+    """An image as the source of an <img>, under a heatmap (h, w) unless that is the same everywhere.
+
+    The heatmap is smoothed a little, and scaled to its largest value.
+    """
     picture = _as_image(image)
     width, height = picture.size
     scale = max(SIDE / max(width, height), 1.0)
     size = round(width * scale), round(height * scale)
     picture = picture.resize(size, Image.Resampling.BICUBIC)
-    if heat is not None and heat.max() > 0:
+    if heat is not None and np.ptp(heat):
         share = Image.fromarray(np.uint8(255 * (heat / heat.max()))).resize(size, Image.Resampling.BICUBIC)
         # Strided convolutions leave a lattice in winning probabilities, which the eye takes for a pattern of the image.
         share = np.asarray(share.filter(ImageFilter.GaussianBlur(SIDE / 50)), "float32")[..., None]

@@ -61,7 +61,7 @@ def test_one_image_has_its_x_features_by_contribution(concepts, module):
     assert "<b>crest" not in page and page.count("<img") == 4
     for value in explanation.contributions[0]:
         assert f"{'−' if value < 0 else '+'}{abs(value):.1f}" in cards
-    assert 'class="against"' in cards and 'class="for"' in cards
+    assert 'span class="against"' in cards and 'span class="for"' in cards
     assert f"= {explanation.logits[0, 0]:.1f};" in page
 
 
@@ -93,6 +93,16 @@ def test_the_sentence_on_another_class():
     assert told == "Classified as Crow. What speaks for Blue Jay: crest (+0.5); against it: x-feature 1 (−2.0)."
 
 
+def test_inactive_x_features_and_empty_heatmaps_have_no_heat(concepts, module, rng):
+    plain = viewer._picture(concepts.images[0])
+    assert viewer._picture(concepts.images[0], np.ones((4, 4))) == plain != viewer._picture(concepts.images[0], np.eye(4))
+    assert viewer._picture(concepts.images[0], np.eye(4), against=True) != viewer._picture(concepts.images[0], np.eye(4))
+    assert "from no place" in concepts._contribution(0, 2.0, np.ones((4, 4)))
+    module.autoencoder.predictor_kernel.assign(np.zeros((2, 3, 1)))
+    assert concepts.draw_image(0, "Wren").count("not active here") == 2 * 3
+    assert "contributes to none" in concepts.draw_feature("Wren", 1)
+
+
 def test_the_study_is_that_of_evaluate(concepts):
     counts = np.array([[2, 0, 1, 0], [0, 3, 1, 0], [0, 0, 0, 0]])
     own = concepts.of_class("Blue_Jay")
@@ -109,7 +119,7 @@ def test_the_study_is_that_of_evaluate(concepts):
     np.testing.assert_allclose(places[:2], by_hand)
     page = concepts.draw_study("Blue_Jay")
     assert f"O1 <b>{apart.excess_norm:.3f}</b>" in page and f"locality <b>{np.mean(by_hand):.3f}</b>" in page
-    assert "Mean of" not in page and "5 answers" in page
+    assert "Mean of" not in page and "all persons: 5" in page
     concepts.notes.answer("Wren", 0, "other", ["tail"])
     assert "Mean of 2 classes" in concepts.draw_study("Wren")
 
@@ -268,7 +278,7 @@ def test_page(browser, module, birds, tmp_path):
         page.locator("#question .card").nth(1).wait_for()
         page.locator("#parts").get_by_label("tail", exact=True).check()
         page.locator("#save_answer").click()
-        page.get_by_text("1 answers on Blue Jay").wait_for()
+        page.get_by_text("Answers on Blue Jay so far, of all persons: 1").wait_for()
 
         page.reload()
         page.locator("#image_view .title", has_text="blue crest").wait_for()
