@@ -327,9 +327,9 @@ class Concepts:
             lines.append(_result(f"Mean of {len(done)} classes", [self.study(other)[1:] for other in done]))
         answers = sum(len(self.notes.answers(target, feature)) for feature in range(self.num_features))
         return (
-            f'<p class="remark">Answers on {html.escape(_spoken(target))} so far, of all persons: {answers}. The table '
-            f'says how often each x-feature was found on each part.</p>{"".join(lines)}<div class="scroll"><table class="study">'
-            f"<tr><th></th>{heads}</tr>{''.join(rows)}</table></div>{_STUDY_REMARK}"
+            f'<p class="remark">Answers on {html.escape(_spoken(target))} so far, of all persons: {answers}. The table says '
+            f'how often each x-feature was found on each part.</p>{"".join(lines)}<div class="scroll">'
+            f'<table class="study"><tr><th></th>{heads}</tr>{"".join(rows)}</table></div>{_STUDY_REMARK}'
         )
 
 
