@@ -18,7 +18,7 @@ from PIL import Image, ImageFilter
 from keras_interp.checks import check_inputs, check_labels
 from keras_interp.evaluate import locality, orthogonality
 from keras_interp.explain.concept_notes import CONTEXT, ConceptNotes
-from keras_interp.models.explanation_module import ExplanationModule
+from keras_interp.models.explanation_module import ConceptExplainer
 
 # Images of the view of one x-feature, and thumbnails to choose an image from.
 SHOWN, THUMBNAILS = 12, 60
@@ -36,10 +36,10 @@ def require_gradio():
 
 
 def check_model(model):
-    """Returns the model where it is an `ExplanationModule`, or raises a TypeError."""
-    if not isinstance(model, ExplanationModule):
+    """Returns the model where it is an explanation module, or raises a TypeError."""
+    if not isinstance(model, ConceptExplainer):
         raise TypeError(
-            "The viewer shows the x-features of an ExplanationModule; other models have none. "
+            "The viewer shows the x-features of an ExplanationModule or LassoModule; other models have none. "
             f"Received: {type(model).__name__} {getattr(model, 'name', '')!r}"
         )
     return model
@@ -49,7 +49,7 @@ def build(model, images, labels=None, part_names=(), notes=None):
     """Builds the page, see `Concepts` for what it shows.
 
     Args:
-        model: an `ExplanationModule` of images.
+        model: an `ExplanationModule` or `LassoModule` of images.
         images: uint8 array (n, height, width, channels) of raw pixels.
         labels: class numbers (n,); by default the decisions of the model.
         part_names: names of the parts of an object that the study asks for; without any there is no study.
@@ -127,6 +127,7 @@ class Concepts:
 
     >>> import keras
     >>> from keras import layers
+    >>> from keras_interp.models import ExplanationModule
     >>> maps = [layers.Conv2D(4, 3, activation="relu"), layers.GlobalAveragePooling2D(name="pooled")]
     >>> classifier = keras.Sequential([keras.Input((8, 8, 3)), *maps, layers.Dense(2)])
     >>> model = ExplanationModule(classifier, "pooled", labels=("wren", "jay"), num_features=2, hidden_units=(4,))
@@ -168,7 +169,7 @@ class Concepts:
     @property
     def num_features(self):
         """Number of x-features of a target."""
-        return self.model.autoencoder.num_features
+        return self.model.num_features
 
     def of_class(self, label):
         """Numbers of the images of a class."""
@@ -176,8 +177,11 @@ class Concepts:
 
     def names(self, target):
         """Names of a target's x-features, "x-feature 3" where they have none."""
-        given = self.model.concept_names.get(target, ("",) * self.num_features)
-        return tuple(name or f"x-feature {number}" for number, name in enumerate(given))
+        return self.model.feature_names(target)
+
+    def given_name(self, target, feature):
+        """The name of an x-feature, "" where it has none."""
+        return dict(enumerate(self.model.concept_names.get(target, ()))).get(feature, "")
 
     def _explain(self, target, numbers):
         with self._lock:
@@ -447,8 +451,7 @@ class _Page:
         def describe(target, feature):
             feature = concepts.main_feature(target) if feature is None else feature
             choices = [(_choice(number, name), number) for number, name in enumerate(concepts.names(target))]
-            given = concepts.model.concept_names.get(target, ("",) * concepts.num_features)[feature]
-            radio = gradio.Radio(choices, value=feature)
+            radio, given = gradio.Radio(choices, value=feature), concepts.given_name(target, feature)
             return radio, given, concepts.draw_votes(target, feature), concepts.draw_feature(target, feature)
 
         def rename(target, feature, name):

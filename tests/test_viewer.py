@@ -13,7 +13,7 @@ from keras_interp import data, viewer, zoo
 from keras_interp.cli import main, read_explained
 from keras_interp.evaluate import locality, orthogonality
 from keras_interp.explain import ConceptNotes
-from keras_interp.models import Classifier, ExplanationModule
+from keras_interp.models import Classifier, ExplanationModule, LassoModule
 from keras_interp.zoo import registry
 from tests.tiny import register, tiny_backbone
 
@@ -157,6 +157,21 @@ def test_notes_of_another_model_are_refused(module, birds, tmp_path):
     notes.vote("Crow", 0, True)
     with pytest.raises(ValueError, match="with 'Crow'"):
         notes.apply(module)
+
+
+def test_a_lasso_has_x_features_too(birds, tmp_path):
+    classifier = Classifier(tiny_backbone((16, 16, 3)), labels=LABELS)
+    module = LassoModule(classifier, "pooling", ["Blue_Jay", "Wren"], heatmap_layer="last_relu")
+    coefficients = np.zeros((2, 16), "float32")
+    coefficients[0, [3, 5]], coefficients[1, 7] = (1.0, -2.0), 1.5
+    module.coefficients.assign(coefficients)
+    folder = zoo.save(module, tmp_path / "lasso")
+    concepts = viewer.Concepts(module, *birds, PARTS, ConceptNotes(folder))
+    concepts.name("Blue_Jay", 1, "tail")
+    assert concepts.draw_image(0, "Blue_Jay").count("<img") == 3 and "tail" in concepts.sentence(0, "Blue_Jay")
+    assert zoo.load(folder).feature_names("Blue_Jay") == ("x-feature 0", "tail")
+    zoo.save(zoo.load(folder), tmp_path / "again")
+    assert zoo.load(tmp_path / "again").concept_names == {"Blue_Jay": ("", "tail")}
 
 
 def test_decisions_stand_in_for_labels(module, birds):

@@ -74,22 +74,20 @@ class ConceptNotes:
         return {int(feature): of["name"] for feature, of in self._targets.get(str(target), {}).items() if "name" in of}
 
     def apply(self, model):
-        """Gives the names to the x-features of an `ExplanationModule`, in the place of its own.
+        """Gives the names to the x-features of an explanation module, in the place of its own.
 
         Raises:
             ValueError: for names of x-features that the model does not have.
         """
         names = dict(model.concept_names)
         for target in self._targets:
-            own = list(names.get(target, ("",) * model.autoencoder.num_features))
-            if target not in model.targets or max(map(int, self._targets[target]), default=0) >= len(own):
+            if target not in model.targets or max(map(int, self._targets[target]), default=0) >= model.num_features:
                 raise ValueError(
-                    f"The notes must be of the model's x-features, {len(own)} for each of {model.targets}. "
+                    f"The notes must be of the model's x-features, {model.num_features} for each of {model.targets}. "
                     f"Received: {self.path} with {target!r}: {sorted(self._targets[target])}"
                 )
-            for feature, name in self.names(target).items():
-                own[feature] = name
-            names[target] = tuple(own)
+            own = dict(enumerate(names.get(target, ()))) | self.names(target)
+            names[target] = [own.get(feature, "") for feature in range(model.num_features)]
         model.concept_names = names
 
     def vote(self, target, feature, trust):

@@ -82,7 +82,7 @@ class ConceptExplainer(InterpretableModel):
     def concept_names(self):
         """What persons call the x-features: {target: names of its x-features, "" for one without}.
 
-        Set it with names or numbers of targets as keys. Targets that are left out have no names, nor have x-features beyond the
+        Set it with names or numbers of targets as keys. Targets that are left out have no names, and no x-features beyond the
         last name. `explain` uses the names, and a saved model keeps them.
 
         Raises:
@@ -102,7 +102,8 @@ class ConceptExplainer(InterpretableModel):
     @concept_names.setter
     def concept_names(self, concept_names):
         checked = self._checked_names(concept_names)
-        if (longest := max(checked, key=len)) and len(longest) > self.num_features:
+        longest = max(checked, key=len)
+        if len(longest) > self.num_features:
             raise ValueError(f"A target has {self.num_features} x-features to name. Received: {longest}")
         self._concept_names = checked
 
@@ -118,9 +119,8 @@ class ConceptExplainer(InterpretableModel):
 
     def feature_names(self, target):
         """Names of the x-features of a target, given by its name: its `concept_names`, or "x-feature 3"."""
-        given = self._concept_names[self.targets.index(target)]
-        given += ("",) * (self.num_features - len(given))
-        return tuple(name or f"x-feature {number}" for number, name in enumerate(given))
+        given, names = self._concept_names[self.targets.index(target)], _numbered(self.num_features)
+        return tuple(given[number] or name if number < len(given) else name for number, name in enumerate(names))
 
     def activations(self, images, batch_size=256):
         """The activations of the explained layer, and the classifier's logits.
@@ -184,9 +184,7 @@ class ConceptExplainer(InterpretableModel):
             logits=logits,
             labels=self.labels,
             target=numbers[modules],
-            unit_names=next(iter(names.values()))
-            if len(names) == 1
-            else tuple(f"x-feature {number}" for number in range(self.num_features)),
+            unit_names=next(iter(names.values())) if len(names) == 1 else _numbered(self.num_features),
             unit_names_of_target=names,
             contributions=contributions,
             bias=bias[modules],
@@ -638,6 +636,10 @@ class LassoModule(ConceptExplainer):
 
     def get_config(self):
         return {**super().get_config(), "alpha": self.alpha}
+
+
+def _numbered(count):
+    return tuple(f"x-feature {number}" for number in range(count))
 
 
 def _explained_tensors(classifier, layer):

@@ -242,8 +242,8 @@ def test_names_of_concepts(rng, tmp_path):
     assert drawn.count("crest") == 2
     module.save(tmp_path / "module.keras")
     assert keras.saving.load_model(tmp_path / "module.keras").concept_names == {"wren": ("crest", "", "tail")}
-    module.concept_names = {2: ["beak", "", ""]}
-    assert module.concept_names == {"jay": ("beak", "", "")}
+    module.concept_names = {2: ["beak"]}
+    assert module.concept_names == {"jay": ("beak",)} and module.feature_names("jay")[:2] == ("beak", "x-feature 1")
 
 
 def softmax_classifier():
@@ -264,7 +264,7 @@ def softmax_classifier():
         (lambda: module_of(reconstruction_weight=-1), ValueError, "`reconstruction_weight`"),
         (lambda: module_of(positive_share=1), ValueError, "`positive_share`"),
         (lambda: module_of(concept_names={"crow": ("a", "b", "c")}), ValueError, "'jay', 'wren'.*'crow'"),
-        (lambda: module_of(concept_names={"jay": ("a",)}), ValueError, "3 x-features.*'jay'"),
+        (lambda: module_of(concept_names={"jay": "a b c d".split()}), ValueError, "3 x-features.*'d'"),
         (lambda: module_of(concept_names={"jay": "abc"}), TypeError, "strings.*'abc'"),
         (lambda: module_of(concept_names={"jay": (1, 2, 3)}), TypeError, "strings"),
         (lambda: module_of(error_momentum=1), ValueError, "`error_momentum`"),
