@@ -178,9 +178,7 @@ def reproduce(paper, data_dir, output, full_attacks):
 @click.argument("name")
 @data_dir_option
 @click.option("--split", default="test", show_default=True, help="Split of the data set to show.")
-@click.option(
-    "--data", "npz", type=click.Path(exists=True, path_type=pathlib.Path), help="Show this .npz file; without parts."
-)
+@click.option("--data", "npz", type=click.Path(exists=True, path_type=pathlib.Path), help="Show this .npz file instead.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on. Who reaches it can vote.")
 @click.option("--port", type=int, help="Port; by default the first free one from 7860.")
 @click.option("--notes", type=click.Path(path_type=pathlib.Path), help="File of names and votes; by default beside the model.")
@@ -190,13 +188,20 @@ def view(name, data_dir, split, npz, host, port, notes, browser):
     from keras_interp import data, viewer, zoo
     from keras_interp.explain import ConceptNotes
     from keras_interp.zoo.hub import find_folder
+    from keras_interp.zoo.registry import ENTRIES
 
     viewer.require_gradio()
     model = viewer.check_model(zoo.load(name))
     notes = ConceptNotes(notes or find_folder(name))
     if not notes.writable:
         raise PermissionError(f"Names and votes cannot be kept there; give another file with --notes. Received: {notes.path}")
-    dataset, part_names = (data.load_npz(npz), ()) if npz else read_explained(model.name, split, data_dir)
+    if npz is None and model.name not in ENTRIES:
+        raise ValueError(
+            f"A model outside the zoo has no data set: give images with --data FILE.npz. Received: {model.name!r}"
+        )
+    entry = ENTRIES.get(model.name)
+    dataset = data.load_npz(npz) if npz else entry.load_data(split, data_dir)
+    part_names = entry.part_names if entry else ()
     click.echo(f"Names, votes and answers are kept in {notes.path}")
     viewer.serve(viewer.build(model, dataset.inputs, dataset.targets, part_names, notes), host, port, browser)
 
@@ -214,21 +219,6 @@ def read_inputs(paths, input_shape):
     options = {"target_size": tuple(input_shape[1:3]), "interpolation": "lanczos", "keep_aspect_ratio": True}
     images = [keras.utils.load_img(path, color_mode=colours, **options) for path in paths]
     return [path.name for path in paths], np.stack([keras.utils.img_to_array(image) for image in images])
-
-
-def read_explained(name, split, data_dir):
-    """The images of a zoo model, an `ArrayDataset`, and the names of the parts that its data set knows."""
-    from keras_interp import data
-    from keras_interp.zoo.registry import ENTRIES
-
-    if name not in ENTRIES:
-        raise ValueError(f"A model outside the zoo has no data set of its own: give images with --data. Received: {name!r}")
-    entry = ENTRIES[name]
-    if not entry.dataset.startswith("caltech_birds2011"):
-        return entry.load_data(split, data_dir), ()
-    birds = data.load_birds(entry.dataset, split, data_dir, entry.input_shape[:2])
-    dataset = birds.to_dataset().select_classes(entry.classes or range(len(birds.class_names)), entry.labels)
-    return dataset, birds.part_names
 
 
 def print_predictions(names, explanation, count):

@@ -1,6 +1,5 @@
 """The concept viewer, down to the page in a browser."""
 
-import dataclasses
 import html
 import shutil
 import sys
@@ -10,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from keras_interp import data, viewer, zoo
-from keras_interp.cli import main, read_explained
+from keras_interp.cli import main
 from keras_interp.evaluate import locality, orthogonality
 from keras_interp.explain import ConceptNotes
 from keras_interp.models import Classifier, ExplanationModule, LassoModule
@@ -239,20 +238,25 @@ def test_a_place_that_cannot_be_written_is_refused(module, tmp_path, monkeypatch
     assert result.exit_code == 1 and "--notes" in result.output
 
 
-def test_images_of_a_zoo_model(birds, monkeypatch):
-    """The classes of the data set are put in the order of the model's, and its parts are named."""
+def test_command_shows_the_data_set_of_a_zoo_model(module, birds, tmp_path, monkeypatch):
+    pytest.importorskip("gradio")
     register()
-    parts = np.ones((10, 3, 2)), np.ones((10, 3), bool), np.ones((10, 4))
-    given = data.BirdDataset(*birds, *parts, ("a", "b", "c"), PARTS, "birds")
-    entry = dataclasses.replace(
-        registry.ENTRIES["tiny_lsg"], dataset="caltech_birds2011_mini", classes=(2, 0), labels=("wren", "jay")
-    )
-    monkeypatch.setitem(registry.ENTRIES, "tiny_lsg", entry)
-    monkeypatch.setattr(data, "load_birds", lambda *arguments: given)
-    dataset, names = read_explained("tiny_lsg", "test", None)
-    assert names == PARTS and dataset.class_names == ("wren", "jay")
-    np.testing.assert_array_equal(dataset.inputs, birds[0][birds[1] != 1])
-    np.testing.assert_array_equal(dataset.targets, [1, 0, 1, 0, 1, 0, 1])
+    asked, built = [], []
+
+    class Birds(type(registry.ENTRIES["tiny_lsg"])):
+        part_names = PARTS
+
+        def load_data(self, split, data_dir=None):
+            asked.append((split, data_dir))
+            return data.ArrayDataset(*birds, LABELS)
+
+    monkeypatch.setitem(registry.ENTRIES, "birds", Birds(**vars(registry.ENTRIES["tiny_lsg"])))
+    monkeypatch.setattr(viewer, "build", lambda *arguments: built.append(arguments))
+    monkeypatch.setattr(viewer, "serve", lambda *arguments: None)
+    result = run("view", zoo.save(module, tmp_path / "model"), "--data-dir", tmp_path, "--split", "train")
+    assert result.exit_code == 0, result.output
+    assert asked == [("train", tmp_path)] and built[0][3] == PARTS
+    np.testing.assert_array_equal(built[0][2], birds[1])
 
 
 @pytest.fixture

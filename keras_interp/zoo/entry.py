@@ -128,6 +128,8 @@ class Entry:
 
     # {metric: sentence} of what `measure` measures.
     definitions = {}
+    # Names of the parts that objects of the data set have.
+    part_names = ()
 
     @property
     def architecture(self):

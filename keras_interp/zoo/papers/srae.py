@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_interp import backbones, data, models
 from keras_interp import evaluate as metrics
-from keras_interp.data.birds import load_birds
+from keras_interp.data.birds import PARTS, load_birds
 from keras_interp.evaluate.heatmaps import THRESHOLDS
 from keras_interp.zoo.entry import Entry, Paper, Recipe
 
@@ -44,6 +44,8 @@ class OnBirds(Entry):
 
     paper: Paper = PAPER
     storage_dtype: str = "float16"
+
+    part_names = PARTS
 
     def load_data(self, split, data_dir=None):
         birds = data.load(self.dataset, split, data_dir, self.input_shape[:2])
