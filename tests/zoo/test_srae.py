@@ -62,9 +62,11 @@ def test_held_out_images_are_the_last_of_each_explained_class(birds):
         np.testing.assert_array_equal(np.flatnonzero(held[labels == number]), np.arange(22 - srae.HELD_OUT, 22))
     entry = registry.get_entry("tiny_srae")
     train, test = entry.load_data("train"), entry.load_data("test")
-    assert len(train) == 60 + 2 * (22 - srae.HELD_OUT) and len(test) == held.sum()
+    count = 60 + 2 * (22 - srae.HELD_OUT)
+    assert len(train) == (1 + entry.copies) * count and len(test) == held.sum()
     np.testing.assert_array_equal(test.inputs, birds["test"].images[held])
-    seen = {image.tobytes() for image in train.inputs}
+    np.testing.assert_array_equal(train.targets[:count], train.targets[count : 2 * count])
+    seen = {image.tobytes() for image in train.inputs[:count]}
     assert not seen & {image.tobytes() for image in test.inputs}
 
 

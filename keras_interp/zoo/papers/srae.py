@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_interp import backbones, data, models
 from keras_interp import evaluate as metrics
+from keras_interp.data.arrays import augment
 from keras_interp.data.birds import PARTS, load_birds
 from keras_interp.evaluate.heatmaps import THRESHOLDS
 from keras_interp.zoo.entry import Entry, Paper, Recipe
@@ -139,12 +140,15 @@ class ExplanationEntry(OnBirds):
         layer: name of the layer that is explained.
         heatmap_layer: name of the layer where heatmaps end.
         explained: names of the classes that are explained.
+        copies: copies of each training image that are cropped and mirrored at random. A classifier is surer of the images
+            that it has learned than of others, and modules that see those alone rebuild the logits of others less well.
     """
 
     classifier: str
     layer: str
     heatmap_layer: str | None = None
     explained: tuple = EXPLAINED
+    copies: int = 4
 
     definitions = DEFINITIONS
 
@@ -188,11 +192,16 @@ class ExplanationEntry(OnBirds):
         if split != "train":
             return super().load_data(split, data_dir)
         train = super().load_data(split, data_dir)
-        inputs, targets = (
-            np.concatenate([train.inputs, test.inputs[~held]]),
-            np.concatenate([train.targets, test.targets[~held]]),
+        images = np.concatenate([train.inputs, test.inputs[~held]])
+        targets = np.concatenate([train.targets, test.targets[~held]])
+        rng = np.random.default_rng(self.recipe.seed)
+        varied = [augment(images, rng, self.recipe.pad, self.recipe.flip) for _ in range(self.copies)]
+        return dataclasses.replace(
+            train,
+            inputs=np.concatenate([images, *varied]),
+            targets=np.tile(targets, 1 + self.copies),
+            name=f"{train.name} and explained classes of test, with {self.copies} varied copies of each image",
         )
-        return dataclasses.replace(train, inputs=inputs, targets=targets, name=f"{train.name} and explained classes of test")
 
     def measure(self, model, dataset, data_dir=None):
         """The figures of the modules, see `DEFINITIONS`."""
@@ -260,9 +269,7 @@ def heat(module, birds, heatmaps):
 
 _CUB200 = {"dataset": "caltech_birds2011_parts", "labels": CUB200_LABELS, "input_shape": (224, 224, 3)}
 _CUB100 = {"dataset": "caltech_birds2011_mini", "labels": CUB100_LABELS, "input_shape": (128, 128, 3)}
-_MODULE_RECIPE = Recipe(
-    epochs=100, optimizer="adam", learning_rate=1e-3, warmup=0.0, pad=0, flip=False, dtype_policy="float32"
-)
+_MODULE_RECIPE = Recipe(epochs=30, optimizer="adam", learning_rate=2e-3, warmup=0.0, pad=12, dtype_policy="float32")
 _MODULES = {
     **_CUB100,
     "classifier": "std_mobilenet_cub100",
