@@ -58,6 +58,7 @@ class AttributeEntry(Entry):
         each = {
             "drop_loss": "mean cross-entropy, in nats, on the images with {} when its neuron is dropped",
             "accuracy_cost": "accuracy on the images with {} minus that without its neuron",
+            "accuracy_cost_of_others": "the same without one of the other neurons, their mean",
         }
         return {
             "accuracy": "share of images whose larger logit is the label's",
@@ -95,10 +96,13 @@ class AttributeEntry(Entry):
         _, neurons, logits = model.features(dataset.inputs)
         own = np.arange(len(model.attributes)), model.neuron_of_attribute
         drop_losses = models.category_means(model.drop_losses_of(neurons, labels), attributes)[own]
-        costs = metrics.accuracy_costs(logits, model.dropped_logits(neurons), labels, attributes)[own]
+        all_costs = metrics.accuracy_costs(logits, model.dropped_logits(neurons), labels, attributes)
+        costs = all_costs[own]
+        others = (all_costs.sum(axis=1) - costs) / max(len(costs) - 1, 1)
         values = {"accuracy": metrics.accuracy(logits, labels), "cross_entropy": metrics.cross_entropy(logits, labels)}
         values |= {f"drop_loss_{attribute}": value for attribute, value in zip(model.attributes, drop_losses)}
         values |= {f"accuracy_cost_{attribute}": value for attribute, value in zip(model.attributes, costs)}
+        values |= {f"accuracy_cost_of_others_{attribute}": value for attribute, value in zip(model.attributes, others)}
         values |= {"smallest_drop_loss": drop_losses.min(), "smallest_accuracy_cost": costs.min()}
         values["active_neurons"] = (neurons > 0).any(axis=0).sum()
         values["own_activation"] = metrics.activation_shares(neurons, attributes)[own].mean()

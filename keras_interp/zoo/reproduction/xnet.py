@@ -99,6 +99,7 @@ class DropLoss(shipped.ShippedReport):
         columns |= {"smallest_drop_loss": "smallest"}
         columns |= {f"accuracy_cost_{name}": f"accuracy cost, {name}" for name in ATTRIBUTES}
         columns |= {"smallest_accuracy_cost": "smallest cost"}
+        columns |= {f"accuracy_cost_of_others_{name}": f"cost of the other neurons, {name}" for name in ATTRIBUTES}
         rows = [
             [TITLES[name], *(model.figure(metric) for metric in columns)]
             for name, model in self.measured.items()
@@ -113,7 +114,9 @@ class DropLoss(shipped.ShippedReport):
             rows,
             "The drop loss of a neuron is the cross-entropy, in nats, on the test images with its attribute when it is "
             "dropped. It rises with the scale of the logits alone, so the accuracy that is lost on these images stands "
-            "beside it. The baseline's neurons have the order they were made in. " + self.verdict(),
+            "beside it; and beside that what the same images lose without one of the other neurons, on average. The "
+            "baseline's neurons answer for nothing: they have the order they were made in, and one of them may carry all. "
+            + self.verdict(),
         )
 
     def verdict(self):
@@ -128,10 +131,13 @@ class DropLoss(shipped.ShippedReport):
             pairs = [(values[f"accuracy_cost_{one}"], std[f"accuracy_cost_{one}"]) for one in ATTRIBUTES]
             # A neuron that costs nothing has not become important, whatever the baseline's does.
             threefold = sum(ours > 0 and ours >= 3 * theirs for ours, theirs in pairs)
+            others = [values[f"accuracy_cost_of_others_{one}"] for one in ATTRIBUTES]
+            specific = sum(ours > 0 and ours >= 3 * other for (ours, _), other in zip(pairs, others))
             sentences.append(
                 f"{TITLES[name]}: {100 * (values['accuracy'] - std['accuracy']):+.2f} points of accuracy beside the baseline; "
                 f"{rise} of {len(pairs)} drop losses are above the baseline's, and {threefold} accuracy costs at least three "
-                "times the baseline's."
+                f"times the baseline's. On {specific} of {len(pairs)} categories its own neuron costs at least three times "
+                "what the others do."
             )
         return " ".join(sentences)
 
