@@ -38,8 +38,11 @@ def test_train_and_measure(rng, tmp_path):
         members = dataset.attributes[:, number] == 1
         images, labels = dataset.inputs[members], dataset.targets[members]
         whole = (model.predict(images, verbose=0).argmax(axis=1) == labels).mean()
-        without = (model.intervene(images, {number: 0}).argmax(axis=1) == labels).mean()
-        assert measured[f"accuracy_cost_{attribute}"] == pytest.approx(whole - without, abs=0.1)
+        without = [(model.intervene(images, {one: 0}).argmax(axis=1) == labels).mean() for one in range(3)]
+        assert measured[f"accuracy_cost_{attribute}"] == pytest.approx(whole - without[number], abs=0.1)
+        others = whole - np.delete(without, number).mean()
+        assert measured[f"accuracy_cost_of_others_{attribute}"] == pytest.approx(others, abs=0.1)
+    assert measured["active_neurons"] == (model.features(dataset.inputs)[1] > 0).any(axis=0).sum()
     # No face comes with the weights.
     with np.load(tmp_path / artifacts.GOLDEN) as golden:
         assert not any(np.isin(golden["inputs"], image).all() for image in dataset.inputs)
