@@ -63,9 +63,11 @@ def release(name, folders=(), data_dir=None, with_weights=True):
     (target / artifacts.METRICS).write_text(json.dumps(metrics, indent=1) + "\n")
     if with_weights:
         if entry.shows_examples:
-            classes = range(min(4, len(test.class_names)))
+            model = hub.load(target)
+            # An explanation module speaks of some of the classes only.
+            classes = getattr(model, "target_numbers", range(len(test.class_names)))[:4]
             examples = [np.flatnonzero(test.targets == number)[0] for number in classes] or range(4)
-            hub.load(target).explain(test.inputs[list(examples)]).plot(path=target / cards.EXPLANATION)
+            model.explain(test.inputs[list(examples)]).plot(path=target / cards.EXPLANATION)
         cards.write_card(name, target)
     artifacts.pin(name, target)
     cards.update_readme(ROOT / "README.md")
