@@ -57,7 +57,7 @@ def _plot_explained_images(explanation, count):
     axes = figure.subplots(rows, len(ratios), squeeze=False, width_ratios=ratios)
     for row, (line, units) in enumerate(zip(axes, top)):
         image = explanation.inputs[row]
-        _show(line[0], image, _prediction(explanation, row))
+        _show(line[0], image, "\n".join(textwrap.wrap(_prediction(explanation, row).replace("_", " "), 22)))
         _draw_contributions(line[len(ratios) - shown - 1], explanation, row, units)
         if explanation.maps is None:
             continue

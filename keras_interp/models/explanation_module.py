@@ -600,7 +600,7 @@ class LassoModule(ConceptExplainer):
 
         z, targets = self._fitting_data(x, y)
         fits = [
-            Lasso(self.alpha, max_iter=10_000).fit(z, logits, sample_weight=weights)
+            Lasso(self.alpha, precompute=True, max_iter=10_000).fit(z, logits, sample_weight=weights)
             for logits, weights in zip(targets["logits"].T, targets["weights"].T)
         ]
         self.coefficients.assign(np.stack([one.coef_ for one in fits]))
