@@ -149,8 +149,12 @@ class ConceptExplainer(InterpretableModel):
             ValueError: for images of another shape, NaN or infinite values.
         """
         z, logits = self.activations(images, batch_size)
+        return self.rebuild(z), logits[:, list(self.target_numbers)]
+
+    def rebuild(self, z):
+        """The rebuilt logits (n, modules) of activations (n, dimensions), which `activations` gives, a float32 array."""
         kernel, bias = self.predictor()
-        return (self.encode(z) * kernel).sum(axis=-1) + bias, logits[:, list(self.target_numbers)]
+        return (self.encode(z) * kernel).sum(axis=-1) + bias
 
     def explain(self, images, target=None, batch_size=256):
         """Explains the rebuilt logit of one target for each input by its x-features.
@@ -225,11 +229,7 @@ class ConceptExplainer(InterpretableModel):
         Raises:
             ValueError: as for `explain`; and for rows, or a layer on the way that excitation backprop is not defined for.
         """
-        images = check_inputs(images, self.input_shape)
-        if images.ndim != 4:
-            raise ValueError(f"Heatmaps are of images. Received: shape={images.shape}")
-        z, logits = self.activations(images, batch_size)
-        return self._heatmaps(images, z, self._modules_of(target, logits))
+        return self._heatmaps(*self._with_modules(images, target, batch_size))
 
     def target_heatmaps(self, images, target=None, batch_size=256):
         """Where in the image a target's logit itself comes from, without x-features: the explanation that they compete with.
@@ -245,12 +245,17 @@ class ConceptExplainer(InterpretableModel):
         Raises:
             ValueError: as for `heatmaps`.
         """
+        images, _, modules = self._with_modules(images, target, batch_size)
+        propagation = self._propagation(self._classifier_view.layers[-1].name, contrastive=True)
+        return propagation(images, neurons=np.array(self.target_numbers)[modules][:, None], batch_size=HEATMAP_BATCH)
+
+    def _with_modules(self, images, target, batch_size):
+        """Images, checked, with their activations and the numbers (n,) of the modules that `target` names."""
         images = check_inputs(images, self.input_shape)
         if images.ndim != 4:
             raise ValueError(f"Heatmaps are of images. Received: shape={images.shape}")
-        modules = self._modules_of(target, self.activations(images, batch_size)[1])
-        propagation = self._propagation(self._classifier_view.layers[-1].name, contrastive=True)
-        return propagation(images, neurons=np.array(self.target_numbers)[modules][:, None], batch_size=HEATMAP_BATCH)
+        z, logits = self.activations(images, batch_size)
+        return images, z, self._modules_of(target, logits)
 
     def _heatmaps(self, images, z, modules):
         propagation = self._propagation(self.layer_name)
@@ -270,8 +275,19 @@ class ConceptExplainer(InterpretableModel):
             kept[start] = ExcitationBackprop(self._classifier_view, start, self.heatmap_layer, contrastive)
         return kept[start]
 
-    def _fitting_data(self, x, y):
-        """Activations of images x and, for each target, logits and `example_weights`; y are the classes or None."""
+    def fitting_data(self, x, y=None):
+        """What a fit is made of: activations (n, dimensions) of the images, and logits and weights of the targets.
+
+        Args:
+            x: images (n, height, width, channels) of raw pixels, or rows (n, columns).
+            y: class numbers (n,); by default the decisions of the classifier.
+
+        Returns:
+            A float32 array, and {"logits", "weights"}: float32 arrays (n, modules), see `example_weights`.
+
+        Raises:
+            ValueError: as for `ExplanationModule.fit`.
+        """
         z, logits = self.activations(x)
         classes = logits.argmax(axis=1) if y is None else check_labels(y, self.num_classes)
         return z, {"logits": logits[:, list(self.target_numbers)], "weights": self.example_weights(classes)}
@@ -492,7 +508,7 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         if isinstance(x, Batches):
             options = {"batch_size": x.batch_size, "seed": x.seed, "process": x.process}
             x, y = x.dataset.read(slice(None))
-        z, targets = self._fitting_data(x, y)
+        z, targets = self.fitting_data(x, y)
         options["batch_size"] = min(options["batch_size"], len(z))
         batches = Batches((z, targets), **options)
         kwargs.pop("shuffle", None)
@@ -596,9 +612,12 @@ class LassoModule(ConceptExplainer):
 
     def fit(self, x, y=None):
         """Selects the dimensions for each target, see `ExplanationModule.fit`."""
+        """As `fit`, on what `fitting_data` gives, which modules of several α can share."""
+
+    def fit_activations(self, z, targets):
+        """As `fit`, on what `fitting_data` gives: modules of several α can share it."""
         from sklearn.linear_model import Lasso
 
-        z, targets = self._fitting_data(x, y)
         fits = [
             Lasso(self.alpha, precompute=True, max_iter=10_000).fit(z, logits, sample_weight=weights)
             for logits, weights in zip(targets["logits"].T, targets["weights"].T)

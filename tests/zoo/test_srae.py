@@ -112,7 +112,7 @@ def test_lasso_and_the_direct_map_are_measured_alike(birds):
     model = registry.get_entry("tiny_birds").build()
     module = models.LassoModule(model, "pooled", targets=("jay", "owl"), alpha=1e-3, heatmap_layer="conv_pw_1_relu")
     module.fit(birds["train"].images, birds["train"].labels)
-    values = srae.faithfulness(module, birds["test"].to_dataset())
+    values = srae.faithfulness(module, *module.activations(birds["test"].images), birds["test"].labels)
     values |= srae.heat(module, birds["test"], module.target_heatmaps)
     assert set(values) == set(srae.DEFINITIONS) and values["orthogonality"] == pytest.approx(0, abs=1e-9)
 

@@ -207,16 +207,22 @@ class ExplanationEntry(OnBirds):
         """The figures of the modules, see `DEFINITIONS`."""
         birds = load_birds(self.dataset, self.test_split, data_dir, self.input_shape[:2])
         birds = birds[held_out(birds.labels, model.target_numbers)]
-        return {**faithfulness(model, dataset), **heat(model, birds, model.heatmaps)}
+        measured = faithfulness(model, *model.activations(dataset.inputs), dataset.targets)
+        return measured | heat(model, birds, model.heatmaps)
 
 
-def faithfulness(module, dataset):
-    """What `DEFINITIONS` says of logits and decisions, of a trained module on an `ArrayDataset`."""
-    logits = module.predict(dataset.inputs, batch_size=256, verbose=0)
-    rebuilt, _ = module.predict_targets(dataset.inputs)
+def faithfulness(module, z, logits, classes):
+    """What `DEFINITIONS` says of logits and decisions.
+
+    Args:
+        module: a trained module.
+        z, logits: activations (n, dimensions) and the classifier's logits (n, classes), of `module.activations`.
+        classes: class numbers (n,).
+    """
+    rebuilt = module.rebuild(z)
     rows = []
     for number, predictions in zip(module.target_numbers, rebuilt.T):
-        positive = dataset.targets == number
+        positive = classes == number
         own = metrics.logit_faithfulness(predictions, logits[:, number], positive)
         rows.append(
             {
@@ -231,6 +237,14 @@ def faithfulness(module, dataset):
     return {metric: float(np.mean([row[metric] for row in rows])) for metric in rows[0]}
 
 
+def part_histograms(birds, maps):
+    """Where the heat (n, features, h, w) of each x-feature falls on the birds of a `BirdDataset`, as `metrics` has it."""
+    size = birds.images.shape[1:3]
+    # From x before y to rows before columns.
+    boxes = np.clip(birds.boxes[:, [1, 0, 3, 2]].round().astype(int), 0, np.array([*size, *size]))
+    return metrics.part_histograms(maps, birds.parts[..., ::-1], birds.visible, boxes, size)
+
+
 def heat(module, birds, heatmaps):
     """What `DEFINITIONS` says of heatmaps, of a trained module on a `BirdDataset`.
 
@@ -241,10 +255,7 @@ def heat(module, birds, heatmaps):
     """
     birds = birds[np.isin(birds.labels, module.target_numbers) & birds.visible.any(axis=1)]
     maps = heatmaps(birds.images, [module.labels[number] for number in birds.labels])
-    size = birds.images.shape[1:3]
-    # From x before y to rows before columns.
-    boxes = np.clip(birds.boxes[:, [1, 0, 3, 2]].round().astype(int), 0, np.array([*size, *size]))
-    histograms = metrics.part_histograms(maps, birds.parts[..., ::-1], birds.visible, boxes, size)
+    histograms = part_histograms(birds, maps)
     rows = []
     for number in module.target_numbers:
         own = birds.labels == number

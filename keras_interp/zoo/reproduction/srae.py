@@ -76,6 +76,8 @@ class Explanations(shipped.ShippedReport):
         self.measured = {kind: Measured(name) for kind, name in MEASURED.items()}
         self.birds = functools.cache(lambda: self._held_out(data_dir))
         self.lasso = functools.cache(self._lasso)
+        self.activations = functools.cache(self._activations)
+        self.fitting_data = functools.cache(self._fitting_data)
         self.maps = functools.cache(self._maps)
 
     def parts(self):
@@ -100,10 +102,22 @@ class Explanations(shipped.ShippedReport):
         return birds[np.isin(birds.labels, self.model(SRAE).target_numbers) & birds.visible.any(axis=1)]
 
     def _lasso(self, alpha):
-        entry, train = get_entry(SRAE), self.data(SRAE, "train")
-        module = models.LassoModule(self.model(STD), entry.layer, EXPLAINED, alpha=alpha, heatmap_layer=entry.heatmap_layer)
-        module.fit(train.inputs, train.targets)
+        module = self.new_lasso(alpha)
+        module.fit_activations(*self.fitting_data())
         return module
+
+    def new_lasso(self, alpha):
+        entry = get_entry(SRAE)
+        return models.LassoModule(self.model(STD), entry.layer, EXPLAINED, alpha=alpha, heatmap_layer=entry.heatmap_layer)
+
+    def _fitting_data(self):
+        train = self.data(SRAE, "train")
+        return self.new_lasso(ALPHAS[0]).fitting_data(train.inputs, train.targets)
+
+    def _activations(self, split):
+        """Activations, logits and classes of a split, which all Lassos share."""
+        dataset = self.data(SRAE, split)
+        return *self.new_lasso(ALPHAS[0]).activations(dataset.inputs), dataset.targets
 
     def _maps(self, kind):
         """Heatmaps (n, features, h, w) of the held-out images of the explained species."""
@@ -129,7 +143,7 @@ class Explanations(shipped.ShippedReport):
     def table_1(self, title):
         ours = {kind: one.values for kind, one in self.measured.items() if one.values}
         lasso = self.chosen_lasso()
-        ours[LASSO] = srae.faithfulness(lasso, self.data(SRAE)) | srae.heat(lasso, self.birds(), lasso.heatmaps)
+        ours[LASSO] = srae.faithfulness(lasso, *self.activations("test")) | srae.heat(lasso, self.birds(), lasso.heatmaps)
         ours[DIRECT] = {"locality": self.locality(self.maps(DIRECT))}
         ours[LAYER] = {"locality": self.layer_locality()}
         own = tuple(metric for metric in HEADINGS if metric not in METRICS)
@@ -153,14 +167,13 @@ class Explanations(shipped.ShippedReport):
 
     def chosen_lasso(self):
         """The Lasso with the largest α that picks as many dimensions as there are x-features, on average, or more."""
-        lassos = map(self.lasso, ALPHAS)
-        return next(
-            (one for one in lassos if one.num_selected.mean() >= self.model(SRAE).num_features), self.lasso(ALPHAS[-1])
-        )
+        wanted, lassos = self.model(SRAE).num_features, map(self.lasso, ALPHAS)
+        # Without one, the last, which picks the most.
+        return next((one for one in lassos if one.num_selected.mean() >= wanted), None) or self.lasso(ALPHAS[-1])
 
     def locality(self, maps):
         birds = self.birds()
-        histograms = metrics.part_histograms(maps, birds.parts[..., ::-1], birds.visible, None, birds.images.shape[1:3])
+        histograms = srae.part_histograms(birds, maps)
         species = np.unique(birds.labels)
         return float(np.mean([np.nanmean(metrics.locality(histograms[birds.labels == one])) for one in species]))
 
@@ -173,12 +186,11 @@ class Explanations(shipped.ShippedReport):
         )
 
     def table_2a(self, title):
-        train, test = self.data(SRAE, "train"), self.data(SRAE)
         published, rows = {alpha: rest for alpha, *rest in TABLE_2A}, []
         for alpha in ALPHAS:
             lasso = self.lasso(alpha)
             picked, error = published.get(alpha, (None, None))
-            ours = [srae.faithfulness(lasso, split) for split in (train, test)]
+            ours = [srae.faithfulness(lasso, *self.activations(split)) for split in ("train", "test")]
             rows.append(
                 [
                     f"{alpha}",
