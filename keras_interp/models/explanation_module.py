@@ -612,10 +612,10 @@ class LassoModule(ConceptExplainer):
 
     def fit(self, x, y=None):
         """Selects the dimensions for each target, see `ExplanationModule.fit`."""
-        """As `fit`, on what `fitting_data` gives, which modules of several α can share."""
+        self.fit_activations(*self.fitting_data(x, y))
 
     def fit_activations(self, z, targets):
-        """As `fit`, on what `fitting_data` gives: modules of several α can share it."""
+        """As `fit`, on what `fitting_data` gives, which modules of several α can share."""
         from sklearn.linear_model import Lasso
 
         fits = [
