@@ -31,13 +31,24 @@ data_dir_option = click.option(
 @main.command("list")
 @click.argument("pattern", default="*")
 @click.option("--trained", is_flag=True, help="Only models with weights.")
-def list_command(pattern, trained):
+@click.option("--hub", metavar="USER", help="List what USER has on the Hugging Face Hub instead.")
+def list_command(pattern, trained, hub):
     """List the models whose name matches PATTERN, as in "lsg_*"."""
     from rich.console import Console
     from rich.table import Column, Table
 
     from keras_interp import zoo
+    from keras_interp.zoo.hub import models_of
 
+    if hub:
+        table = Table(Column("name", no_wrap=True), "licence", "data set", "updated", "private")
+        for model in models_of(hub, pattern):
+            card = model.card_data or {}
+            updated = f"{model.last_modified:%Y-%m-%d}" if model.last_modified else ""
+            datasets = ", ".join(card.get("datasets") or ())
+            table.add_row(f"hf://{model.id}", card.get("license"), datasets, updated, "yes" if model.private else "no")
+        Console().print(table)
+        return
     table = Table(Column("name", no_wrap=True), "method", "data set", "weights", "metric", "ours", "paper")
     for name in zoo.list_models(pattern, trained=True if trained else None):
         info = zoo.info(name)
@@ -162,6 +173,35 @@ def evaluate(name, data_dir, output, npz):
 
 
 @main.command()
+@click.argument("source")
+@click.argument("repository", metavar="USER/REPO")
+@click.option("--private/--public", default=None, help="Whether a new repository is private.")
+@click.option("--create-pr", is_flag=True, help="Open a pull request instead of a commit.")
+@click.option("--revision", help="Branch to commit to; by default the main one.")
+@click.option("--tag", help="Tag of the commit; by default the version of keras-interp that saved the model.")
+@click.option("--licence", help="Licence of the weights, as in mit; needed for models from outside the zoo.")
+def publish(source, repository, **options):
+    """Publish SOURCE, a folder or the name of a zoo model, on the Hugging Face Hub, after checking it."""
+    from keras_interp import zoo
+
+    published = zoo.publish(source, repository, **options)
+    click.echo(f"Published {published.url}" + (f", tagged {published.tag}" if published.tag else ""))
+    click.echo(f'Pin it: zoo.load("{published.reference}")')
+
+
+@main.command()
+@click.argument("names", nargs=-1, required=True)
+@click.option("--output", default="zoo_mirror", type=click.Path(path_type=pathlib.Path), show_default=True)
+def download(names, output):
+    """Copy the models NAMES, of the zoo or hf://user/repo, into a folder, to work without a network."""
+    from keras_interp import zoo
+
+    for folder in zoo.download(names, output):
+        click.echo(f"Wrote {folder}")
+    click.echo(f"Load them by name with KERAS_INTERP_ZOO={output.absolute()}, or by their folders.")
+
+
+@main.command()
 @click.argument("paper")
 @data_dir_option
 @click.option("--output", default="reproduce_output", type=click.Path(path_type=pathlib.Path), show_default=True)
@@ -181,18 +221,24 @@ def reproduce(paper, data_dir, output, full_attacks):
 @click.option("--data", "npz", type=click.Path(exists=True, path_type=pathlib.Path), help="Show this .npz file instead.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on. Who reaches it can vote.")
 @click.option("--port", type=int, help="Port; by default the first free one from 7860.")
-@click.option("--notes", type=click.Path(path_type=pathlib.Path), help="File of names and votes; by default beside the model.")
+@click.option(
+    "--notes",
+    type=click.Path(path_type=pathlib.Path),
+    help="File of names and votes; by default beside a local model.",
+)
 @click.option("--browser/--no-browser", default=True, help="Open the page in the browser.")
 def view(name, data_dir, split, npz, host, port, notes, browser):
     """Show the x-features of the explanation module NAME (or a folder) on a local web page, to name them and vote on them."""
     from keras_interp import data, viewer, zoo
     from keras_interp.explain import ConceptNotes
-    from keras_interp.zoo.hub import find_folder
+    from keras_interp.zoo.hub import find_folder, find_local, is_reference
     from keras_interp.zoo.registry import ENTRIES
 
     viewer.require_gradio()
     model = viewer.check_model(zoo.load(name))
-    notes = ConceptNotes(notes or find_folder(name))
+    # The cache of the Hub belongs to other programs too.
+    downloaded = is_reference(name) or (name in ENTRIES and find_local(name) is None)
+    notes = ConceptNotes(notes or (pathlib.Path("concepts.json") if downloaded else find_folder(name)))
     if not notes.writable:
         raise PermissionError(f"Names and votes cannot be kept there; give another file with --notes. Received: {notes.path}")
     if npz is None and model.name not in ENTRIES:

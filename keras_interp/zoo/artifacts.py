@@ -5,6 +5,7 @@ import datetime
 import hashlib
 import io
 import json
+import math
 import os
 import pathlib
 import sys
@@ -18,6 +19,10 @@ from keras_interp.explain.concept_notes import FILE_NAME as CONCEPTS
 
 FORMAT = 1
 CONFIG, METADATA, WEIGHTS, GOLDEN, METRICS = "config.json", "metadata.json", "model.weights.h5", "golden.npz", "metrics.json"
+LOG, CARD, EXPLANATION = "training_log.csv", "README.md", "explanation.png"
+# What `load` cannot do without, and all that makes an artifact.
+REQUIRED = (CONFIG, METADATA, WEIGHTS)
+FILES = (*REQUIRED, GOLDEN, METRICS, LOG, CARD, EXPLANATION, CONCEPTS)
 
 _PACKAGE = pathlib.Path(__file__).parent
 PINS = _PACKAGE / "pins.json"
@@ -137,7 +142,7 @@ def load(folder, pins=None, custom_objects=None):
             outside the allow-list. Nothing of the artifact is ever executed.
     """
     folder = pathlib.Path(folder)
-    for name in (CONFIG, METADATA, WEIGHTS):
+    for name in REQUIRED:
         if not (folder / name).is_file():
             raise ArtifactError(f"A model folder holds {CONFIG}, {METADATA} and {WEIGHTS}. Received: {folder} without {name}")
     verify(folder, pins or {})
@@ -153,12 +158,37 @@ def load(folder, pins=None, custom_objects=None):
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise ArtifactError(f"The config does not make a model. Received: {folder / CONFIG}: {error}") from error
     try:
+        _check_sizes(folder / WEIGHTS, sum(math.prod(variable.shape) for variable in model.variables))
         model.load_weights(folder / WEIGHTS)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RecursionError) as error:
         raise ArtifactError(
             f"The weights do not fit the model or are damaged. Received: {folder / WEIGHTS}: {error}"
         ) from error
     return model
+
+
+def _check_sizes(path, count):
+    """Raises a `ValueError` for a weight file with more numbers in it than the `count` of its model, or with links.
+
+    A small file can claim any size: compressed, or as a dataset that was never written.
+    """
+
+    def numbers(group):
+        for name in group:
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise ValueError(f"{name!r} is a link")
+            item = group[name]
+            if isinstance(item, h5py.Group):
+                yield from numbers(item)
+            elif item.is_virtual or item.external:
+                raise ValueError(f"{name!r} takes its numbers from another file")
+            else:
+                yield math.prod(item.shape or ())
+
+    with h5py.File(path, "r") as file:
+        found = sum(numbers(file))
+    if found > count:
+        raise ValueError(f"{found:,} numbers for a model of {count:,}")
 
 
 def _read_json(path):
@@ -205,16 +235,18 @@ def read_metrics(name):
     return _read_json(folder / METRICS)
 
 
-def pins_of(name):
-    """The pinned files of a shipped model.
+def pins_of(name, folder=None):
+    """The pinned files of a zoo model, as far as they are to be checked in a folder; all by default.
+
+    Of a copy that came another way than with the installation it is what `load` needs: a card there can have been written on.
 
     Raises:
         ArtifactError: where what a model cannot do without is not pinned: nothing ships unchecked.
     """
     pins = read_pins().get(name, {})
-    if not {CONFIG, METADATA, WEIGHTS} <= set(pins):
+    if not set(REQUIRED) <= set(pins):
         raise ArtifactError(f"The files of a shipped model must be pinned in {PINS.name}. Received: {name} without pins")
-    return pins
+    return pins if folder in (None, shipped_folder(name)) else {file: pins[file] for file in REQUIRED}
 
 
 def pin(name, folder):
@@ -228,6 +260,20 @@ def golden_difference(model, folder):
     """Largest difference between a model's logits on the stored golden inputs and the stored logits."""
     with np.load(pathlib.Path(folder) / GOLDEN, allow_pickle=False) as golden:
         return float(np.abs(model.predict(golden["inputs"], verbose=0) - golden["logits"]).max())
+
+
+def check_golden(model, folder):
+    """Raises an `ArtifactError` for a model whose outputs on the golden inputs are not those in its folder.
+
+    They may differ by 0.001, or of larger ones by that share: backends and processors round otherwise.
+    """
+    with np.load(pathlib.Path(folder) / GOLDEN, allow_pickle=False) as golden:
+        largest = max(1.0, float(np.abs(golden["logits"]).max()))
+    difference = golden_difference(model, folder)
+    if not difference <= 1e-3 * largest:
+        raise ArtifactError(
+            f"The model does not give its golden outputs. Received: {folder}, where they differ by up to {difference:.3g}"
+        )
 
 
 def check_config(config, custom_objects=None):

@@ -7,73 +7,129 @@ import statistics
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from keras_interp.zoo import artifacts
-from keras_interp.zoo.registry import ENTRIES, PAPERS, get_entry
+from keras_interp.zoo.registry import ENTRIES, PAPERS
 
 LICENCE = "apache-2.0"
+# The tag by which models of this package are found on the Hub.
+TAG = "keras-interp"
+# How the headings of the sections begin that are written here. A person's own sections have others.
+SECTIONS = ("Measured on", "How it was trained", "Limits", "Licence", "Citation")
 
 
-def write_card(name, folder):
+def write_card(folder, repo_id=None, licence=None, existing=None):
     """Writes the model card `README.md` of an artifact.
 
+    Sections of an older card, in the folder or in `existing`, stay where their headings are none of `SECTIONS`.
+
     Args:
-        name: name of the zoo model.
-        folder: its artifact, with `metrics.json`.
+        folder: an artifact, with `metrics.json` where the model was measured.
+        repo_id: "user/repo" on the Hub, for which the card is; None for the zoo's own.
+        licence: the Hub's name of the licence of the weights; by default that of the zoo, or of the older card.
+        existing: text of the card that is there, or None.
 
     Returns:
         The path of the card.
+
+    Raises:
+        ValueError: for a model from outside the zoo without a licence.
     """
     folder = pathlib.Path(folder)
-    entry = get_entry(name)
-    metrics = json.loads((folder / artifacts.METRICS).read_text())
+    path = folder / artifacts.CARD
+    older = [ModelCard(text) for text in (existing, path.read_text() if path.is_file() else None) if text]
     metadata = json.loads((folder / artifacts.METADATA).read_text())
-    provenance = metadata["keras_interp"]["provenance"]
-    task = f"{'image' if len(entry.input_shape) == 3 else 'tabular'}-{entry.task}"
-    results = [
+    metrics_path = folder / artifacts.METRICS
+    metrics = json.loads(metrics_path.read_text()) if metrics_path.is_file() else None
+    entry = ENTRIES.get(metadata.get("keras_interp", {}).get("provenance", {}).get("model"))
+    known = {key: value for card in older[::-1] for key, value in card.data.to_dict().items()}
+    licence = licence or (entry and LICENCE) or known.get("license")
+    if not licence:
+        raise ValueError("The licence of the weights must be given, as in licence='apache-2.0'. Received: licence=None")
+    if entry:
+        task, datasets = f"{'image' if len(entry.input_shape) == 3 else 'tabular'}-{entry.task}", [entry.dataset]
+        text = _zoo_card(entry, metrics, metadata, repo_id)
+    else:
+        task, datasets = None, known.get("datasets")
+        picture = (folder / artifacts.EXPLANATION).is_file()
+        text = _own_card(artifacts.load(folder), metrics, metadata, repo_id, licence, picture)
+    title = entry.name if entry else repo_id.split("/")[1]
+    fields = {
+        "license": licence,
+        "library_name": "keras",
+        "tags": [TAG, "keras", "interpretability", *([task] if task else [])],
+        "datasets": datasets,
+        "model_name": title,
+        "eval_results": _results(metrics, task, entry.dataset if entry else metrics["split"]) if metrics else None,
+    }
+    others = {key: value for key, value in known.items() if key not in fields and key != "model-index"}
+    fields["tags"] += [tag for tag in known.get("tags", ()) if tag not in fields["tags"]]
+    kept = {heading: section for card in older[::-1] for heading, section in _sections(card.text) if not _generated(heading)}
+    card_data = ModelCardData(**fields, **others)
+    card = ModelCard(
+        "\n".join([f"---\n{card_data.to_yaml()}\n---\n", text.strip(), *("\n" + part for part in kept.values())]) + "\n"
+    )
+    card.save(path)
+    return path
+
+
+def _results(metrics, task, dataset):
+    return [
         EvalResult(
-            task_type=task,
-            dataset_type=entry.dataset,
-            dataset_name=entry.dataset,
+            task_type=task or "other",
+            dataset_type=dataset,
+            dataset_name=dataset,
             dataset_split="test",
             metric_type=metric,
             metric_value=round(value, 4),
         )
         for metric, value in metrics["values"].items()
     ]
-    card_data = ModelCardData(
-        license=LICENCE,
-        library_name="keras",
-        tags=["keras", "keras-interp", "interpretability", task],
-        datasets=[entry.dataset],
-        model_name=name,
-        eval_results=results,
-    )
-    twin = ((entry.twin and artifacts.read_metrics(entry.twin)) or {"values": {}})["values"]
-    path = folder / "README.md"
-    card = ModelCard(f"---\n{card_data.to_yaml()}\n---\n\n{_body(entry, metrics, twin, metadata, provenance)}")
-    card.save(path)
-    return path
 
 
-def _body(entry, metrics, twin, metadata, provenance):
-    spread = metrics.get("seeds")
-    heads = [
-        "metric",
-        "ours",
-        *(["all seeds"] if spread else []),
-        *([entry.twin] if entry.twin else []),
-        "paper",
-        "what it is",
+def _sections(text):
+    """The (heading, text) of the sections of a card's body, without what stands before the first."""
+    sections, in_code = [], False
+    for line in text.splitlines():
+        in_code ^= line.startswith("```")
+        if line.startswith("## ") and not in_code:
+            sections.append((line[3:].strip(), [line]))
+        elif sections:
+            sections[-1][1].append(line)
+    return [(heading, "\n".join(lines).strip()) for heading, lines in sections]
+
+
+def _generated(heading):
+    return heading.startswith(SECTIONS)
+
+
+def _use(name, input_shape):
+    shape = ", ".join(map(str, input_shape))
+    images = len(input_shape) == 3
+    inputs = f"raw pixels, 0..255, (n, {shape})" if images else f"raw rows, (n, {shape})"
+    variable = "images" if images else "rows"
+    return [
+        "```python",
+        "from keras_interp import zoo",
+        "",
+        f'model = zoo.load("{name}")',
+        f"outputs = model.predict({variable})  # {inputs}; model.labels names the outputs",
+        f"model.explain({variable}).plot()",
+        "```",
+        "",
     ]
-    rows = []
-    for metric, value in metrics["values"].items():
-        cells = [metric, _figure(value)]
-        cells += [_spread(spread["values"][metric])] if spread else []
-        cells += [_figure(twin.get(metric))] if entry.twin else []
-        rows.append([*cells, _figure(entry.paper_metrics.get(metric)), metrics["definitions"][metric]])
-    shape = ", ".join(map(str, entry.input_shape))
-    inputs = f"raw pixels, 0..255, (n, {shape})" if len(entry.input_shape) == 3 else f"raw rows, (n, {shape})"
-    variable = "images" if len(entry.input_shape) == 3 else "rows"
-    seeds = f" The column of all seeds has mean and standard deviation over the seeds {spread['seeds']}." if spread else ""
+
+
+PICTURE = [f"![Explained predictions]({artifacts.EXPLANATION})", ""]
+LIMITS = [
+    "## Limits",
+    "",
+    "A research model of a small data set; not for decisions about people. An explanation shows how the output comes "
+    "about, not that the model is right.",
+    "",
+]
+
+
+def _zoo_card(entry, metrics, metadata, repo_id):
+    provenance = metadata["keras_interp"]["provenance"]
     options = {**entry.options, **provenance.get("options", {})}
     lines = [
         f"# {entry.name}",
@@ -82,22 +138,9 @@ def _body(entry, metrics, twin, metadata, provenance):
         "",
         f"Method: {entry.method}. Paper: *{entry.paper.title}*.",
         "",
-        "```python",
-        "from keras_interp import zoo",
-        "",
-        f'model = zoo.load("{entry.name}")',
-        f"outputs = model.predict({variable})  # {inputs}; model.labels names the outputs",
-        f"model.explain({variable}).plot()",
-        "```",
-        "",
-        *([f"![Explained predictions]({EXPLANATION})", ""] if entry.shows_examples else []),
-        f"## Measured on {metrics['split']} ({metrics['examples']:,} examples)",
-        "",
-        *(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)),
-        "",
-        f"Figures of the last epoch. They are those of the weights as stored, written by `keras-interp evaluate`.{seeds}",
-        "",
-        *([remark, ""] if (remark := entry.remark(metrics["values"], twin)) else []),
+        *_use(f"hf://{repo_id}" if repo_id else entry.name, entry.input_shape),
+        *(PICTURE if entry.shows_examples and metrics else []),
+        *(_measured(metrics, entry) if metrics else []),
         "## How it was trained",
         "",
         _training(provenance),
@@ -111,17 +154,77 @@ def _body(entry, metrics, twin, metadata, provenance):
         f"Weights: {provenance['parameters']:,} trainable parameters, stored as {provenance['storage_dtype']}; saved "
         f"{metadata['date_saved'][:10]}.",
         "",
-        "## Limits",
-        "",
-        "A research model of a small data set; not for decisions about people. An explanation shows how the output comes "
-        "about, not that the model is right.",
-        "",
+        *LIMITS,
         "## Licence",
         "",
         f"Code and weights: Apache-2.0. {CREDITS[entry.dataset]}",
         "",
+        "## Citation",
+        "",
+        f"Please cite keras-interp, and the paper of the method: *{entry.paper.title}*, {entry.paper.authors}.",
     ]
     return "\n".join(lines)
+
+
+def _own_card(model, metrics, metadata, repo_id, licence, picture):
+    labels = ", ".join(map(str, getattr(model, "labels", None) or ()))
+    lines = [
+        f"# {repo_id.split('/')[1]}",
+        "",
+        f"A `{type(model).__name__}`, made with keras-interp.",
+        "",
+        *_use(f"hf://{repo_id}", model.input_shape[1:]),
+        *(PICTURE if picture else []),
+        *([f"Outputs: {labels}.", ""] if labels else []),
+        *(_measured(metrics) if metrics else ["It comes without measured figures.", ""]),
+        "## How it was trained",
+        "",
+        f"{model.count_params():,} parameters; saved {metadata.get('date_saved', '')[:10]} with Keras "
+        f"{metadata['keras_version']}.",
+        "",
+        *LIMITS,
+        "## Licence",
+        "",
+        f"Weights: {licence}.",
+        "",
+        "## Citation",
+        "",
+        f"Please cite keras-interp, and the paper of the method that `{type(model).__name__}` names.",
+    ]
+    return "\n".join(lines)
+
+
+def _measured(metrics, entry=None):
+    """The section of measured figures, of a zoo model beside those of its twin and of the paper."""
+    twin_name, published = (entry.twin, entry.paper_metrics) if entry else (None, {})
+    twin = ((twin_name and artifacts.read_metrics(twin_name)) or {"values": {}})["values"]
+    spread = metrics.get("seeds")
+    heads = [
+        "metric",
+        "ours",
+        *(["all seeds"] if spread else []),
+        *([twin_name] if twin_name else []),
+        *(["paper"] if entry else []),
+        "what it is",
+    ]
+    rows = []
+    for metric, value in metrics["values"].items():
+        cells = [metric, _figure(value)]
+        cells += [_spread(spread["values"][metric])] if spread else []
+        cells += [_figure(twin.get(metric))] if twin_name else []
+        cells += [_figure(published.get(metric))] if entry else []
+        rows.append([*cells, metrics["definitions"][metric]])
+    seeds = f" The column of all seeds has mean and standard deviation over the seeds {spread['seeds']}." if spread else ""
+    remark = entry.remark(metrics["values"], twin) if entry else ""
+    return [
+        f"## Measured on {metrics['split']} ({metrics['examples']:,} examples)",
+        "",
+        *(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)),
+        "",
+        f"Figures of the last epoch. They are those of the weights as stored, written by `keras-interp evaluate`.{seeds}",
+        "",
+        *([remark, ""] if remark else []),
+    ]
 
 
 def _training(provenance):
@@ -146,8 +249,6 @@ def _training(provenance):
         f"{changes}{balanced}, `{recipe['dtype_policy']}`, seed {recipe['seed']}."
     )
 
-
-EXPLANATION = "explanation.png"
 
 CELEB_A = (
     "CelebA is by Ziwei Liu, Ping Luo, Xiaogang Wang and Xiaoou Tang (Deep Learning Face Attributes in the "

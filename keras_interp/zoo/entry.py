@@ -16,12 +16,14 @@ class Paper:
     Attributes:
         key: its short name on the command line.
         title: its title.
+        authors: who wrote it, and where it was submitted, as far as the paper says.
         training: a sentence on its own trainings, for the cards.
         headline: {metric: heading} of the columns of the README's table of its models.
     """
 
     key: str
     title: str
+    authors: str
     training: str
     headline: Mapping
 

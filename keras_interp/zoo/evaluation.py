@@ -1,7 +1,7 @@
 """Measuring a zoo model on the test split of its data set: every figure of `metrics.json` comes from here."""
 
 from keras_interp import evaluate as metrics
-from keras_interp.zoo import hub
+from keras_interp.zoo import catalogue
 from keras_interp.zoo.registry import get_entry
 
 
@@ -17,7 +17,7 @@ def evaluate(name, data_dir=None, dataset=None):
         A dict: `split`, `examples`, `seed`, `values` {metric: value} and `definitions` {metric: sentence}.
     """
     metrics.require_evaluation_extra()
-    model = hub.load(name)
+    model = catalogue.load(name)
     entry = get_entry(model.name)
     dataset = dataset or entry.load_data("test", data_dir)
     values = entry.measure(model, dataset, data_dir)

@@ -1,180 +1,391 @@
-"""Models by name: list, describe, build, load and save them."""
+"""The zoo on the Hugging Face Hub: fetch models from there, checked, and publish them."""
 
+import contextlib
 import dataclasses
+import errno
+import fnmatch
+import hashlib
 import json
+import os
 import pathlib
+import re
+import shutil
+import tempfile
 from collections.abc import Mapping
 
-from keras_interp.explain import ConceptNotes
-from keras_interp.models.base import InterpretableModel
-from keras_interp.models.explanation_module import ConceptExplainer
-from keras_interp.zoo import artifacts
-from keras_interp.zoo.entry import Paper, Recipe
-from keras_interp.zoo.registry import get_entry, matching
+import huggingface_hub
+import keras
+import numpy as np
+from huggingface_hub import constants, errors
+
+from keras_interp.zoo import artifacts, cards
+from keras_interp.zoo.registry import ENTRIES, get_entry
+
+# Where on the Hub the zoo's models are that do not come with the package, with the commit: {name: "hf://user/repo@commit"}.
+LOCATIONS = pathlib.Path(__file__).with_name("hub.json")
+# Environment variable with the folder of a mirror, see `download`.
+MIRROR = "KERAS_INTERP_ZOO"
+# What `load` takes from a repository.
+NEEDED = (*artifacts.REQUIRED, artifacts.CONCEPTS)
+
+
+class HubError(OSError):
+    """Something that the Hub, or the way there, did not do; the message says what helps."""
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelInfo:
-    """What is known about a zoo model.
+class Reference:
+    """A model on the Hub.
 
     Attributes:
-        name, description, method, paper, architecture, dataset, labels, input_shape: as in the registry.
-        parameters: number of parameters of the shipped model; of a network with gates, of its compact form. None without
-            weights.
-        metrics: measured figures, {metric: value}, of the test split; some models ship with them and without weights.
-        paper_metrics: the paper's figures under the same names.
-        recipe: how the shipped model was trained where it has weights, else how it is meant to be.
-        trained: whether weights come with this installation.
-        licence: of the code and of the weights.
-        revision: date of the shipped weights, or None.
-        sha256: {file: sha256} of the shipped artifact.
-    """
-
-    name: str
-    description: str
-    method: str
-    paper: Paper
-    architecture: str
-    dataset: str
-    labels: tuple
-    input_shape: tuple
-    parameters: int | None
-    metrics: Mapping
-    paper_metrics: Mapping
-    recipe: Recipe
-    trained: bool
-    licence: str
-    revision: str | None
-    sha256: Mapping
-
-
-def list_models(pattern="*", trained=None):
-    """Names of the zoo's models.
-
-    Args:
-        pattern: `fnmatch` pattern, as "lsg_*".
-        trained: True for those with weights, False for those without, None for all.
-
-    Returns:
-        A sorted list of names.
+        repo_id: "user/repo".
+        revision: branch, tag or commit; None for the main branch.
 
     Example:
 
-    >>> list_models("lsg_*resnet20*")
-    ['lsg_dense_resnet20_cifar10', 'lsg_fixed_resnet20_cifar10', 'lsg_resnet20_cifar10']
+    >>> Reference.parse("hf://ada/jays@v1")
+    Reference(repo_id='ada/jays', revision='v1')
+    >>> str(Reference("ada/jays"))
+    'hf://ada/jays'
     """
-    names = matching(pattern)
-    if trained is None:
-        return names
-    return [name for name in names if (artifacts.shipped_folder(name) is not None) == trained]
+
+    repo_id: str
+    revision: str | None = None
+
+    @classmethod
+    def parse(cls, text):
+        """The `Reference` that "hf://user/repo" or "hf://user/repo@revision" names.
+
+        Raises:
+            ValueError: for any other text.
+        """
+        found = re.fullmatch(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", text)
+        if not found:
+            raise ValueError(f"A model on the Hub is named hf://user/repo or hf://user/repo@revision. Received: {text!r}")
+        return cls(*found.groups())
+
+    def __str__(self):
+        return f"hf://{self.repo_id}" + (f"@{self.revision}" if self.revision else "")
 
 
-def info(name):
-    """What is known about a model, see `ModelInfo`.
+def is_reference(name):
+    """Whether a name is meant as a model on the Hub."""
+    return isinstance(name, str) and name.startswith("hf://")
 
-    Raises:
-        KeyError: for an unknown name, with the nearest ones.
-    """
-    entry = get_entry(name)
+
+def location_of(name):
+    """The `Reference`, with its commit, of a zoo model that was published, or None."""
+    locations = json.loads(LOCATIONS.read_text())
+    return Reference.parse(locations[name]) if name in locations else None
+
+
+def find_local(name):
+    """The folder of a zoo model that came with the installation or lies in the mirror, or None."""
     folder = artifacts.shipped_folder(name)
-    metadata = {} if folder is None else json.loads((folder / artifacts.METADATA).read_text())
-    metrics = (artifacts.read_metrics(name) or {"values": {}})["values"]
-    provenance = metadata.get("keras_interp", {}).get("provenance", {})
-    return ModelInfo(
-        **{
-            field: getattr(entry, field)
-            for field in ("name", "description", "method", "paper", "architecture", "dataset", "labels")
-        },
-        input_shape=entry.input_shape,
-        parameters=int(metrics["parameters"]) if "parameters" in metrics else provenance.get("parameters"),
-        metrics=metrics,
-        paper_metrics=entry.paper_metrics,
-        recipe=Recipe(**provenance["recipe"]) if "recipe" in provenance else entry.recipe,
-        trained=folder is not None,
-        licence="Apache-2.0",
-        revision=metadata.get("date_saved"),
-        sha256=artifacts.read_pins().get(name, {}),
-    )
+    mirrored = pathlib.Path(os.environ.get(MIRROR, ""), name)
+    return mirrored if folder is None and MIRROR in os.environ and (mirrored / artifacts.CONFIG).is_file() else folder
 
 
-def build(name, num_classes=None, input_shape=None, labels=None, dataset=None):
-    """Builds a model without trained weights, compiled, in any size.
+def _api():
+    from keras_interp import __version__
+
+    return huggingface_hub.HfApi(library_name="keras-interp", library_version=__version__)
+
+
+def fetch(reference, pins=None, files=NEEDED):
+    """Downloads a model into the Hub's own cache, as far as it is not there.
 
     Args:
-        name: name of the model.
-        num_classes: number of classes, or of a regression's outputs; by default the model's own.
-        input_shape: shape of one input, as (height, width, channels) or (columns,); by default the model's own.
-        labels: names of the outputs.
-        dataset: an `ArrayDataset` to take classes and input shape from, and for a model of a table the means and deviations
-            that it scales columns and target with; without it, they are left as they are.
+        reference: a `Reference`. Of a branch or a tag all files are taken from the commit that it stands for.
+        pins: {file name: sha256} that the files must have besides, or None.
+        files: the files to take, as far as the repository has them; by default those that `load` needs.
 
     Returns:
-        A compiled `keras.Model`.
-
-    Example:
-
-    >>> build("lsg_resnet20_cifar10", num_classes=5, input_shape=(64, 64, 3)).output_shape
-    (None, 5)
-    """
-    return get_entry(name).build(num_classes, input_shape, labels, dataset).compile_by_default()
-
-
-def load(name, weights=True, custom_objects=None):
-    """Loads a trained model, ready to predict, explain and train on.
-
-    Args:
-        name: name of a zoo model, or a folder that `save` or `train` wrote.
-        weights: False builds the model without its weights.
-        custom_objects: {name: class} of layers of one's own that a model in a folder may use. They are trusted.
-
-    Returns:
-        A compiled model that takes raw pixels in 0..255, or raw rows of a table. The x-features of an explanation module have
-        the names that persons gave them, where its folder has a `concepts.json`.
+        The folder in the cache, which other programs share: it must not be written to.
 
     Raises:
-        KeyError: for an unknown name, with the nearest ones.
-        FileNotFoundError: for a model whose weights are not shipped.
-        ArtifactError: for files that were altered or are foreign.
-        ValueError: for a `concepts.json` that is damaged or of another model.
+        HubError: where the Hub does not give them; the message says what helps.
+        ArtifactError: for files that are not those that the Hub or the pins announce. They are taken out of the cache.
     """
-    named = name in matching("*")
-    if named and not weights:
-        return build(name)
-    folder = find_folder(name)
-    model = artifacts.load(folder, artifacts.pins_of(name)) if named else artifacts.load(folder, None, custom_objects)
-    if isinstance(model, ConceptExplainer):
-        ConceptNotes(folder / artifacts.CONCEPTS).apply(model)
-    # A plain Keras model, such as a compact form, knows no task.
-    return model.compile_by_default() if isinstance(model, InterpretableModel) else model
+    with _helpful(reference):
+        folder = _api().snapshot_download(
+            reference.repo_id, revision=reference.revision, allow_patterns=list(files), cache_dir=constants.HF_HUB_CACHE
+        )
+    paths = {path.name: path for path in pathlib.Path(folder).iterdir() if path.name in files}
+    for name in artifacts.REQUIRED:
+        if name not in paths:
+            raise HubError(f"A model's repository holds {', '.join(artifacts.REQUIRED)}. Received: {reference} without {name}")
+    for name, path in paths.items():
+        problem = _problem(path, (pins or {}).get(name))
+        if problem:
+            # Otherwise every later call would find it.
+            path.resolve().unlink()
+            path.unlink(missing_ok=True)
+            raise artifacts.ArtifactError(
+                f"The bytes that came from the Hub are not {problem}. They were taken out of the cache: try again, and if it "
+                f"happens again, do not trust this source. Received: {reference} {name}"
+            )
+    return pathlib.Path(folder)
 
 
-def find_folder(name):
-    """The folder that `load` takes a model from.
+def _problem(path, pin):
+    """What a file in the cache should be and is not, or None."""
+    if pin and artifacts.sha256(path) != pin:
+        return f"those that keras-interp pins (sha256 {pin[:12]}...)"
+    # The cache names files by what the Hub announces: the sha256 of large ones, git's hash of the others.
+    announced = path.resolve().name
+    if len(announced) == 64:
+        found = artifacts.sha256(path)
+    elif len(announced) == 40:
+        content = path.read_bytes()
+        found = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    else:
+        return None
+    return None if found == announced else f"those that it announces ({announced[:12]}...)"
+
+
+def find_folder(name, files=NEEDED):
+    """The folder that `load` takes a model from, after a download where it lies on the Hub.
 
     Args:
-        name: name of a zoo model, or a folder.
+        name: as for `load`.
+        files: the files to download, as far as there are such.
 
     Returns:
         A `pathlib.Path`.
 
     Raises:
-        KeyError: for an unknown name, with the nearest ones.
-        FileNotFoundError: for a model whose weights are not shipped.
+        KeyError, FileNotFoundError, HubError, ArtifactError: as for `load`.
     """
+    if is_reference(name):
+        return fetch(Reference.parse(name), files=files)
     if isinstance(name, pathlib.Path) or any(separator in name for separator in "/\\"):
         return pathlib.Path(name)
-    if name not in matching("*") and pathlib.Path(name, artifacts.CONFIG).is_file():
+    if name not in ENTRIES and pathlib.Path(name, artifacts.CONFIG).is_file():
         return pathlib.Path(name)
     get_entry(name)
-    folder = artifacts.shipped_folder(name)
-    if folder is None:
+    folder, location = find_local(name), location_of(name)
+    if folder is None and location is None:
         raise FileNotFoundError(
-            f"No weights of this model come with keras-interp; train it with: keras-interp train {name} --data-dir DIR, then "
-            f"load the folder that it writes. Received: {name!r}"
+            f"No weights of this model come with this installation, nor are they on the Hub. Set {MIRROR} to the `zoo` folder "
+            f"of a checkout that has them, or train it with: keras-interp train {name} --data-dir DIR, then load the folder "
+            f"that it writes. Received: {name!r}"
         )
+    return folder or fetch(location, artifacts.pins_of(name), files)
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """A model as it was published.
+
+    Attributes:
+        reference: `Reference` with the commit, to load exactly this.
+        url: page of the commit, or of the pull request.
+        tag: the tag that the commit got, or None.
+        sha256: {file name: sha256} of what was uploaded.
+    """
+
+    reference: Reference
+    url: str
+    tag: str | None
+    sha256: Mapping
+
+
+def publish(model, repo_id, private=None, create_pr=False, revision=None, tag=None, licence=None):
+    """Publishes a model on the Hub, after a check of all that goes there.
+
+    Only the files of an artifact are uploaded, whatever else the folder holds. The card is written anew, see
+    `cards.write_card`: sections that a person wrote, in the folder or on the Hub, stay.
+
+    Args:
+        model: a folder that `save` or `train` wrote, the name of a zoo model, or a model of keras-interp.
+        repo_id: "user/repo"; made where it does not exist.
+        private: whether a new repository is private; by default as the Hub's settings have it.
+        create_pr: whether to open a pull request instead of a commit; it gets no tag.
+        revision: branch to commit to, made where it does not exist; by default the main one.
+        tag: tag of the commit; by default "v" and the version of keras-interp that saved it, where that tag is not taken yet.
+        licence: the Hub's name of the licence of the weights, as "mit"; needed for models from outside the zoo.
+
+    Returns:
+        A `Published`. Its `reference` is what to load, and to pin.
+
+    Raises:
+        ArtifactError: for an artifact that is not whole, or does not give its golden outputs.
+        ValueError: for a model without a licence, or a tag that is taken.
+        HubError: where the Hub refuses; the message says what helps.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = _collect(model, pathlib.Path(scratch) / "artifact")
+        version = f"v{check(folder)['version']}"
+        with _helpful(repo_id):
+            there = _api().repo_exists(repo_id)
+            existing = _existing_card(repo_id) if there else None
+            taken = {one.name for one in _api().list_repo_refs(repo_id).tags} if there else ()
+        if tag in taken:
+            raise ValueError(f"The repository has a tag of that name; give another one. Received: tag={tag!r}")
+        cards.write_card(folder, repo_id, licence, existing)
+        sums = {path.name: artifacts.sha256(path) for path in sorted(folder.iterdir())}
+        with _helpful(repo_id):
+            _api().create_repo(repo_id, private=private, exist_ok=True)
+            if revision:
+                _api().create_branch(repo_id, branch=revision, exist_ok=True)
+            commit = _api().upload_folder(
+                repo_id=repo_id,
+                folder_path=folder,
+                commit_message=f"Saved with keras-interp {version}",
+                revision=revision,
+                create_pr=create_pr,
+                # A picture or names that were there belong to other weights.
+                delete_patterns=list(artifacts.FILES),
+            )
+            tag = tag or (version if version not in taken else None)
+            tag = None if create_pr else tag
+            if tag:
+                _api().create_tag(repo_id, tag=tag, revision=commit.oid)
+    return Published(Reference(repo_id, commit.oid), commit.pr_url or commit.commit_url, tag, sums)
+
+
+def _collect(model, folder):
+    """The files of an artifact, and nothing else, in a folder of their own."""
+    if isinstance(model, keras.Model):
+        shape, random = (4, *model.input_shape[1:]), np.random.default_rng(0)
+        images = len(shape) == 4
+        return artifacts.save(
+            model, folder, random.integers(0, 256, shape, "uint8") if images else random.normal(size=shape).astype("float32")
+        )
+    source = find_folder(model)
+    if model in ENTRIES:
+        artifacts.verify(source, artifacts.pins_of(model, source))
+    return copy_artifact(source, folder)
+
+
+def copy_artifact(source, folder):
+    """Copies the files of an artifact, each whole or not at all, into a folder, whose other files stay."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in artifacts.FILES:
+        if (source / name).is_file():
+            with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                os.replace(shutil.copyfile(source / name, pathlib.Path(scratch) / name), folder / name)
     return folder
 
 
-def save(model, folder, golden_inputs=None):
-    """Saves a model as a folder that `load` reads, see `artifacts.save`."""
-    return artifacts.save(model, folder, golden_inputs)
+def check(folder):
+    """Checks an artifact before others get it: it loads, and gives its golden outputs.
+
+    Returns:
+        What keras-interp wrote into its `metadata.json`.
+
+    Raises:
+        ArtifactError: for one that is not whole.
+    """
+    model = artifacts.load(folder)
+    metadata = json.loads((folder / artifacts.METADATA).read_text()).get("keras_interp")
+    if metadata is None:
+        raise artifacts.ArtifactError(f"Only artifacts that keras-interp saved are published. Received: {folder}")
+    if not (folder / artifacts.GOLDEN).is_file():
+        raise artifacts.ArtifactError(
+            "An artifact is published with golden outputs, by which others see that it works: save it with `golden_inputs`. "
+            f"Received: {folder} without {artifacts.GOLDEN}"
+        )
+    artifacts.check_golden(model, folder)
+    return metadata
+
+
+def _existing_card(repo_id):
+    """The text of the card on the Hub, or None."""
+    with contextlib.suppress(errors.RemoteEntryNotFoundError):
+        return pathlib.Path(_api().hf_hub_download(repo_id, artifacts.CARD, cache_dir=constants.HF_HUB_CACHE)).read_text()
+
+
+def download(names, folder):
+    """Makes a mirror of models in a folder, to work without a network.
+
+    `load` takes models by name from there, where the environment variable `KERAS_INTERP_ZOO` names the folder.
+
+    Args:
+        names: names of zoo models, or "hf://user/repo" with or without "@revision".
+        folder: where to; each model in a folder of its name, or of its repository's.
+
+    Returns:
+        The folders of the models, `pathlib.Path`s.
+
+    Raises:
+        KeyError, FileNotFoundError, HubError, ArtifactError: as for `load`. What was complete by then stays.
+    """
+    targets = []
+    for name in [names] if isinstance(names, str) else names:
+        source = find_folder(name, artifacts.FILES)
+        folder_name = Reference.parse(name).repo_id.split("/")[1] if is_reference(name) else name
+        targets.append(copy_artifact(source, pathlib.Path(folder) / folder_name))
+    return targets
+
+
+def models_of(user, pattern="*"):
+    """What a user or an organisation has on the Hub that was made with keras-interp, and matches an `fnmatch` pattern.
+
+    Returns:
+        A list of `huggingface_hub.ModelInfo`, sorted by name.
+
+    Raises:
+        HubError: where the Hub does not answer.
+    """
+    with _helpful(user):
+        models = list(_api().list_models(author=user, filter=cards.TAG, full=True, cardData=True))
+    return sorted((one for one in models if fnmatch.fnmatch(one.id.split("/")[1], pattern)), key=lambda one: one.id)
+
+
+@contextlib.contextmanager
+def _helpful(subject):
+    """Turns the errors of a conversation with the Hub into `HubError`."""
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise HubError(
+            f"Access to this repository must be asked for, on its page at {constants.ENDPOINT}; then log in with `hf auth "
+            f"login`. Received: {subject}: {_words(error)}"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise HubError(
+            "The Hub knows no such repository, or it is private and you are not allowed to see it: check the name, and log in "
+            f"with `hf auth login` or set HF_TOKEN. Received: {subject}: {_words(error)}"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise HubError(f"The repository has no such branch, tag or commit. Received: {subject}: {_words(error)}") from error
+    except errors.LocalTokenNotFoundError as error:
+        raise HubError(f"{_ADVICE[401]} Received: {subject}: no token") from error
+    except errors.OfflineModeIsEnabled as error:
+        raise HubError(f"HF_HUB_OFFLINE is set, and this needs the network. Received: {subject}") from error
+    except errors.LocalEntryNotFoundError as error:
+        if constants.HF_HUB_OFFLINE:
+            raise HubError(
+                "HF_HUB_OFFLINE is set and the cache does not hold this: load it once with a network, or give a folder. "
+                f"Received: {subject}"
+            ) from error
+        raise HubError(f"{_UNREACHABLE.format(constants.ENDPOINT)} Received: {subject}: {_words(error)}") from error
+    except errors.HfHubHTTPError as error:
+        status = error.response.status_code
+        raise HubError(f"{_ADVICE.get(status, _ADVICE[None])} Received: {subject}: {status} {_words(error)}") from error
+    except errors.HTTPError as error:
+        raise HubError(f"{_UNREACHABLE.format(constants.ENDPOINT)} Received: {subject}: {_words(error)}") from error
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise HubError(
+                errno.ENOSPC,
+                f"The disk is full: make room, or set HF_HOME to another one. Received: {subject} in {constants.HF_HUB_CACHE}",
+            ) from error
+        raise HubError(f"The transfer did not work: try again. Received: {subject}: {error}") from error
+
+
+_UNREACHABLE = "The Hub at {} cannot be reached: check the network, HF_ENDPOINT and proxies, or set HF_HUB_OFFLINE=1."
+_ADVICE = {
+    401: "The Hub does not accept your token: log in with `hf auth login`, or set HF_TOKEN.",
+    403: "Your token does not allow this: it needs the right to write to this repository.",
+    409: "The Hub has that already.",
+    429: "The Hub asks you to wait: try again later.",
+    None: "The Hub does not answer as it should: try again later.",
+}
+
+
+def _words(error):
+    """The first line of an error's message that says something."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -13,10 +13,10 @@ import shutil
 
 import numpy as np
 
-from keras_interp.zoo import artifacts, cards, evaluation, hub
+from keras_interp.zoo import artifacts, cards, catalogue, evaluation
+from keras_interp.zoo.artifacts import LOG
 from keras_interp.zoo.registry import get_entry
 from keras_interp.zoo.reproduction.lsg import GATE
-from keras_interp.zoo.training import LOG
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -25,7 +25,7 @@ def release_gate(name, folder):
     """Takes only the gate matrix and the log of a trained model into the checkout, for the figures that need no more."""
     target = ROOT / "zoo" / name
     target.mkdir(parents=True, exist_ok=True)
-    np.save(target / GATE, hub.load(pathlib.Path(folder)).gate)
+    np.save(target / GATE, catalogue.load(pathlib.Path(folder)).gate)
     shutil.copyfile(pathlib.Path(folder) / LOG, target / LOG)
     artifacts.pin(name, target)
 
@@ -63,12 +63,12 @@ def release(name, folders=(), data_dir=None, with_weights=True):
     (target / artifacts.METRICS).write_text(json.dumps(metrics, indent=1) + "\n")
     if with_weights:
         if entry.shows_examples:
-            model = hub.load(target)
+            model = catalogue.load(target)
             # An explanation module speaks of some of the classes only.
             classes = getattr(model, "target_numbers", range(len(test.class_names)))[:4]
             examples = [np.flatnonzero(test.targets == number)[0] for number in classes] or range(4)
-            model.explain(test.inputs[list(examples)]).plot(path=target / cards.EXPLANATION)
-        cards.write_card(name, target)
+            model.explain(test.inputs[list(examples)]).plot(path=target / artifacts.EXPLANATION)
+        cards.write_card(target)
     artifacts.pin(name, target)
     cards.update_readme(ROOT / "README.md")
 

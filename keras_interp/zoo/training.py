@@ -18,7 +18,6 @@ from keras_interp import data
 from keras_interp.zoo import artifacts
 from keras_interp.zoo.registry import get_entry
 
-LOG = "training_log.csv"
 BACKUP = "backup"
 CHECKPOINT = "checkpoint.weights.h5"
 GOLDEN_IMAGES = 8
@@ -84,7 +83,7 @@ def train(
     settings = {"model": name, "options": dict(entry.options), "recipe": dataclasses.asdict(recipe), "labels": labels}
     settings |= {"dataset": dataset.name, "training_examples": kept, "input_shape": dataset.input_shape}
     state = _prepare_output(output, settings, process_id)
-    log = EpochLog(state / LOG)
+    log = EpochLog(state / artifacts.LOG)
 
     with _distribution(strategy, coordinator, num_processes, process_id):
         keras.utils.set_random_seed(recipe.seed)
@@ -133,7 +132,7 @@ def train(
         if not entry.shows_examples:
             golden = np.random.default_rng(0).integers(0, 256, golden.shape, "uint8")
         artifacts.save(trained, output, golden, entry.storage_dtype, provenance)
-        shutil.copyfile(state / LOG, output / LOG)
+        shutil.copyfile(state / artifacts.LOG, output / artifacts.LOG)
     return trained.compile_by_default()
 
 

@@ -87,7 +87,7 @@ def tiny_zoo(monkeypatch, shipped, missing):
     gate = artifacts.sha256(shipped[0] / lsg.DENSE_RESNET / "gate.npy")
     monkeypatch.setattr(artifacts, "shipped_root", lambda: shipped[0])
     monkeypatch.setattr(artifacts, "read_pins", lambda: {lsg.DENSE_RESNET: {"gate.npy": gate}})
-    monkeypatch.setattr(artifacts, "pins_of", lambda name: {})
+    monkeypatch.setattr(artifacts, "pins_of", lambda *_: {})
     for name in NAMES:
         entry = dataclasses.replace(registry.ENTRIES[name], last_convolution="last_convolution", filters_per_class=1)
         monkeypatch.setitem(registry.ENTRIES, name, entry)

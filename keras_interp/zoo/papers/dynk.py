@@ -16,6 +16,7 @@ from keras_interp.zoo.papers.lsg import CIFAR10_LABELS
 PAPER = Paper(
     "dynk",
     "Adaptive Activation Thresholding: Dynamic Routing Type Behavior for Interpretability in Convolutional Neural Networks",
+    authors="Yiyou Sun, Sathya N. Ravi and Vikas Singh",
     training="The paper trains a ResNet-18 of full width for 200 epochs of CIFAR-10, or 70 of Places365.",
     headline={
         "accuracy": "accuracy",

@@ -12,6 +12,7 @@ from keras_interp.zoo.entry import Entry, Paper, Recipe
 PAPER = Paper(
     "fl",
     "Not All Features Are Equal: Feature Leveling Deep Neural Networks for Better Interpretation",
+    authors="anonymous authors, submitted to ICLR 2020",
     training="The paper takes 280,000 (MNIST), 680,000 (CIFAR-10) and 988,000 (California Housing) steps, and by its code "
     "reports the best of its checkpoints on the test data.",
     headline={

@@ -15,6 +15,7 @@ from keras_interp.zoo.entry import Entry, Paper, Recipe
 PAPER = Paper(
     "lsg",
     "Training Interpretable Convolutional Neural Networks towards Class-Specific Filters",
+    authors="anonymous authors, submitted to ICLR 2020",
     training="The paper trains for 150 epochs.",
     headline={
         "accuracy": "accuracy",

@@ -18,6 +18,7 @@ from keras_interp.zoo.entry import Entry, Paper, Recipe
 PAPER = Paper(
     "srae",
     "Embedding Deep Networks into Visual Explanations",
+    authors="anonymous authors, submitted to ICLR 2018",
     training="The paper explains a VGG-19 that was fine-tuned on all 200 categories of CUB-200-2011.",
     headline={
         "accuracy": "accuracy",
@@ -172,7 +173,7 @@ class ExplanationEntry(OnBirds):
         )
 
     def initialize(self, model, data_dir=None):
-        from keras_interp.zoo import artifacts, hub
+        from keras_interp.zoo import artifacts, catalogue
 
         folder = artifacts.shipped_folder(self.classifier) or pathlib.Path("runs") / self.classifier
         if not folder.is_dir():
@@ -180,7 +181,7 @@ class ExplanationEntry(OnBirds):
                 f"The classifier is trained first: `keras-interp train {self.classifier}` writes it to {folder}. "
                 "Received: no such folder"
             )
-        classifier = hub.load(folder)
+        classifier = catalogue.load(folder)
         model.set_classifier_weights(keras.Model(classifier.inputs, classifier.outputs).get_weights())
 
     def load_data(self, split, data_dir=None):

@@ -15,6 +15,7 @@ from keras_interp.zoo.entry import Entry, Paper, Recipe
 PAPER = Paper(
     "xnet",
     "XNet: Towards Training Explainable Neural Networks",
+    authors="Kurtis Evan David",
     training="The paper trains a ResNet-18 for 8 epochs of the whole of CelebA, about 10,200 steps.",
     headline={
         "accuracy": "accuracy",

@@ -14,11 +14,11 @@ from keras_interp.evaluate.localization import upsample_bilinear
 from keras_interp.layers.dynamic_k import DynamicKDense
 from keras_interp.optimizers import CoupledSGD
 from keras_interp.zoo import artifacts, registry
+from keras_interp.zoo.artifacts import LOG
 from keras_interp.zoo.papers.dynk import DETECTOR, DISSECTED_EPOCHS, PAPER
 from keras_interp.zoo.reproduction import shipped
 from keras_interp.zoo.reproduction.report import Report
 from keras_interp.zoo.reproduction.shipped import Measured, spread
-from keras_interp.zoo.training import LOG
 
 FULL, HALF, PLACES = "CIFAR-10, full width", "CIFAR-10, half width", "places_mini"
 # Our data sets and widths, as names of models end.

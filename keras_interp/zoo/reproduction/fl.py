@@ -10,11 +10,11 @@ from keras_interp import evaluate as metrics
 from keras_interp import plots
 from keras_interp.explain.gradients import input_gradient
 from keras_interp.zoo import artifacts
+from keras_interp.zoo.artifacts import LOG
 from keras_interp.zoo.papers.fl import PAPER
 from keras_interp.zoo.reproduction import shipped
 from keras_interp.zoo.reproduction.report import Report
 from keras_interp.zoo.reproduction.shipped import spread
-from keras_interp.zoo.training import LOG
 
 STD_IXOR, FL_IXOR, LIGHT_IXOR = "std_mlp_ixor", "fl_mlp_ixor", "fl_mlp_ixor_light"
 STD_MNIST, SENN_MNIST, FL_MNIST, CNN_MNIST = "std_mlp_mnist", "senn_mlp_mnist", "fl_mlp_mnist", "fl_cnn_mnist"

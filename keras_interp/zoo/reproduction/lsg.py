@@ -15,11 +15,11 @@ from rich.progress import track
 from keras_interp import evaluate as metrics
 from keras_interp import plots
 from keras_interp.checks import check_labels
-from keras_interp.zoo import artifacts, hub
+from keras_interp.zoo import artifacts, catalogue
+from keras_interp.zoo.artifacts import LOG
 from keras_interp.zoo.papers.lsg import PAPER, class_masks
 from keras_interp.zoo.registry import get_entry
 from keras_interp.zoo.reproduction.report import Report
-from keras_interp.zoo.training import LOG
 
 STD_RESNET, LSG_RESNET, FIXED_RESNET = "std_resnet20_cifar10", "lsg_resnet20_cifar10", "lsg_fixed_resnet20_cifar10"
 DENSE_RESNET, STD_ALEXNET, FIXED_ALEXNET = "lsg_dense_resnet20_cifar10", "std_alexnet_cifar10", "lsg_fixed_alexnet_cifar10"
@@ -61,7 +61,7 @@ def compiled_predict(model, batch_size):
 def shipped_gate(name):
     """The gate (classes, filters) of a shipped model, or of one whose folder holds nothing else than its gate; else None."""
     if artifacts.shipped_folder(name) is not None:
-        return hub.load(name).gate
+        return catalogue.load(name).gate
     folder = artifacts.shipped_root() / name
     if not (folder / GATE).is_file():
         return None
@@ -87,7 +87,7 @@ class Measured:
     def __init__(self, name, dataset):
         self.entry = get_entry(name)
         self.folder = artifacts.shipped_folder(name)
-        self.model = hub.load(name)
+        self.model = catalogue.load(name)
         self.labels = check_labels(dataset.targets, self.model.num_classes)
         # In parts, for the bar's sake and to let go of the maps.
         starts = track(range(0, len(dataset), CHUNK), f"{name}: test images")

@@ -4,9 +4,9 @@ import csv
 import functools
 import statistics
 
-from keras_interp.zoo import artifacts, hub
+from keras_interp.zoo import artifacts, catalogue
+from keras_interp.zoo.artifacts import LOG
 from keras_interp.zoo.registry import get_entry
-from keras_interp.zoo.training import LOG
 
 
 class Measured:
@@ -76,7 +76,7 @@ class ShippedReport:
 
     def __init__(self, data_dir, report):
         self.report = report
-        self.model = functools.cache(hub.load)
+        self.model = functools.cache(catalogue.load)
         self.data = functools.cache(lambda name, split="test": get_entry(name).load_data(split, data_dir))
 
     def parts(self):

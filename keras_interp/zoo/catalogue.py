@@ -1,0 +1,173 @@
+"""Models by name: list, describe, build, load and save them."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+
+from keras_interp.explain import ConceptNotes
+from keras_interp.models.base import InterpretableModel
+from keras_interp.models.explanation_module import ConceptExplainer
+from keras_interp.zoo import artifacts
+from keras_interp.zoo.entry import Paper, Recipe
+from keras_interp.zoo.hub import find_folder, find_local, location_of, models_of
+from keras_interp.zoo.registry import get_entry, matching
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelInfo:
+    """What is known about a zoo model.
+
+    Attributes:
+        name, description, method, paper, architecture, dataset, labels, input_shape: as in the registry.
+        parameters: number of parameters of the shipped model; of a network with gates, of its compact form. None without
+            weights.
+        metrics: measured figures, {metric: value}, of the test split; some models ship with them and without weights.
+        paper_metrics: the paper's figures under the same names.
+        recipe: how the shipped model was trained where it has weights, else how it is meant to be.
+        trained: whether there are weights, with this installation, in the mirror or on the Hub.
+        location: where on the Hub, as "hf://user/repo@commit", or None.
+        licence: of the code and of the weights.
+        revision: date of the shipped weights, or None.
+        sha256: {file: sha256} of the shipped artifact.
+    """
+
+    name: str
+    description: str
+    method: str
+    paper: Paper
+    architecture: str
+    dataset: str
+    labels: tuple
+    input_shape: tuple
+    parameters: int | None
+    metrics: Mapping
+    paper_metrics: Mapping
+    recipe: Recipe
+    trained: bool
+    location: str | None
+    licence: str
+    revision: str | None
+    sha256: Mapping
+
+
+def list_models(pattern="*", trained=None, hub=None):
+    """Names of the zoo's models, or of those that somebody has on the Hub.
+
+    Args:
+        pattern: `fnmatch` pattern, as "lsg_*".
+        trained: True for those with weights, False for those without, None for all.
+        hub: user or organisation, to list its repositories on the Hub that hold models of keras-interp instead.
+
+    Returns:
+        A sorted list of names that `load` takes.
+
+    Raises:
+        HubError: where the Hub does not answer.
+
+    Example:
+
+    >>> list_models("lsg_*resnet20*")
+    ['lsg_dense_resnet20_cifar10', 'lsg_fixed_resnet20_cifar10', 'lsg_resnet20_cifar10']
+    """
+    if hub is not None:
+        return [f"hf://{model.id}" for model in models_of(hub, pattern)]
+    names = matching(pattern)
+    if trained is None:
+        return names
+    return [name for name in names if _is_trained(name) == trained]
+
+
+def _is_trained(name):
+    return find_local(name) is not None or location_of(name) is not None
+
+
+def info(name):
+    """What is known about a model, see `ModelInfo`.
+
+    Raises:
+        KeyError: for an unknown name, with the nearest ones.
+    """
+    entry = get_entry(name)
+    metadata_path = artifacts.shipped_root() / name / artifacts.METADATA
+    metadata = json.loads(metadata_path.read_text()) if metadata_path.is_file() else {}
+    metrics = (artifacts.read_metrics(name) or {"values": {}})["values"]
+    provenance = metadata.get("keras_interp", {}).get("provenance", {})
+    return ModelInfo(
+        **{
+            field: getattr(entry, field)
+            for field in ("name", "description", "method", "paper", "architecture", "dataset", "labels")
+        },
+        input_shape=entry.input_shape,
+        parameters=int(metrics["parameters"]) if "parameters" in metrics else provenance.get("parameters"),
+        metrics=metrics,
+        paper_metrics=entry.paper_metrics,
+        recipe=Recipe(**provenance["recipe"]) if "recipe" in provenance else entry.recipe,
+        trained=_is_trained(name),
+        location=str(location_of(name) or "") or None,
+        licence="Apache-2.0",
+        revision=metadata.get("date_saved"),
+        sha256=artifacts.read_pins().get(name, {}),
+    )
+
+
+def build(name, num_classes=None, input_shape=None, labels=None, dataset=None):
+    """Builds a model without trained weights, compiled, in any size.
+
+    Args:
+        name: name of the model.
+        num_classes: number of classes, or of a regression's outputs; by default the model's own.
+        input_shape: shape of one input, as (height, width, channels) or (columns,); by default the model's own.
+        labels: names of the outputs.
+        dataset: an `ArrayDataset` to take classes and input shape from, and for a model of a table the means and deviations
+            that it scales columns and target with; without it, they are left as they are.
+
+    Returns:
+        A compiled `keras.Model`.
+
+    Example:
+
+    >>> build("lsg_resnet20_cifar10", num_classes=5, input_shape=(64, 64, 3)).output_shape
+    (None, 5)
+    """
+    return get_entry(name).build(num_classes, input_shape, labels, dataset).compile_by_default()
+
+
+def load(name, weights=True, custom_objects=None):
+    """Loads a trained model, ready to predict, explain and train on.
+
+    Args:
+        name: name of a zoo model; or a folder that `save`, `train` or `download` wrote; or "hf://user/repo", with
+            "@revision" after it for a branch, a tag or, best, a commit: a repository of `publish`, or another one in Keras's
+            layout, of layers of Keras and keras-interp. A zoo model comes from the installation, the mirror that the
+            environment variable `KERAS_INTERP_ZOO` names, or the Hub.
+        weights: False builds the zoo model without its weights.
+        custom_objects: {name: class} of layers of one's own that a model in a folder or on the Hub may use. They are trusted.
+
+    Returns:
+        A compiled model that takes raw pixels in 0..255, or raw rows of a table. The x-features of an explanation module have
+        the names that persons gave them, where its folder has a `concepts.json`.
+
+    Raises:
+        KeyError: for an unknown name, with the nearest ones.
+        FileNotFoundError: for a zoo model whose weights are nowhere.
+        HubError: where the Hub does not give the model; the message says what helps.
+        ArtifactError: for files that were altered or are foreign. Nothing of them has been deserialised then.
+        ValueError: for a `concepts.json` that is damaged or of another model.
+    """
+    named = name in matching("*")
+    if named and not weights:
+        return build(name)
+    folder = find_folder(name)
+    if named:
+        model = artifacts.load(folder, artifacts.pins_of(name, folder))
+    else:
+        model = artifacts.load(folder, None, custom_objects)
+    if isinstance(model, ConceptExplainer):
+        ConceptNotes(folder / artifacts.CONCEPTS).apply(model)
+    # A plain Keras model, such as a compact form, knows no task.
+    return model.compile_by_default() if isinstance(model, InterpretableModel) else model
+
+
+def save(model, folder, golden_inputs=None):
+    """Saves a model as a folder that `load` reads, see `artifacts.save`."""
+    return artifacts.save(model, folder, golden_inputs)
