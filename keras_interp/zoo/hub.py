@@ -1,6 +1,5 @@
 """The zoo on the Hugging Face Hub: fetch models from there, checked, and publish them."""
 
-import contextlib
 import dataclasses
 import errno
 import fnmatch
@@ -11,6 +10,7 @@ import pathlib
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 
 import huggingface_hub
@@ -25,6 +25,8 @@ from keras_interp.zoo.registry import ENTRIES, get_entry
 LOCATIONS = pathlib.Path(__file__).with_name("hub.json")
 # Environment variable with the folder of a mirror, see `download`.
 MIRROR = "KERAS_INTERP_ZOO"
+# Seconds before the Hub is asked again when it is overloaded.
+WAITS = (1, 2, 4)
 # What `load` takes from a repository.
 NEEDED = (*artifacts.REQUIRED, artifacts.CONCEPTS)
 
@@ -107,10 +109,8 @@ def fetch(reference, pins=None, files=NEEDED):
         HubError: where the Hub does not give them; the message says what helps.
         ArtifactError: for files that are not those that the Hub or the pins announce. They are taken out of the cache.
     """
-    with _helpful(reference):
-        folder = _api().snapshot_download(
-            reference.repo_id, revision=reference.revision, allow_patterns=list(files), cache_dir=constants.HF_HUB_CACHE
-        )
+    options = {"revision": reference.revision, "allow_patterns": list(files), "cache_dir": constants.HF_HUB_CACHE}
+    folder = _ask(reference, _api().snapshot_download, reference.repo_id, **options)
     paths = {path.name: path for path in pathlib.Path(folder).iterdir() if path.name in files}
     for name in artifacts.REQUIRED:
         if name not in paths:
@@ -214,34 +214,40 @@ def publish(model, repo_id, private=None, create_pr=False, revision=None, tag=No
         ValueError: for a model without a licence, or a tag that is taken.
         HubError: where the Hub refuses; the message says what helps.
     """
+    api = _api()
     with tempfile.TemporaryDirectory() as scratch:
         folder = _collect(model, pathlib.Path(scratch) / "artifact")
         version = f"v{check(folder)['version']}"
-        with _helpful(repo_id):
-            there = _api().repo_exists(repo_id)
-            existing = _existing_card(repo_id) if there else None
-            taken = {one.name for one in _api().list_repo_refs(repo_id).tags} if there else ()
+        existing, taken = None, ()
+        if _ask(repo_id, api.repo_exists, repo_id):
+            taken = {one.name for one in _ask(repo_id, api.list_repo_refs, repo_id).tags}
+            if _ask(repo_id, api.file_exists, repo_id, artifacts.CARD):
+                path = _ask(repo_id, api.hf_hub_download, repo_id, artifacts.CARD, cache_dir=constants.HF_HUB_CACHE)
+                existing = pathlib.Path(path).read_text()
         if tag in taken:
             raise ValueError(f"The repository has a tag of that name; give another one. Received: tag={tag!r}")
         cards.write_card(folder, repo_id, licence, existing)
         sums = {path.name: artifacts.sha256(path) for path in sorted(folder.iterdir())}
-        with _helpful(repo_id):
-            _api().create_repo(repo_id, private=private, exist_ok=True)
-            if revision:
-                _api().create_branch(repo_id, branch=revision, exist_ok=True)
-            commit = _api().upload_folder(
-                repo_id=repo_id,
-                folder_path=folder,
-                commit_message=f"Saved with keras-interp {version}",
-                revision=revision,
-                create_pr=create_pr,
-                # A picture or names that were there belong to other weights.
-                delete_patterns=list(artifacts.FILES),
-            )
-            tag = tag or (version if version not in taken else None)
-            tag = None if create_pr else tag
-            if tag:
-                _api().create_tag(repo_id, tag=tag, revision=commit.oid)
+        _ask(repo_id, api.create_repo, repo_id, private=private, exist_ok=True)
+        if revision:
+            _ask(repo_id, api.create_branch, repo_id, branch=revision, exist_ok=True)
+        commit = _ask(
+            repo_id,
+            api.upload_folder,
+            repo_id=repo_id,
+            folder_path=folder,
+            commit_message=f"Saved with keras-interp {version}",
+            revision=revision,
+            create_pr=create_pr,
+            # A picture or names that were there belong to other weights.
+            delete_patterns=list(artifacts.FILES),
+        )
+    if create_pr:
+        tag = None
+    elif tag is None and version not in taken:
+        tag = version
+    if tag:
+        _ask(repo_id, api.create_tag, repo_id, tag=tag, revision=commit.oid)
     return Published(Reference(repo_id, commit.oid), commit.pr_url or commit.commit_url, tag, sums)
 
 
@@ -291,12 +297,6 @@ def check(folder):
     return metadata
 
 
-def _existing_card(repo_id):
-    """The text of the card on the Hub, or None."""
-    with contextlib.suppress(errors.RemoteEntryNotFoundError):
-        return pathlib.Path(_api().hf_hub_download(repo_id, artifacts.CARD, cache_dir=constants.HF_HUB_CACHE)).read_text()
-
-
 def download(names, folder):
     """Makes a mirror of models in a folder, to work without a network.
 
@@ -329,63 +329,64 @@ def models_of(user, pattern="*"):
     Raises:
         HubError: where the Hub does not answer.
     """
-    with _helpful(user):
-        models = list(_api().list_models(author=user, filter=cards.TAG, full=True, cardData=True))
+    models = _ask(user, lambda: list(_api().list_models(author=user, filter=cards.TAG, full=True, cardData=True)))
     return sorted((one for one in models if fnmatch.fnmatch(one.id.split("/")[1], pattern)), key=lambda one: one.id)
 
 
-@contextlib.contextmanager
-def _helpful(subject):
-    """Turns the errors of a conversation with the Hub into `HubError`."""
-    try:
-        yield
-    except errors.GatedRepoError as error:
-        raise HubError(
-            f"Access to this repository must be asked for, on its page at {constants.ENDPOINT}; then log in with `hf auth "
-            f"login`. Received: {subject}: {_words(error)}"
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise HubError(
-            "The Hub knows no such repository, or it is private and you are not allowed to see it: check the name, and log in "
-            f"with `hf auth login` or set HF_TOKEN. Received: {subject}: {_words(error)}"
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise HubError(f"The repository has no such branch, tag or commit. Received: {subject}: {_words(error)}") from error
-    except errors.LocalTokenNotFoundError as error:
-        raise HubError(f"{_ADVICE[401]} Received: {subject}: no token") from error
-    except errors.OfflineModeIsEnabled as error:
-        raise HubError(f"HF_HUB_OFFLINE is set, and this needs the network. Received: {subject}") from error
-    except errors.LocalEntryNotFoundError as error:
-        if constants.HF_HUB_OFFLINE:
-            raise HubError(
-                "HF_HUB_OFFLINE is set and the cache does not hold this: load it once with a network, or give a folder. "
-                f"Received: {subject}"
-            ) from error
-        raise HubError(f"{_UNREACHABLE.format(constants.ENDPOINT)} Received: {subject}: {_words(error)}") from error
-    except errors.HfHubHTTPError as error:
-        status = error.response.status_code
-        raise HubError(f"{_ADVICE.get(status, _ADVICE[None])} Received: {subject}: {status} {_words(error)}") from error
-    except errors.HTTPError as error:
-        raise HubError(f"{_UNREACHABLE.format(constants.ENDPOINT)} Received: {subject}: {_words(error)}") from error
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise HubError(
-                errno.ENOSPC,
-                f"The disk is full: make room, or set HF_HOME to another one. Received: {subject} in {constants.HF_HUB_CACHE}",
-            ) from error
-        raise HubError(f"The transfer did not work: try again. Received: {subject}: {error}") from error
+def _ask(subject, function, *arguments, **options):
+    """Calls a function of the Hub's client: again after a while where the Hub is overloaded, and with errors that help.
+
+    Raises:
+        HubError: in the place of what the client raises.
+    """
+    for wait in (*WAITS, None):
+        try:
+            return function(*arguments, **options)
+        except (errors.HTTPError, OSError) as error:
+            if wait is None or not _passes(error):
+                raise _helpful(subject, error) from error
+        time.sleep(wait)
 
 
-_UNREACHABLE = "The Hub at {} cannot be reached: check the network, HF_ENDPOINT and proxies, or set HF_HUB_OFFLINE=1."
-_ADVICE = {
-    401: "The Hub does not accept your token: log in with `hf auth login`, or set HF_TOKEN.",
-    403: "Your token does not allow this: it needs the right to write to this repository.",
-    409: "The Hub has that already.",
-    429: "The Hub asks you to wait: try again later.",
-    None: "The Hub does not answer as it should: try again later.",
-}
+def _passes(error):
+    """Whether it is the Hub that has a problem, which may pass."""
+    # The client hides why it fell back to its cache.
+    reasons = [one for one in (error, error.__cause__) if isinstance(one, errors.HfHubHTTPError)]
+    return any(reason.response.status_code >= 500 for reason in reasons)
 
 
-def _words(error):
-    """The first line of an error's message that says something."""
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def _helpful(subject, error):
+    """The `HubError` for an error of the Hub's client: what helps, and what it said."""
+    # The client hides why it fell back to its cache.
+    if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
+        error = error.__cause__
+    words = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else None
+    number = getattr(error, "errno", None)
+    if isinstance(error, errors.GatedRepoError):
+        advice = "Access must be asked for on the repository's page; then log in with `hf auth login`."
+    elif isinstance(error, errors.RepositoryNotFoundError):
+        advice = (
+            "The Hub knows no such repository, or it is private and you may not see it: check the name, and log in with "
+            "`hf auth login` or set HF_TOKEN."
+        )
+    elif isinstance(error, errors.RevisionNotFoundError):
+        advice = "The repository has no such branch, tag or commit."
+    elif isinstance(error, (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled)):
+        advice = "HF_HUB_OFFLINE is set, and the cache does not hold this: load it once with a network, or give a folder."
+    elif status == 401 or isinstance(error, errors.LocalTokenNotFoundError):
+        advice = "The Hub does not know your token: log in with `hf auth login`, or set HF_TOKEN."
+    elif status == 403:
+        advice = "Your token does not allow this: writing needs a token with the right to write to this repository."
+    elif status is not None:
+        advice = "The Hub does not answer as it should: try again later."
+    elif isinstance(error, errors.HTTPError):
+        advice = (
+            f"The Hub at {constants.ENDPOINT} cannot be reached, or went away: check the network, HF_ENDPOINT and proxies, or "
+            "set HF_HUB_OFFLINE=1 to work from the cache."
+        )
+    elif number == errno.ENOSPC:
+        advice = f"The disk is full: make room, or set HF_HOME to another one. The cache is {constants.HF_HUB_CACHE}."
+    else:
+        advice = "The transfer did not work: try again."
+    return HubError(f"{advice} Received: {subject}: {words}")
