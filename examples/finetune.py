@@ -50,5 +50,6 @@ if hasattr(model, "gate"):
     # do so within a quarter of the training.
     model.gate_learning_rate = 4 / (arguments.epochs * len(batches) * model.gate_weight * model.sparsity_weight)
 model.fit(batches, epochs=arguments.epochs, validation_data=(held_out.inputs, held_out.targets))
-zoo.save(model, arguments.output)
+# The golden inputs show, wherever the model travels, that it works.
+zoo.save(model, arguments.output, golden_inputs=held_out.inputs[:8])
 print(f"Wrote {arguments.output}; load it with zoo.load({arguments.output!r})")
