@@ -29,6 +29,5 @@ for name, sha256 in published.sha256.items():
 model = zoo.load(folder)
 with np.load(folder / artifacts.GOLDEN) as golden:
     model.explain(golden["inputs"]).plot(path="explanation.png")
-print(
-    f'Loaded it again and explained its golden inputs in explanation.png. Others load it with zoo.load("{published.reference}")'
-)
+print("Loaded it again, and explained its golden inputs in explanation.png")
+print(f'Others load it with zoo.load("{published.reference}")')

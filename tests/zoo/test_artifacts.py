@@ -1,4 +1,5 @@
 import json
+import pathlib
 import shutil
 
 import keras
@@ -105,6 +106,13 @@ def test_config_that_is_no_json_object(folder, text):
     (folder / "config.json").write_bytes(text.encode("latin1"))
     with pytest.raises(artifacts.ArtifactError, match="JSON"):
         artifacts.load(folder)
+
+
+def test_an_artifact_of_the_first_format_still_loads():
+    folder = pathlib.Path(__file__).parent / "format_1"
+    model = zoo.load(folder)
+    assert model.labels == ("cat", "dog", "ship")
+    artifacts.check_golden(model, folder)
 
 
 def test_newer_format(folder):
