@@ -1,19 +1,22 @@
 """For maintainers: takes a trained model into the checkout's zoo, measured, with its card, picture and pins.
 
     python -m keras_interp.zoo.release NAME FOLDER [FOLDER ...] [--data-dir DIR] [--without-weights | --gate-only]
+    python -m keras_interp.zoo.release NAME --on-hub hf://user/repo@COMMIT
 
 FOLDER is what `keras-interp train NAME` wrote. Further folders are trainings with other seeds: the first one ships, and the
-figures of all stand in `metrics.json`. Without a folder, the shipped model is measured anew.
+figures of all stand in `metrics.json`. Without a folder, the shipped model is measured anew. The second form notes where `keras-interp publish` has put
+the shipped weights, for installations that do not bring them along.
 """
 
 import argparse
 import json
 import pathlib
+import re
 import shutil
 
 import numpy as np
 
-from keras_interp.zoo import artifacts, cards, catalogue, evaluation
+from keras_interp.zoo import artifacts, cards, catalogue, evaluation, hub
 from keras_interp.zoo.artifacts import LOG
 from keras_interp.zoo.registry import get_entry
 from keras_interp.zoo.reproduction.lsg import GATE
@@ -28,6 +31,20 @@ def release_gate(name, folder):
     np.save(target / GATE, catalogue.load(pathlib.Path(folder)).gate)
     shutil.copyfile(pathlib.Path(folder) / LOG, target / LOG)
     artifacts.pin(name, target)
+
+
+def release_location(name, text):
+    """Notes the commit on the Hub that holds a shipped model's files, after a comparison with the pins.
+
+    Raises:
+        ValueError: for a reference without a full commit, which alone never changes.
+    """
+    reference = hub.Reference.parse(text)
+    if not re.fullmatch("[0-9a-f]{40}", reference.revision or ""):
+        raise ValueError(f"The reference must name a commit, hf://user/repo@COMMIT. Received: {text!r}")
+    hub.fetch(reference, artifacts.pins_of(name))
+    locations = {**json.loads(hub.LOCATIONS.read_text()), name: str(reference)}
+    hub.LOCATIONS.write_text(json.dumps(locations, indent=1, sort_keys=True) + "\n")
 
 
 def release(name, folders=(), data_dir=None, with_weights=True):
@@ -83,9 +100,12 @@ if __name__ == "__main__":
     parser.add_argument("folders", nargs="*")
     parser.add_argument("--data-dir")
     parser.add_argument("--without-weights", action="store_true", help="ship what was measured, and the log")
+    parser.add_argument("--on-hub", metavar="REFERENCE", help="note where on the Hub the shipped weights are")
     parser.add_argument("--gate-only", action="store_true", help="ship the gate matrix and the log, no weights")
     options = parser.parse_args()
-    if options.gate_only:
+    if options.on_hub:
+        release_location(options.name, options.on_hub)
+    elif options.gate_only:
         release_gate(options.name, options.folders[0])
     else:
         release(options.name, options.folders, options.data_dir, not options.without_weights)

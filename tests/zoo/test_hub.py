@@ -20,6 +20,7 @@ from keras_interp.cli import main
 from keras_interp.models import LabelSensitiveClassifier
 from keras_interp.zoo import artifacts
 from keras_interp.zoo import hub as client
+from keras_interp.zoo.release import release_location
 from tests.tiny import tiny_backbone
 from tests.zoo.hub_server import Fault
 
@@ -310,6 +311,18 @@ def test_a_zoo_model_must_be_the_pinned_one(on_the_hub, hub, tmp_path):
     shutil.rmtree(next((tmp_path / "cache").rglob("trees")))
     assert zoo.load(name).name == name
     check_cache(tmp_path)
+
+
+def test_maintainers_note_where_a_model_is(alice, tmp_path, monkeypatch):
+    monkeypatch.setattr(client, "LOCATIONS", tmp_path / "hub.json")
+    client.LOCATIONS.write_text("{}")
+    published = zoo.publish(SMALL, "alice/ixor")
+    with pytest.raises(ValueError, match="must name a commit"):
+        release_location(SMALL, "hf://alice/ixor")
+    with pytest.raises(artifacts.ArtifactError, match="keras-interp pins"):
+        release_location("fl_mlp_mnist", str(published.reference))
+    release_location(SMALL, str(published.reference))
+    assert zoo.info(SMALL).location == str(published.reference)
 
 
 def test_keras_itself_loads_a_published_model(alice, folder, images):
