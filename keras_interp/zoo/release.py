@@ -4,8 +4,8 @@
     python -m keras_interp.zoo.release NAME --on-hub hf://user/repo@COMMIT
 
 FOLDER is what `keras-interp train NAME` wrote. Further folders are trainings with other seeds: the first one ships, and the
-figures of all stand in `metrics.json`. Without a folder, the shipped model is measured anew. The second form notes where `keras-interp publish` has put
-the shipped weights, for installations that do not bring them along.
+figures of all stand in `metrics.json`. Without a folder, the shipped model is measured anew. The second form notes where
+`keras-interp publish` has put the shipped weights, for installations that do not bring them along.
 """
 
 import argparse
