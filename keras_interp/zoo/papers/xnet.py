@@ -124,6 +124,11 @@ _VARIANTS = {
         "options": _CAPPED,
         "oriented": True,
     },
+    "oriented": {
+        "description": "The start of the capped variant without its drop loss, to tell the effects of the two apart.",
+        "options": {"alpha": 0.0},
+        "oriented": True,
+    },
     "balanced": {
         "description": "As the capped variant, on batches that hold at least 16 images of each attribute.",
         "options": _CAPPED,
