@@ -76,8 +76,8 @@ def test_all_tables_and_figures_are_written(tmp_path, monkeypatch):
         rows = list(csv.reader(file))
     assert rows[1:] == [["baseline", "0.8817", "0.88"], ["XNet", "0.8558", "0.87"]]
     assert "2.59 points below its baseline. Ours: 1.00 points" in readme
-    assert "XNet: -1.00 points of accuracy beside the baseline; 3 of 3 drop losses are above the baseline's" in readme
-    assert "and 1 accuracy costs at least three times the baseline's." in readme
+    assert "XNet, beside baseline: -1.00 points of accuracy; 3 of 3 drop losses are higher" in readme
+    assert "and 1 accuracy costs at least three times as high." in readme
     assert "On 1 of 3 categories its own neuron costs at least three times what the others do." in readme
     assert "XNet, 2 of 3 end higher than they began" in readme and "mean over the neurons, 1 of 1" in readme
 
