@@ -11,7 +11,7 @@ from keras_interp.zoo import artifacts
 
 if not pathlib.Path(keras_interp.__file__).is_relative_to(sys.prefix):
     sys.exit(f"This is not the installed wheel: {keras_interp.__file__}")
-names = zoo.list_models(trained=True)
+names = [name for name in zoo.list_models() if artifacts.shipped_folder(name)]
 assert "lsg_resnet20_cifar10" in names and len(names) < len(zoo.list_models())
 for name in names:
     model, folder = zoo.load(name), artifacts.shipped_folder(name)

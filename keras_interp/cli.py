@@ -31,7 +31,7 @@ data_dir_option = click.option(
 @main.command("list")
 @click.argument("pattern", default="*")
 @click.option("--trained", is_flag=True, help="Only models with weights.")
-@click.option("--hub", metavar="USER", help="List what USER has on the Hugging Face Hub instead.")
+@click.option("--hub", metavar="USER", help="List what USER has on the Hugging Face Hub.")
 def list_command(pattern, trained, hub):
     """List the models whose name matches PATTERN, as in "lsg_*"."""
     from rich.console import Console
@@ -44,9 +44,11 @@ def list_command(pattern, trained, hub):
         table = Table(Column("name", no_wrap=True), "licence", "data set", "updated", "private")
         for model in models_of(hub, pattern):
             card = model.card_data or {}
+            # A person can have written one text, or a list of them.
+            entries = [card.get(key) or "" for key in ("license", "datasets")]
+            texts = [one if isinstance(one, str) else ", ".join(map(str, one)) for one in entries]
             updated = f"{model.last_modified:%Y-%m-%d}" if model.last_modified else ""
-            datasets = ", ".join(card.get("datasets") or ())
-            table.add_row(f"hf://{model.id}", card.get("license"), datasets, updated, "yes" if model.private else "no")
+            table.add_row(f"hf://{model.id}", *texts, updated, "yes" if model.private else "no")
         Console().print(table)
         return
     table = Table(Column("name", no_wrap=True), "method", "data set", "weights", "metric", "ours", "paper")

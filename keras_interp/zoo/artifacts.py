@@ -10,6 +10,7 @@ import os
 import pathlib
 import sys
 import tempfile
+import zipfile
 
 import h5py
 import keras
@@ -147,16 +148,21 @@ def load(folder, pins=None, custom_objects=None):
             raise ArtifactError(f"A model folder holds {CONFIG}, {METADATA} and {WEIGHTS}. Received: {folder} without {name}")
     verify(folder, pins or {})
     metadata, config = _read_json(folder / METADATA), _without_compile_state(_read_json(folder / CONFIG))
-    found = metadata.get("keras_interp", {}).get("format", FORMAT)
-    if not isinstance(found, int) or found > FORMAT:
+    ours = metadata.get("keras_interp", {})
+    if not isinstance(ours, dict):
+        raise ArtifactError(f"`keras_interp` must be a JSON object. Received: {folder / METADATA}: {ours!r}")
+    found = ours.get("format", FORMAT)
+    if type(found) is not int or not 1 <= found <= FORMAT:
         raise ArtifactError(
             f"This keras-interp reads artifacts up to format {FORMAT}; install a newer one. Received: format {found}"
         )
     check_config(config, custom_objects)
     try:
         model = keras.saving.deserialize_keras_object(config, custom_objects=custom_objects, safe_mode=True)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except Exception as error:  # A backend has errors of its own, as for a layer that does not fit into memory.
         raise ArtifactError(f"The config does not make a model. Received: {folder / CONFIG}: {error}") from error
+    if not isinstance(model, keras.Model):
+        raise ArtifactError(f"The config does not make a model. Received: {folder / CONFIG}: {type(model).__name__}")
     try:
         _check_sizes(folder / WEIGHTS, sum(math.prod(variable.shape) for variable in model.variables))
         model.load_weights(folder / WEIGHTS)
@@ -168,33 +174,42 @@ def load(folder, pins=None, custom_objects=None):
 
 
 def _check_sizes(path, count):
-    """Raises a `ValueError` for a weight file with more numbers in it than the `count` of its model, or with links.
+    """Raises a `ValueError` for a weight file that is out of proportion to the `count` numbers of its model, or holds links.
 
-    A small file can claim any size: compressed, or as a dataset that was never written.
+    A small file can claim any size: compressed, as a dataset that was never written, or by groups that hold each other. What
+    an optimizer and metrics keep beside a model's weights is within the proportion.
     """
+    seen = set()
 
     def numbers(group):
         for name in group:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise ValueError(f"{name!r} is a link")
             item = group[name]
+            address = h5py.h5o.get_info(item.id).addr
+            if address in seen:
+                raise ValueError(f"{name!r} is there twice")
+            seen.add(address)
             if isinstance(item, h5py.Group):
                 yield from numbers(item)
             elif item.is_virtual or item.external:
                 raise ValueError(f"{name!r} takes its numbers from another file")
+            # bfloat16 is stored as two bytes without a type.
+            elif not (item.dtype.kind in "fiub" or item.dtype == "V2"):
+                raise ValueError(f"{name!r} holds {item.dtype}")
             else:
                 yield math.prod(item.shape or ())
 
     with h5py.File(path, "r") as file:
         found = sum(numbers(file))
-    if found > count:
+    if found > 4 * count + 10_000:
         raise ValueError(f"{found:,} numbers for a model of {count:,}")
 
 
 def _read_json(path):
     try:
         value = json.loads(path.read_text())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ArtifactError(f"The file is not JSON. Received: {path}: {error}") from error
     if not isinstance(value, dict):
         raise ArtifactError(f"The file must hold a JSON object. Received: {path}: {type(value).__name__}")
@@ -267,9 +282,12 @@ def check_golden(model, folder):
 
     They may differ by 0.001, or of larger ones by that share: backends and processors round otherwise.
     """
-    with np.load(pathlib.Path(folder) / GOLDEN, allow_pickle=False) as golden:
-        largest = max(1.0, float(np.abs(golden["logits"]).max()))
-    difference = golden_difference(model, folder)
+    try:
+        with np.load(pathlib.Path(folder) / GOLDEN, allow_pickle=False) as golden:
+            largest = max(1.0, float(np.abs(golden["logits"]).max()))
+        difference = golden_difference(model, folder)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ArtifactError(f"The golden outputs cannot be read. Received: {folder / GOLDEN}: {error}") from error
     if not difference <= 1e-3 * largest:
         raise ArtifactError(
             f"The model does not give its golden outputs. Received: {folder}, where they differ by up to {difference:.3g}"
@@ -284,8 +302,8 @@ def check_config(config, custom_objects=None):
         ArtifactError: for any other, before anything is deserialised.
     """
     if isinstance(config, dict):
-        if "class_name" in config and config["class_name"] not in (custom_objects or {}):
-            _check_class(config.get("module"), config["class_name"], config.get("registered_name"))
+        if "class_name" in config:
+            _check_class(config.get("module"), config["class_name"], config.get("registered_name"), custom_objects or {})
         for value in config.values():
             check_config(value, custom_objects)
     elif isinstance(config, (list, tuple)):
@@ -293,7 +311,12 @@ def check_config(config, custom_objects=None):
             check_config(value, custom_objects)
 
 
-def _check_class(module, class_name, registered_name):
+def _check_class(module, class_name, registered_name, custom_objects):
+    if not isinstance(class_name, str) or not isinstance(registered_name, str | None):
+        raise ArtifactError(f"The config names a class by something else than a text. Received: {class_name!r}")
+    # What Keras will find under these names is what counts.
+    if keras.saving.get_registered_object(registered_name or class_name, custom_objects) in custom_objects.values():
+        return
     if module is None and class_name in ("__keras_tensor__", "__tuple__", "__numpy__", "__ellipsis__", "__slice__"):
         return
     registered = keras.saving.get_registered_object(f"keras_interp>{class_name}")

@@ -2,18 +2,20 @@
 
 import json
 import pathlib
+import re
 import statistics
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from keras_interp.models.base import InterpretableModel
 from keras_interp.zoo import artifacts
 from keras_interp.zoo.registry import ENTRIES, PAPERS
 
 LICENCE = "apache-2.0"
 # The tag by which models of this package are found on the Hub.
 TAG = "keras-interp"
-# How the headings of the sections begin that are written here. A person's own sections have others.
-SECTIONS = ("Measured on", "How it was trained", "Limits", "Licence", "Citation")
+# Headings of the sections that are written here. A person's own sections have others.
+SECTIONS = r"Measured on .* \([\d,]+ examples\)|How it was trained|Limits|Licence|Citation"
 
 
 def write_card(folder, repo_id=None, licence=None, existing=None):
@@ -39,17 +41,20 @@ def write_card(folder, repo_id=None, licence=None, existing=None):
     metadata = json.loads((folder / artifacts.METADATA).read_text())
     metrics_path = folder / artifacts.METRICS
     metrics = json.loads(metrics_path.read_text()) if metrics_path.is_file() else None
-    entry = ENTRIES.get(metadata.get("keras_interp", {}).get("provenance", {}).get("model"))
+    provenance = metadata.get("keras_interp", {}).get("provenance", {})
+    entry = ENTRIES.get(provenance.get("model"))
+    if entry and not provenance["dataset"].startswith(f"{entry.dataset} "):
+        entry = None  # It was trained on other data by the zoo's recipe.
+    picture = PICTURE if (folder / artifacts.EXPLANATION).is_file() else []
     known = {key: value for card in older[::-1] for key, value in card.data.to_dict().items()}
     licence = licence or (entry and LICENCE) or known.get("license")
     if not licence:
         raise ValueError("The licence of the weights must be given, as in licence='apache-2.0'. Received: licence=None")
     if entry:
         task, datasets = f"{'image' if len(entry.input_shape) == 3 else 'tabular'}-{entry.task}", [entry.dataset]
-        text = _zoo_card(entry, metrics, metadata, repo_id)
+        text = _zoo_card(entry, metrics, metadata, repo_id, licence, picture)
     else:
         task, datasets = None, known.get("datasets")
-        picture = (folder / artifacts.EXPLANATION).is_file()
         text = _own_card(artifacts.load(folder), metrics, metadata, repo_id, licence, picture)
     title = entry.name if entry else repo_id.split("/")[1]
     fields = {
@@ -62,7 +67,7 @@ def write_card(folder, repo_id=None, licence=None, existing=None):
     }
     others = {key: value for key, value in known.items() if key not in fields and key != "model-index"}
     fields["tags"] += [tag for tag in known.get("tags", ()) if tag not in fields["tags"]]
-    kept = {heading: section for card in older[::-1] for heading, section in _sections(card.text) if not _generated(heading)}
+    kept = {heading: section for card in older[::-1] for heading, section in _own_sections(card.text).items()}
     card_data = ModelCardData(**fields, **others)
     card = ModelCard(
         "\n".join([f"---\n{card_data.to_yaml()}\n---\n", text.strip(), *("\n" + part for part in kept.values())]) + "\n"
@@ -85,23 +90,20 @@ def _results(metrics, task, dataset):
     ]
 
 
-def _sections(text):
-    """The (heading, text) of the sections of a card's body, without what stands before the first."""
+def _own_sections(text):
+    """The sections of a card's body that a person wrote, {heading: text}."""
     sections, in_code = [], False
     for line in text.splitlines():
         in_code ^= line.startswith("```")
-        if line.startswith("## ") and not in_code:
-            sections.append((line[3:].strip(), [line]))
+        if re.match("##? ", line) and not in_code:
+            sections.append([line])
         elif sections:
-            sections[-1][1].append(line)
-    return [(heading, "\n".join(lines).strip()) for heading, lines in sections]
+            sections[-1].append(line)
+    # The first one is the title, with what stands below it.
+    return {lines[0]: "\n".join(lines).strip() for lines in sections[1:] if not re.fullmatch(f"## ({SECTIONS}) *", lines[0])}
 
 
-def _generated(heading):
-    return heading.startswith(SECTIONS)
-
-
-def _use(name, input_shape):
+def _use(name, input_shape, explains=True):
     shape = ", ".join(map(str, input_shape))
     images = len(input_shape) == 3
     inputs = f"raw pixels, 0..255, (n, {shape})" if images else f"raw rows, (n, {shape})"
@@ -111,8 +113,8 @@ def _use(name, input_shape):
         "from keras_interp import zoo",
         "",
         f'model = zoo.load("{name}")',
-        f"outputs = model.predict({variable})  # {inputs}; model.labels names the outputs",
-        f"model.explain({variable}).plot()",
+        f"outputs = model.predict({variable})  # {inputs}" + ("; model.labels names the outputs" if explains else ""),
+        *([f"model.explain({variable}).plot()"] if explains else []),
         "```",
         "",
     ]
@@ -128,7 +130,7 @@ LIMITS = [
 ]
 
 
-def _zoo_card(entry, metrics, metadata, repo_id):
+def _zoo_card(entry, metrics, metadata, repo_id, licence, picture):
     provenance = metadata["keras_interp"]["provenance"]
     options = {**entry.options, **provenance.get("options", {})}
     lines = [
@@ -139,7 +141,7 @@ def _zoo_card(entry, metrics, metadata, repo_id):
         f"Method: {entry.method}. Paper: *{entry.paper.title}*.",
         "",
         *_use(f"hf://{repo_id}" if repo_id else entry.name, entry.input_shape),
-        *(PICTURE if entry.shows_examples and metrics else []),
+        *picture,
         *(_measured(metrics, entry) if metrics else []),
         "## How it was trained",
         "",
@@ -157,7 +159,8 @@ def _zoo_card(entry, metrics, metadata, repo_id):
         *LIMITS,
         "## Licence",
         "",
-        f"Code and weights: Apache-2.0. {CREDITS[entry.dataset]}",
+        f"{'Code and weights: Apache-2.0' if licence == LICENCE else f'Code: Apache-2.0. Weights: {licence}'}. "
+        f"{CREDITS[entry.dataset]}",
         "",
         "## Citation",
         "",
@@ -173,8 +176,8 @@ def _own_card(model, metrics, metadata, repo_id, licence, picture):
         "",
         f"A `{type(model).__name__}`, made with keras-interp.",
         "",
-        *_use(f"hf://{repo_id}", model.input_shape[1:]),
-        *(PICTURE if picture else []),
+        *_use(f"hf://{repo_id}", model.input_shape[1:], isinstance(model, InterpretableModel)),
+        *picture,
         *([f"Outputs: {labels}.", ""] if labels else []),
         *(_measured(metrics) if metrics else ["It comes without measured figures.", ""]),
         "## How it was trained",

@@ -4,12 +4,10 @@ import dataclasses
 import json
 from collections.abc import Mapping
 
-from keras_interp.explain import ConceptNotes
 from keras_interp.models.base import InterpretableModel
-from keras_interp.models.explanation_module import ConceptExplainer
 from keras_interp.zoo import artifacts
 from keras_interp.zoo.entry import Paper, Recipe
-from keras_interp.zoo.hub import find_folder, find_local, location_of, models_of
+from keras_interp.zoo.hub import find_folder, find_local, load_folder, location_of, models_of
 from keras_interp.zoo.registry import get_entry, matching
 
 
@@ -151,7 +149,7 @@ def load(name, weights=True, custom_objects=None):
         KeyError: for an unknown name, with the nearest ones.
         FileNotFoundError: for a zoo model whose weights are nowhere.
         HubError: where the Hub does not give the model; the message says what helps.
-        ArtifactError: for files that were altered or are foreign. Nothing of them has been deserialised then.
+        ArtifactError: for files that were altered or are foreign. No code of theirs has run then.
         ValueError: for a `concepts.json` that is damaged or of another model.
     """
     named = name in matching("*")
@@ -159,11 +157,9 @@ def load(name, weights=True, custom_objects=None):
         return build(name)
     folder = find_folder(name)
     if named:
-        model = artifacts.load(folder, artifacts.pins_of(name, folder))
+        model = load_folder(folder, artifacts.pins_of(name, folder))
     else:
-        model = artifacts.load(folder, None, custom_objects)
-    if isinstance(model, ConceptExplainer):
-        ConceptNotes(folder / artifacts.CONCEPTS).apply(model)
+        model = load_folder(folder, None, custom_objects)
     # A plain Keras model, such as a compact form, knows no task.
     return model.compile_by_default() if isinstance(model, InterpretableModel) else model
 

@@ -11,6 +11,7 @@ import re
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Mapping
 
 import huggingface_hub
@@ -18,6 +19,9 @@ import keras
 import numpy as np
 from huggingface_hub import constants, errors
 
+from keras_interp.explain import ConceptNotes
+from keras_interp.models.base import InterpretableModel
+from keras_interp.models.explanation_module import ConceptExplainer
 from keras_interp.zoo import artifacts, cards
 from keras_interp.zoo.registry import ENTRIES, get_entry
 
@@ -27,6 +31,8 @@ LOCATIONS = pathlib.Path(__file__).with_name("hub.json")
 MIRROR = "KERAS_INTERP_ZOO"
 # Seconds before the Hub is asked again when it is overloaded.
 WAITS = (1, 2, 4)
+# Seconds that it may take to answer.
+TIMEOUT = 10
 # What `load` takes from a repository.
 NEEDED = (*artifacts.REQUIRED, artifacts.CONCEPTS)
 
@@ -98,7 +104,8 @@ def fetch(reference, pins=None, files=NEEDED):
     """Downloads a model into the Hub's own cache, as far as it is not there.
 
     Args:
-        reference: a `Reference`. Of a branch or a tag all files are taken from the commit that it stands for.
+        reference: a `Reference`. Of a branch or a tag all files are taken from the commit that it stands for; where the Hub
+            cannot be reached, from the one that is in the cache, with a warning.
         pins: {file name: sha256} that the files must have besides, or None.
         files: the files to take, as far as the repository has them; by default those that `load` needs.
 
@@ -109,17 +116,37 @@ def fetch(reference, pins=None, files=NEEDED):
         HubError: where the Hub does not give them; the message says what helps.
         ArtifactError: for files that are not those that the Hub or the pins announce. They are taken out of the cache.
     """
-    options = {"revision": reference.revision, "allow_patterns": list(files), "cache_dir": constants.HF_HUB_CACHE}
-    folder = _ask(reference, _api().snapshot_download, reference.repo_id, **options)
+    api, options = _api(), {"revision": reference.revision, "allow_patterns": list(files), "cache_dir": constants.HF_HUB_CACHE}
+    if not re.fullmatch("[0-9a-f]{40}", reference.revision or ""):
+        # The client itself would take an old commit from its cache without a word, and wait for ever on a silent Hub.
+        try:
+            _ask(reference, api.model_info, reference.repo_id, revision=reference.revision, timeout=TIMEOUT)
+        except HubError as error:
+            if not _is_away(error.__cause__):
+                raise
+            try:
+                folder = api.snapshot_download(reference.repo_id, local_files_only=True, **options)
+            except OSError:
+                raise error from None
+            if not constants.HF_HUB_OFFLINE:
+                warnings.warn(f"What the cache has of {reference} is used, which can be old: {error}", stacklevel=2)
+            return _check_files(reference, folder, pins, files)
+    return _check_files(reference, _ask(reference, api.snapshot_download, reference.repo_id, **options), pins, files)
+
+
+def _check_files(reference, folder, pins, files):
     paths = {path.name: path for path in pathlib.Path(folder).iterdir() if path.name in files}
     for name in artifacts.REQUIRED:
         if name not in paths:
-            raise HubError(f"A model's repository holds {', '.join(artifacts.REQUIRED)}. Received: {reference} without {name}")
+            raise HubError(
+                f"A model's repository holds {', '.join(artifacts.REQUIRED)}. Received: {reference}, of which {folder} has no "
+                f"{name}"
+            )
     for name, path in paths.items():
         problem = _problem(path, (pins or {}).get(name))
         if problem:
-            # Otherwise every later call would find it.
-            path.resolve().unlink()
+            # Otherwise every later call would find it. Another process may do the same.
+            path.resolve().unlink(missing_ok=True)
             path.unlink(missing_ok=True)
             raise artifacts.ArtifactError(
                 f"The bytes that came from the Hub are not {problem}. They were taken out of the cache: try again, and if it "
@@ -130,18 +157,19 @@ def fetch(reference, pins=None, files=NEEDED):
 
 def _problem(path, pin):
     """What a file in the cache should be and is not, or None."""
-    if pin and artifacts.sha256(path) != pin:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return "whole any more"
+    sha256 = hashlib.sha256(content).hexdigest()
+    if pin and sha256 != pin:
         return f"those that keras-interp pins (sha256 {pin[:12]}...)"
     # The cache names files by what the Hub announces: the sha256 of large ones, git's hash of the others.
     announced = path.resolve().name
-    if len(announced) == 64:
-        found = artifacts.sha256(path)
-    elif len(announced) == 40:
-        content = path.read_bytes()
-        found = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-    else:
-        return None
-    return None if found == announced else f"those that it announces ({announced[:12]}...)"
+    git = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    if re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", announced) and announced not in (sha256, git):
+        return f"those that it announces ({announced[:12]}...)"
+    return None
 
 
 def find_folder(name, files=NEEDED):
@@ -214,25 +242,23 @@ def publish(model, repo_id, private=None, create_pr=False, revision=None, tag=No
         ValueError: for a model without a licence, or a tag that is taken.
         HubError: where the Hub refuses; the message says what helps.
     """
-    api = _api()
+    api, reference = _api(), Reference.parse(f"hf://{repo_id}")
     with tempfile.TemporaryDirectory() as scratch:
         folder = _collect(model, pathlib.Path(scratch) / "artifact")
-        version = f"v{check(folder)['version']}"
-        existing, taken = None, ()
-        if _ask(repo_id, api.repo_exists, repo_id):
-            taken = {one.name for one in _ask(repo_id, api.list_repo_refs, repo_id).tags}
-            if _ask(repo_id, api.file_exists, repo_id, artifacts.CARD):
-                path = _ask(repo_id, api.hf_hub_download, repo_id, artifacts.CARD, cache_dir=constants.HF_HUB_CACHE)
-                existing = pathlib.Path(path).read_text()
-        if tag in taken:
+        version = check(folder)
+        if isinstance(model, str | pathlib.Path):
+            _draw_explanation(folder)
+        existing, tags = _look_up(api, repo_id, revision, private)
+        if tag in tags:
             raise ValueError(f"The repository has a tag of that name; give another one. Received: tag={tag!r}")
-        cards.write_card(folder, repo_id, licence, existing)
+        card = cards.write_card(folder, repo_id, licence, existing)
+        _ask(reference, huggingface_hub.ModelCard.load(card).validate)
         sums = {path.name: artifacts.sha256(path) for path in sorted(folder.iterdir())}
-        _ask(repo_id, api.create_repo, repo_id, private=private, exist_ok=True)
+        _ask(reference, api.create_repo, repo_id, private=private, exist_ok=True)
         if revision:
-            _ask(repo_id, api.create_branch, repo_id, branch=revision, exist_ok=True)
+            _ask(reference, api.create_branch, repo_id, branch=revision, exist_ok=True)
         commit = _ask(
-            repo_id,
+            reference,
             api.upload_folder,
             repo_id=repo_id,
             folder_path=folder,
@@ -241,52 +267,109 @@ def publish(model, repo_id, private=None, create_pr=False, revision=None, tag=No
             create_pr=create_pr,
             # A picture or names that were there belong to other weights.
             delete_patterns=list(artifacts.FILES),
+            # A pull request that was opened and not confirmed would be opened again.
+            retry=not create_pr,
         )
+    published = Reference(repo_id, commit.oid)
     if create_pr:
         tag = None
-    elif tag is None and version not in taken:
-        tag = version
+    elif tag is None and f"v{version}" not in tags:
+        tag = f"v{version}"
     if tag:
-        _ask(repo_id, api.create_tag, repo_id, tag=tag, revision=commit.oid)
-    return Published(Reference(repo_id, commit.oid), commit.pr_url or commit.commit_url, tag, sums)
+        try:
+            _ask(reference, api.create_tag, repo_id, tag=tag, revision=commit.oid, exist_ok=True)
+        except HubError as error:
+            raise HubError(f"The model is published as {published}, only the tag {tag!r} is missing. {error}") from error
+    return Published(published, commit.pr_url or commit.commit_url, tag, sums)
+
+
+def _look_up(api, repo_id, revision, private):
+    """The text of the card in a repository, or None, and its tags.
+
+    Raises:
+        ValueError: for a public repository that is to be private.
+    """
+    if not _ask(repo_id, api.repo_exists, repo_id):
+        return None, set()
+    if private and not _ask(repo_id, api.model_info, repo_id).private:
+        raise ValueError(f"The repository is public already; make it private on its page. Received: {repo_id!r}, private=True")
+    refs = _ask(repo_id, api.list_repo_refs, repo_id)
+    place = {"filename": artifacts.CARD, "revision": revision if revision in {one.name for one in refs.branches} else None}
+    text = None
+    if _ask(repo_id, api.file_exists, repo_id, **place):
+        text = pathlib.Path(_ask(repo_id, api.hf_hub_download, repo_id, **place, cache_dir=constants.HF_HUB_CACHE)).read_text()
+    return text, {one.name for one in refs.tags}
 
 
 def _collect(model, folder):
     """The files of an artifact, and nothing else, in a folder of their own."""
     if isinstance(model, keras.Model):
         shape, random = (4, *model.input_shape[1:]), np.random.default_rng(0)
+        if None in shape:
+            raise ValueError(
+                f"A model of any input size is saved to a folder first, with `golden_inputs`. Received: shape {shape[1:]}"
+            )
         images = len(shape) == 4
         return artifacts.save(
             model, folder, random.integers(0, 256, shape, "uint8") if images else random.normal(size=shape).astype("float32")
         )
-    source = find_folder(model)
+    source = find_folder(model, artifacts.FILES)
     if model in ENTRIES:
         artifacts.verify(source, artifacts.pins_of(model, source))
+    # The cache of the Hub is made of links.
+    if not source.is_relative_to(constants.HF_HUB_CACHE):
+        for name in artifacts.FILES:
+            if (source / name).is_symlink():
+                raise artifacts.ArtifactError(f"A link is not published; put the file there. Received: {source / name}")
     return copy_artifact(source, folder)
 
 
+def _draw_explanation(folder):
+    """Explains the golden inputs in a picture, where there is none and the inputs may be seen."""
+    model, metadata = load_folder(folder), json.loads((folder / artifacts.METADATA).read_text())["keras_interp"]
+    entry = ENTRIES.get(metadata["provenance"].get("model"))
+    if (folder / artifacts.EXPLANATION).is_file() or not isinstance(model, InterpretableModel):
+        return
+    if entry is None or entry.shows_examples:
+        with np.load(folder / artifacts.GOLDEN, allow_pickle=False) as golden:
+            model.explain(golden["inputs"][:4]).plot(path=folder / artifacts.EXPLANATION)
+
+
 def copy_artifact(source, folder):
-    """Copies the files of an artifact, each whole or not at all, into a folder, whose other files stay."""
+    """Copies the files of an artifact, each whole or not at all, into a folder, in the place of another one's."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in artifacts.FILES:
-        if (source / name).is_file():
+        if not (source / name).is_file():
+            # What a person wrote is not thrown away.
+            if name != artifacts.CONCEPTS:
+                (folder / name).unlink(missing_ok=True)
+        else:
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
                 os.replace(shutil.copyfile(source / name, pathlib.Path(scratch) / name), folder / name)
     return folder
 
 
+def load_folder(folder, pins=None, custom_objects=None):
+    """The model in a folder, see `artifacts.load`, with the names that persons gave to its x-features."""
+    model = artifacts.load(folder, pins, custom_objects)
+    if isinstance(model, ConceptExplainer):
+        ConceptNotes(folder / artifacts.CONCEPTS).apply(model)
+    return model
+
+
 def check(folder):
-    """Checks an artifact before others get it: it loads, and gives its golden outputs.
+    """Checks an artifact before others get it: it loads, with its names, and gives its golden outputs.
 
     Returns:
-        What keras-interp wrote into its `metadata.json`.
+        The version of keras-interp that saved it.
 
     Raises:
         ArtifactError: for one that is not whole.
+        ValueError: for a `concepts.json` that is damaged or of another model.
     """
-    model = artifacts.load(folder)
-    metadata = json.loads((folder / artifacts.METADATA).read_text()).get("keras_interp")
-    if metadata is None:
+    model = load_folder(folder)
+    metadata = json.loads((folder / artifacts.METADATA).read_text()).get("keras_interp", {})
+    if not {"version", "provenance"} <= set(metadata):
         raise artifacts.ArtifactError(f"Only artifacts that keras-interp saved are published. Received: {folder}")
     if not (folder / artifacts.GOLDEN).is_file():
         raise artifacts.ArtifactError(
@@ -294,7 +377,7 @@ def check(folder):
             f"Received: {folder} without {artifacts.GOLDEN}"
         )
     artifacts.check_golden(model, folder)
-    return metadata
+    return metadata["version"]
 
 
 def download(names, folder):
@@ -311,13 +394,17 @@ def download(names, folder):
 
     Raises:
         KeyError, FileNotFoundError, HubError, ArtifactError: as for `load`. What was complete by then stays.
+        ValueError: for two models that would go to the same folder.
     """
-    targets = []
-    for name in [names] if isinstance(names, str) else names:
-        source = find_folder(name, artifacts.FILES)
-        folder_name = Reference.parse(name).repo_id.split("/")[1] if is_reference(name) else name
-        targets.append(copy_artifact(source, pathlib.Path(folder) / folder_name))
-    return targets
+    names = [names] if isinstance(names, str) else list(names)
+    targets = {}
+    for name in names:
+        folder_name = Reference.parse(name).repo_id.split("/")[1] if is_reference(name) else get_entry(name).name
+        target = pathlib.Path(folder) / folder_name
+        if target in targets.values():
+            raise ValueError(f"Two models would go to {target}; download one of them to another folder. Received: {names}")
+        targets[name] = target
+    return [copy_artifact(find_folder(name, artifacts.FILES), target) for name, target in targets.items()]
 
 
 def models_of(user, pattern="*"):
@@ -333,33 +420,43 @@ def models_of(user, pattern="*"):
     return sorted((one for one in models if fnmatch.fnmatch(one.id.split("/")[1], pattern)), key=lambda one: one.id)
 
 
-def _ask(subject, function, *arguments, **options):
+def _ask(subject, function, *arguments, retry=True, **options):
     """Calls a function of the Hub's client: again after a while where the Hub is overloaded, and with errors that help.
 
     Raises:
         HubError: in the place of what the client raises.
     """
-    for wait in (*WAITS, None):
+    for wait in (*(WAITS if retry else ()), None):
         try:
             return function(*arguments, **options)
-        except (errors.HTTPError, OSError) as error:
-            if wait is None or not _passes(error):
-                raise _helpful(subject, error) from error
+        except (errors.HTTPError, OSError, RuntimeError) as error:
+            reason = _reason(error)
+            if not isinstance(reason, (errors.HTTPError, OSError)):
+                raise
+            if wait is None or not _is_overloaded(reason):
+                raise _helpful(subject, reason) from reason
         time.sleep(wait)
 
 
-def _passes(error):
-    """Whether it is the Hub that has a problem, which may pass."""
-    # The client hides why it fell back to its cache.
-    reasons = [one for one in (error, error.__cause__) if isinstance(one, errors.HfHubHTTPError)]
-    return any(reason.response.status_code >= 500 for reason in reasons)
+def _reason(error):
+    """Why the client raised an error: it hides what made it fall back to its cache, or stop an upload."""
+    hides = isinstance(error, (errors.LocalEntryNotFoundError, RuntimeError))
+    return error.__cause__ if hides and error.__cause__ is not None else error
+
+
+def _is_overloaded(error):
+    return isinstance(error, errors.HfHubHTTPError) and error.response.status_code >= 500
+
+
+def _is_away(error):
+    """Whether the Hub could not be asked."""
+    away = (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled)
+    no_answer = isinstance(error, errors.HTTPError) and not isinstance(error, errors.HfHubHTTPError)
+    return isinstance(error, away) or no_answer or _is_overloaded(error)
 
 
 def _helpful(subject, error):
     """The `HubError` for an error of the Hub's client: what helps, and what it said."""
-    # The client hides why it fell back to its cache.
-    if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
-        error = error.__cause__
     words = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else None
     number = getattr(error, "errno", None)
@@ -378,6 +475,10 @@ def _helpful(subject, error):
         advice = "The Hub does not know your token: log in with `hf auth login`, or set HF_TOKEN."
     elif status == 403:
         advice = "Your token does not allow this: writing needs a token with the right to write to this repository."
+    elif status == 404:
+        advice = f"There is no such page at {constants.ENDPOINT}: check the name of the repository, and HF_ENDPOINT."
+    elif status == 409:
+        advice = "Somebody changed the repository meanwhile: look at its page, and try again."
     elif status is not None:
         advice = "The Hub does not answer as it should: try again later."
     elif isinstance(error, errors.HTTPError):

@@ -115,6 +115,68 @@ def test_an_artifact_of_the_first_format_still_loads():
     artifacts.check_golden(model, folder)
 
 
+@pytest.mark.parametrize("ours", [None, [1], {"format": -3}, {"format": True}, {"format": "1"}])
+def test_a_format_that_is_none(folder, ours):
+    edit_json(folder / "metadata.json", lambda value: value.update(keras_interp=ours))
+    with pytest.raises(artifacts.ArtifactError, match="Received"):
+        artifacts.load(folder)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"module": "keras.initializers", "class_name": "Zeros", "config": {}, "registered_name": None},
+        {"module": "keras.layers", "class_name": ["Dense"], "config": {}, "registered_name": None},
+        {"module": "keras.layers", "class_name": "Dense", "config": {"units": "many"}, "registered_name": None},
+    ],
+)
+def test_a_config_that_makes_no_model(folder, config):
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(artifacts.ArtifactError, match=r"does not make a model|names a class by"):
+        artifacts.load(folder)
+
+
+def test_json_that_is_nested_without_end(folder):
+    (folder / "config.json").write_text('{"a":' * 100_000 + "1" + "}" * 100_000)
+    with pytest.raises(artifacts.ArtifactError, match="not JSON"):
+        artifacts.load(folder)
+
+
+def test_small_files_that_ask_for_much(folder):
+    import h5py
+
+    def refused(change, match):
+        with h5py.File(folder / "model.weights.h5", "w") as file:
+            change(file)
+        with pytest.raises(artifacts.ArtifactError, match=match):
+            artifacts.load(folder)
+
+    def chain(file):
+        group = file
+        for _ in range(30):
+            inner = group.create_group("a")
+            group["b"] = inner
+            group = inner
+
+    refused(chain, "is there twice")
+    refused(lambda file: file.create_dataset("x", (4, 2), "V100000000"), "holds")
+
+
+def test_what_keras_will_find_decides_whom_to_trust(folder):
+    class Mine(keras.layers.Layer):
+        pass
+
+    @keras.saving.register_keras_serializable("elsewhere")
+    class Danger(keras.layers.Layer):
+        pass
+
+    config = {"module": "m", "class_name": "Mine", "config": {}, "registered_name": "elsewhere>Danger"}
+    with pytest.raises(artifacts.ArtifactError, match="outside the allow-list"):
+        artifacts.check_config(config, {"Mine": Mine})
+    artifacts.check_config(config | {"registered_name": "Mine"}, {"Mine": Mine})
+    artifacts.check_config(config, {"Danger": Danger})
+
+
 def test_newer_format(folder):
     edit_json(folder / "metadata.json", lambda value: value["keras_interp"].update(format=artifacts.FORMAT + 1))
     with pytest.raises(artifacts.ArtifactError, match="install a newer one"):

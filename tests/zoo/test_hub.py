@@ -99,7 +99,8 @@ def test_publish_a_folder_and_load_it(alice, folder, images):
     published = zoo.publish(folder, REPOSITORY, licence="mit")
     repository = alice.repositories[REPOSITORY]
     uploaded = {path: content for path, content in repository.files().items() if path != ".gitattributes"}
-    assert set(uploaded) == {"config.json", "metadata.json", "model.weights.h5", "golden.npz", "README.md"}
+    names = {"config.json", "metadata.json", "model.weights.h5", "golden.npz", "README.md", "explanation.png"}
+    assert set(uploaded) == names
     assert uploaded["model.weights.h5"] == (folder / "model.weights.h5").read_bytes()
     assert published.sha256 == {path: hashlib.sha256(content).hexdigest() for path, content in uploaded.items()}
     assert repository.tags == {"v0.1.0": published.reference.revision} and published.tag == "v0.1.0"
@@ -163,18 +164,95 @@ def test_sections_that_a_person_wrote_stay(alice, folder):
 
 
 def test_what_belongs_to_other_weights_goes(alice, folder):
+    (folder / "training_log.csv").write_text("epoch")
     (folder / "explanation.png").write_bytes(b"picture")
     zoo.publish(folder, REPOSITORY, licence="mit")
-    assert "explanation.png" in alice.repositories[REPOSITORY].files()
-    assert "](explanation.png)" in alice.repositories[REPOSITORY].files()["README.md"].decode()
+    assert alice.repositories[REPOSITORY].files()["explanation.png"] == b"picture"
     alice.commit(REPOSITORY, {"notes.txt": b"mine"})
+    (folder / "training_log.csv").unlink()
     (folder / "explanation.png").unlink()
     zoo.publish(folder, REPOSITORY)
-    assert {"notes.txt"} == set(alice.repositories[REPOSITORY].files()) - {
-        ".gitattributes",
-        *(path.name for path in folder.iterdir()),
-        "README.md",
-    }
+    files = alice.repositories[REPOSITORY].files()
+    assert "training_log.csv" not in files and files["notes.txt"] == b"mine"
+    # Without a picture, the golden inputs are explained in one.
+    assert files["explanation.png"].startswith(b"\x89PNG") and b"](explanation.png)" in files["README.md"]
+
+
+def test_sections_whose_headings_only_resemble_ours_stay(alice, folder):
+    own = "\n\n".join(
+        f"{heading}\n\nText." for heading in ("## Limits of my camera", "## Measured on the street", "# Field notes")
+    )
+    (folder / "README.md").write_text(f"---\nlicense: mit\n---\n# Jays\n\n## Limits\n\nOld.\n\n{own}\n")
+    zoo.publish(folder, REPOSITORY)
+    card = alice.repositories[REPOSITORY].files()["README.md"].decode()
+    assert own in card and "Old." not in card
+
+
+def test_the_card_of_a_branch_is_its_own(alice, folder):
+    zoo.publish(folder, REPOSITORY, licence="mit", revision="next")
+    repository = alice.repositories[REPOSITORY]
+    card = repository.files("next")["README.md"] + b"\n## Feedback\n\nGood.\n"
+    repository.add({"README.md": card}, "", repository.branches, "next")
+    zoo.publish(folder, REPOSITORY, revision="next")
+    assert b"## Feedback\n\nGood." in repository.files("next")["README.md"]
+
+
+def test_card_of_a_zoo_model_on_other_data(alice, tmp_path):
+    folder = shutil.copytree(artifacts.shipped_folder(SMALL), tmp_path / "own")
+    (folder / "README.md").unlink()
+    (folder / "metrics.json").unlink()
+    metadata = json.loads((folder / "metadata.json").read_text())
+    metadata["keras_interp"]["provenance"]["dataset"] = "my photos"
+    (folder / "metadata.json").write_text(json.dumps(metadata))
+    with pytest.raises(ValueError, match="licence of the weights"):
+        zoo.publish(folder, "alice/own")
+    zoo.publish(folder, "alice/own", licence="cc-by-4.0")
+    card = huggingface_hub.ModelCard(alice.repositories["alice/own"].files()["README.md"].decode())
+    assert card.data.license == "cc-by-4.0" and card.data.datasets is None and "Apache" not in card.text
+
+
+def test_publish_what_lies_on_the_hub(alice, on_the_hub):
+    name, content = on_the_hub
+    zoo.publish(name, "alice/copy")
+    zoo.publish("hf://alice/ixor", "alice/another", licence="mit")
+    for copy in ("alice/copy", "alice/another"):
+        assert alice.repositories[copy].files()["golden.npz"] == content["golden.npz"]
+    assert b"Code: Apache-2.0. Weights: mit." in alice.repositories["alice/another"].files()["README.md"]
+
+
+def test_publish_a_plain_keras_model(alice):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    zoo.publish(model, "alice/plain", licence="mit")
+    card = alice.repositories["alice/plain"].files()["README.md"].decode()
+    assert "model.predict(rows)" in card and "explain" not in card and "model.labels" not in card
+    free = keras.Sequential([keras.Input((None, None, 3)), keras.layers.GlobalAveragePooling2D()])
+    with pytest.raises(ValueError, match="any input size is saved to a folder first"):
+        zoo.publish(free, "alice/free", licence="mit")
+
+
+def test_a_public_repository_is_not_taken_for_a_private_one(alice, folder):
+    zoo.publish(folder, REPOSITORY, licence="mit")
+    before = alice.repositories[REPOSITORY].branches["main"]
+    with pytest.raises(ValueError, match="public already"):
+        zoo.publish(folder, REPOSITORY, private=True)
+    assert alice.repositories[REPOSITORY].branches["main"] == before
+
+
+def test_a_commit_without_its_tag_is_named(alice, folder):
+    alice.faults.append(Fault("POST .*/tag/", times=None, status=500))
+    with pytest.raises(zoo.HubError, match=r"published as hf://alice/jays@[0-9a-f]{40}, only the tag 'v0.1.0' is missing"):
+        zoo.publish(folder, REPOSITORY, licence="mit")
+    (folder / "training_log.csv").write_text("epoch")
+    alice.faults[:] = [Fault("POST .*/commit/", times=1, status=503)]
+    with pytest.raises(zoo.HubError, match="try again later"):
+        zoo.publish(folder, REPOSITORY, licence="mit", create_pr=True)
+    assert alice.count("POST .*/commit/.*create_pr") == 1
+
+
+def test_an_upload_that_is_refused(alice, folder):
+    alice.faults.append(Fault("PUT /lfs", times=None, status=403))
+    with pytest.raises(zoo.HubError, match=r"does not allow this.*403"):
+        zoo.publish(folder, REPOSITORY, licence="mit")
 
 
 def test_branch_pull_request_and_tags(alice, folder):
@@ -196,6 +274,11 @@ def damage_golden(folder):
         np.savez(folder / "golden.npz", inputs=golden["inputs"], logits=golden["logits"] + 0.5)
 
 
+def link_the_log(folder):
+    (folder.parent / "id_rsa").write_text("secret")
+    (folder / "training_log.csv").symlink_to(folder.parent / "id_rsa")
+
+
 def test_nothing_leaves_the_machine_unchecked(alice, folder, tmp_path):
     def refused(error, match, change=lambda path: None, **options):
         path = shutil.copytree(folder, tmp_path / "copy")
@@ -210,11 +293,20 @@ def test_nothing_leaves_the_machine_unchecked(alice, folder, tmp_path):
     refused(artifacts.ArtifactError, "without golden.npz", lambda path: (path / "golden.npz").unlink(), **mit)
     refused(artifacts.ArtifactError, "damaged", lambda path: (path / "model.weights.h5").write_bytes(b"no"), **mit)
     refused(artifacts.ArtifactError, "without config.json", lambda path: (path / "config.json").unlink(), **mit)
+    refused(
+        artifacts.ArtifactError, "golden outputs cannot be read", lambda path: (path / "golden.npz").write_bytes(b"PK"), **mit
+    )
+    refused(artifacts.ArtifactError, "link is not published", link_the_log, **mit)
     refused(artifacts.ArtifactError, "that keras-interp saved", lambda path: (path / "metadata.json").write_text("{}"), **mit)
     with pytest.raises(KeyError, match="no model of that name"):
         zoo.publish("no_such_model", REPOSITORY)
     with pytest.raises(FileNotFoundError, match="No weights of this model"):
         zoo.publish("dynk5_resnet18_cifar10", REPOSITORY)
+    with pytest.raises(ValueError, match="hf://user/repo"):
+        zoo.publish(folder, "jays", licence="mit")
+    with pytest.raises(ValueError, match="A fault of the test"):
+        alice.faults.append(Fault("POST /api/validate-yaml", status=400))
+        zoo.publish(folder, REPOSITORY, licence="mit")
     assert not alice.repositories and not writes(alice)
 
 
@@ -282,6 +374,18 @@ def test_offline(hub, files, monkeypatch):
     assert not hub.requests
 
 
+def test_an_overloaded_hub_does_not_make_an_old_model_new(hub, files, tmp_path):
+    hub.commit(REPOSITORY, files)
+    zoo.load(f"hf://{REPOSITORY}")
+    new = hub.commit(REPOSITORY, {"config.json": files["config.json"].replace(b"cat", b"tit")})
+    hub.faults.append(Fault("GET /api/models", times=2, status=503))
+    assert zoo.load(f"hf://{REPOSITORY}").labels == ("tit", "dog", "ship")
+    hub.commit(REPOSITORY, {"config.json": files["config.json"]})
+    hub.faults.append(Fault("GET /api/models", times=None, status=503))
+    with pytest.warns(UserWarning, match="which can be old"):
+        assert client.find_folder(f"hf://{REPOSITORY}").name == new
+
+
 def test_names_that_persons_gave_come_along(hub, artifact, files, monkeypatch):
     found = client.NEEDED
     hub.commit(REPOSITORY, files | {"concepts.json": b"{}"})
@@ -308,7 +412,6 @@ def test_a_zoo_model_must_be_the_pinned_one(on_the_hub, hub, tmp_path):
     with pytest.raises(artifacts.ArtifactError, match=r"that keras-interp pins.*do not trust.*metadata.json"):
         zoo.load(name)
     theirs["metadata.json"] = content["metadata.json"]
-    shutil.rmtree(next((tmp_path / "cache").rglob("trees")))
     assert zoo.load(name).name == name
     check_cache(tmp_path)
 
@@ -333,6 +436,9 @@ def test_keras_itself_loads_a_published_model(alice, folder, images):
 
 def test_a_foreign_repository_in_the_layout_of_keras(hub, tmp_path):
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="relu"), keras.layers.Dense(2)])
+    # As most are: with the state of an optimizer and of metrics.
+    model.compile("adam", "mse", metrics=["mae"])
+    model.fit(np.ones((2, 4)), np.ones((2, 2)), verbose=0)
     keras.saving.save_model(model, tmp_path / "plain", zipped=False)
     hub.commit("bob/plain", {path.name: path.read_bytes() for path in (tmp_path / "plain").iterdir() if path.is_file()})
     rows = np.ones((2, 4), "float32")
@@ -352,6 +458,10 @@ def test_list_what_a_user_has(alice, folder, files):
     assert zoo.list_models("j*", hub="alice") == ["hf://alice/jays"] and zoo.list_models(hub="bob") == []
     result = CliRunner().invoke(main, ["list", "--hub", "alice"], env={"COLUMNS": "120"})
     assert result.exit_code == 0 and "hf://alice/jays" in result.output and "mit" in result.output
+    odd = b"---\ntags: [keras-interp]\ndatasets: cifar10\nlicense: [mit, other]\n---\n"
+    alice.commit("alice/odd", {"README.md": odd})
+    result = CliRunner().invoke(main, ["list", "--hub", "alice"], env={"COLUMNS": "120"})
+    assert result.exit_code == 0 and "cifar10" in result.output and "mit, other" in result.output
 
 
 def test_mirror(hub, files, tmp_path, monkeypatch):
@@ -370,6 +480,18 @@ def test_mirror(hub, files, tmp_path, monkeypatch):
     (mirror / SMALL / "metadata.json").write_text("{}")
     with pytest.raises(artifacts.ArtifactError, match="not the one that was published"):
         zoo.load(SMALL)
+
+
+def test_mirrors_do_not_mix(hub, files, tmp_path):
+    hub.commit(REPOSITORY, files | {"training_log.csv": b"epoch"})
+    hub.commit("bob/jays", files)
+    with pytest.raises(ValueError, match="Two models would go to"):
+        zoo.download([f"hf://{REPOSITORY}", "hf://bob/jays"], tmp_path)
+    with pytest.raises(KeyError, match="no model of that name"):
+        zoo.download("../jays", tmp_path / "mirror")
+    zoo.download(f"hf://{REPOSITORY}", tmp_path)
+    (target,) = zoo.download("hf://bob/jays", tmp_path)
+    assert {path.name for path in target.iterdir()} == set(files)
 
 
 def test_mirror_of_a_model_on_the_hub(on_the_hub, tmp_path):
@@ -403,7 +525,8 @@ def test_connection_refused(hub, files, tmp_path, monkeypatch):
     zoo.load(f"hf://{REPOSITORY}")
     # Once loaded, the cache will do.
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    zoo.load(f"hf://{REPOSITORY}")
+    with pytest.warns(UserWarning, match=r"What the cache has of hf://alice/jays is used.*cannot be reached"):
+        zoo.load(f"hf://{REPOSITORY}")
     check_cache(tmp_path)
 
 
@@ -426,11 +549,13 @@ def test_no_access(hub, files, tmp_path, monkeypatch):
     check_cache(tmp_path)
 
 
-@pytest.mark.parametrize("status", [401, 403, 404])
-def test_refusals(hub, files, tmp_path, status):
+@pytest.mark.parametrize(
+    ("status", "advice"), [(401, "log in with"), (403, "does not allow this"), (404, "check the name of the repository")]
+)
+def test_refusals(hub, files, tmp_path, status, advice):
     hub.commit(REPOSITORY, files)
     hub.faults.append(Fault("GET /api/models", status=status))
-    with pytest.raises(zoo.HubError, match=r"(log in|right|try again).* Received: hf://alice/jays"):
+    with pytest.raises(zoo.HubError, match=rf"{advice}.* Received: hf://alice/jays"):
         zoo.load(f"hf://{REPOSITORY}")
     zoo.load(f"hf://{REPOSITORY}")
     check_cache(tmp_path)
@@ -442,7 +567,7 @@ def test_what_is_not_there(hub, files, tmp_path):
         zoo.load("hf://alice/nothing")
     with pytest.raises(zoo.HubError, match=r"no such branch, tag or commit.*alice/jays@v9"):
         zoo.load(f"hf://{REPOSITORY}@v9")
-    with pytest.raises(zoo.HubError, match=r"alice/jays without model.weights.h5"):
+    with pytest.raises(zoo.HubError, match=r"alice/jays, of which .* has no model.weights.h5"):
         zoo.load(f"hf://{REPOSITORY}")
     hub.commit(REPOSITORY, files)
     zoo.load(f"hf://{REPOSITORY}")
