@@ -317,7 +317,7 @@ def _collect(model, folder):
     if model in ENTRIES:
         artifacts.verify(source, artifacts.pins_of(model, source))
     # The cache of the Hub is made of links.
-    if not source.is_relative_to(constants.HF_HUB_CACHE):
+    if not source.resolve().is_relative_to(pathlib.Path(constants.HF_HUB_CACHE).expanduser().resolve()):
         for name in artifacts.FILES:
             if (source / name).is_symlink():
                 raise artifacts.ArtifactError(f"A link is not published; put the file there. Received: {source / name}")
