@@ -5,7 +5,7 @@ import pathlib
 import re
 import statistics
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+import huggingface_hub  # Its names are looked up where they are used: most of it is slow to import.
 
 from keras_interp.models.base import InterpretableModel
 from keras_interp.zoo import artifacts
@@ -18,7 +18,7 @@ TAG = "keras-interp"
 SECTIONS = r"Measured on .* \([\d,]+ examples\)|How it was trained|Limits|Licence|Citation"
 
 
-def write_card(folder, repo_id=None, licence=None, existing=None):
+def write_card(folder, repo_id=None, licence=None, existing=None, model=None):
     """Writes the model card `README.md` of an artifact.
 
     Sections of an older card, in the folder or in `existing`, stay where their headings are none of `SECTIONS`.
@@ -28,6 +28,7 @@ def write_card(folder, repo_id=None, licence=None, existing=None):
         repo_id: "user/repo" on the Hub, for which the card is; None for the zoo's own.
         licence: the Hub's name of the licence of the weights; by default that of the zoo, or of the older card.
         existing: text of the card that is there, or None.
+        model: the loaded model; needed for one from outside the zoo.
 
     Returns:
         The path of the card.
@@ -37,7 +38,7 @@ def write_card(folder, repo_id=None, licence=None, existing=None):
     """
     folder = pathlib.Path(folder)
     path = folder / artifacts.CARD
-    older = [ModelCard(text) for text in (existing, path.read_text() if path.is_file() else None) if text]
+    older = [huggingface_hub.ModelCard(text) for text in (existing, path.read_text() if path.is_file() else None) if text]
     metadata = json.loads((folder / artifacts.METADATA).read_text())
     metrics_path = folder / artifacts.METRICS
     metrics = json.loads(metrics_path.read_text()) if metrics_path.is_file() else None
@@ -55,7 +56,7 @@ def write_card(folder, repo_id=None, licence=None, existing=None):
         text = _zoo_card(entry, metrics, metadata, repo_id, licence, picture)
     else:
         task, datasets = None, known.get("datasets")
-        text = _own_card(artifacts.load(folder), metrics, metadata, repo_id, licence, picture)
+        text = _own_card(model, metrics, metadata, repo_id, licence, picture)
     title = entry.name if entry else repo_id.split("/")[1]
     fields = {
         "license": licence,
@@ -68,8 +69,8 @@ def write_card(folder, repo_id=None, licence=None, existing=None):
     others = {key: value for key, value in known.items() if key not in fields and key != "model-index"}
     fields["tags"] += [tag for tag in known.get("tags", ()) if tag not in fields["tags"]]
     kept = {heading: section for card in older[::-1] for heading, section in _own_sections(card.text).items()}
-    card_data = ModelCardData(**fields, **others)
-    card = ModelCard(
+    card_data = huggingface_hub.ModelCardData(**fields, **others)
+    card = huggingface_hub.ModelCard(
         "\n".join([f"---\n{card_data.to_yaml()}\n---\n", text.strip(), *("\n" + part for part in kept.values())]) + "\n"
     )
     card.save(path)
@@ -78,7 +79,7 @@ def write_card(folder, repo_id=None, licence=None, existing=None):
 
 def _results(metrics, task, dataset):
     return [
-        EvalResult(
+        huggingface_hub.EvalResult(
             task_type=task or "other",
             dataset_type=dataset,
             dataset_name=dataset,

@@ -8,7 +8,7 @@ from keras_interp.models.base import InterpretableModel
 from keras_interp.zoo import artifacts
 from keras_interp.zoo.entry import Paper, Recipe
 from keras_interp.zoo.hub import find_folder, find_local, load_folder, location_of, models_of
-from keras_interp.zoo.registry import get_entry, matching
+from keras_interp.zoo.registry import ENTRIES, get_entry, matching
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +152,7 @@ def load(name, weights=True, custom_objects=None):
         ArtifactError: for files that were altered or are foreign. No code of theirs has run then.
         ValueError: for a `concepts.json` that is damaged or of another model.
     """
-    named = name in matching("*")
+    named = name in ENTRIES
     if named and not weights:
         return build(name)
     folder = find_folder(name)

@@ -72,6 +72,11 @@ class Reference:
             raise ValueError(f"A model on the Hub is named hf://user/repo or hf://user/repo@revision. Received: {text!r}")
         return cls(*found.groups())
 
+    @property
+    def is_pinned(self):
+        """Whether it names a commit, which alone never changes."""
+        return re.fullmatch("[0-9a-f]{40}", self.revision or "") is not None
+
     def __str__(self):
         return f"hf://{self.repo_id}" + (f"@{self.revision}" if self.revision else "")
 
@@ -90,8 +95,10 @@ def location_of(name):
 def find_local(name):
     """The folder of a zoo model that came with the installation or lies in the mirror, or None."""
     folder = artifacts.shipped_folder(name)
-    mirrored = pathlib.Path(os.environ.get(MIRROR, ""), name)
-    return mirrored if folder is None and MIRROR in os.environ and (mirrored / artifacts.CONFIG).is_file() else folder
+    if folder is None and MIRROR in os.environ:
+        mirrored = pathlib.Path(os.environ[MIRROR], name)
+        return mirrored if (mirrored / artifacts.CONFIG).is_file() else None
+    return folder
 
 
 def _api():
@@ -116,25 +123,21 @@ def fetch(reference, pins=None, files=NEEDED):
         HubError: where the Hub does not give them; the message says what helps.
         ArtifactError: for files that are not those that the Hub or the pins announce. They are taken out of the cache.
     """
-    api, options = _api(), {"revision": reference.revision, "allow_patterns": list(files), "cache_dir": constants.HF_HUB_CACHE}
-    if not re.fullmatch("[0-9a-f]{40}", reference.revision or ""):
-        # The client itself would take an old commit from its cache without a word, and wait for ever on a silent Hub.
-        try:
-            _ask(reference, api.model_info, reference.repo_id, revision=reference.revision, timeout=TIMEOUT)
-        except HubError as error:
-            if not _is_away(error.__cause__):
-                raise
-            try:
-                folder = api.snapshot_download(reference.repo_id, local_files_only=True, **options)
-            except OSError:
-                raise error from None
-            if not constants.HF_HUB_OFFLINE:
-                warnings.warn(f"What the cache has of {reference} is used, which can be old: {error}", stacklevel=2)
-            return _check_files(reference, folder, pins, files)
-    return _check_files(reference, _ask(reference, api.snapshot_download, reference.repo_id, **options), pins, files)
-
-
-def _check_files(reference, folder, pins, files):
+    unanswered = None if reference.is_pinned else _unanswered(reference)
+    try:
+        folder = _ask(
+            reference,
+            _api().snapshot_download,
+            reference.repo_id,
+            revision=reference.revision,
+            allow_patterns=list(files),
+            cache_dir=constants.HF_HUB_CACHE,
+            local_files_only=unanswered is not None,
+        )
+    except HubError as error:
+        raise unanswered or error from error.__cause__
+    if unanswered and not constants.HF_HUB_OFFLINE:
+        warnings.warn(f"What the cache has of {reference} is used, which can be old: {unanswered}", stacklevel=2)
     paths = {path.name: path for path in pathlib.Path(folder).iterdir() if path.name in files}
     for name in artifacts.REQUIRED:
         if name not in paths:
@@ -153,6 +156,20 @@ def _check_files(reference, folder, pins, files):
                 f"happens again, do not trust this source. Received: {reference} {name}"
             )
     return pathlib.Path(folder)
+
+
+def _unanswered(reference):
+    """The `HubError` of a Hub that cannot be asked about a branch or a tag, or None.
+
+    The client itself would take an old commit from its cache without a word, and wait for ever on a silent Hub.
+    """
+    try:
+        _ask(reference, _api().model_info, reference.repo_id, revision=reference.revision, timeout=TIMEOUT)
+    except HubError as error:
+        if _is_away(error.__cause__):
+            return error
+        raise
+    return None
 
 
 def _problem(path, pin):
@@ -245,13 +262,13 @@ def publish(model, repo_id, private=None, create_pr=False, revision=None, tag=No
     api, reference = _api(), Reference.parse(f"hf://{repo_id}")
     with tempfile.TemporaryDirectory() as scratch:
         folder = _collect(model, pathlib.Path(scratch) / "artifact")
-        version = check(folder)
+        loaded, version, entry = check(folder)
         if isinstance(model, str | pathlib.Path):
-            _draw_explanation(folder)
+            _draw_explanation(loaded, entry, folder)
         existing, tags = _look_up(api, repo_id, revision, private)
         if tag in tags:
             raise ValueError(f"The repository has a tag of that name; give another one. Received: tag={tag!r}")
-        card = cards.write_card(folder, repo_id, licence, existing)
+        card = cards.write_card(folder, repo_id, licence, existing, loaded)
         _ask(reference, huggingface_hub.ModelCard.load(card).validate)
         sums = {path.name: artifacts.sha256(path) for path in sorted(folder.iterdir())}
         _ask(reference, api.create_repo, repo_id, private=private, exist_ok=True)
@@ -324,13 +341,10 @@ def _collect(model, folder):
     return copy_artifact(source, folder)
 
 
-def _draw_explanation(folder):
+def _draw_explanation(model, entry, folder):
     """Explains the golden inputs in a picture, where there is none and the inputs may be seen."""
-    model, metadata = load_folder(folder), json.loads((folder / artifacts.METADATA).read_text())["keras_interp"]
-    entry = ENTRIES.get(metadata["provenance"].get("model"))
-    if (folder / artifacts.EXPLANATION).is_file() or not isinstance(model, InterpretableModel):
-        return
-    if entry is None or entry.shows_examples:
+    shown = entry is None or entry.shows_examples
+    if shown and isinstance(model, InterpretableModel) and not (folder / artifacts.EXPLANATION).is_file():
         with np.load(folder / artifacts.GOLDEN, allow_pickle=False) as golden:
             model.explain(golden["inputs"][:4]).plot(path=folder / artifacts.EXPLANATION)
 
@@ -361,7 +375,7 @@ def check(folder):
     """Checks an artifact before others get it: it loads, with its names, and gives its golden outputs.
 
     Returns:
-        The version of keras-interp that saved it.
+        The model, the version of keras-interp that saved it, and the zoo's `Entry` by which it was trained, or None.
 
     Raises:
         ArtifactError: for one that is not whole.
@@ -377,7 +391,7 @@ def check(folder):
             f"Received: {folder} without {artifacts.GOLDEN}"
         )
     artifacts.check_golden(model, folder)
-    return metadata["version"]
+    return model, metadata["version"], ENTRIES.get(metadata["provenance"].get("model"))
 
 
 def download(names, folder):
@@ -459,7 +473,6 @@ def _helpful(subject, error):
     """The `HubError` for an error of the Hub's client: what helps, and what it said."""
     words = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else None
-    number = getattr(error, "errno", None)
     if isinstance(error, errors.GatedRepoError):
         advice = "Access must be asked for on the repository's page; then log in with `hf auth login`."
     elif isinstance(error, errors.RepositoryNotFoundError):
@@ -486,7 +499,7 @@ def _helpful(subject, error):
             f"The Hub at {constants.ENDPOINT} cannot be reached, or went away: check the network, HF_ENDPOINT and proxies, or "
             "set HF_HUB_OFFLINE=1 to work from the cache."
         )
-    elif number == errno.ENOSPC:
+    elif getattr(error, "errno", None) == errno.ENOSPC:
         advice = f"The disk is full: make room, or set HF_HOME to another one. The cache is {constants.HF_HUB_CACHE}."
     else:
         advice = "The transfer did not work: try again."

@@ -11,7 +11,6 @@ figures of all stand in `metrics.json`. Without a folder, the shipped model is m
 import argparse
 import json
 import pathlib
-import re
 import shutil
 
 import numpy as np
@@ -37,10 +36,10 @@ def release_location(name, text):
     """Notes the commit on the Hub that holds a shipped model's files, after a comparison with the pins.
 
     Raises:
-        ValueError: for a reference without a full commit, which alone never changes.
+        ValueError: for a reference that names no full commit.
     """
     reference = hub.Reference.parse(text)
-    if not re.fullmatch("[0-9a-f]{40}", reference.revision or ""):
+    if not reference.is_pinned:
         raise ValueError(f"The reference must name a commit, hf://user/repo@COMMIT. Received: {text!r}")
     hub.fetch(reference, artifacts.pins_of(name))
     locations = {**json.loads(hub.LOCATIONS.read_text()), name: str(reference)}

@@ -2,7 +2,7 @@ import types
 
 import huggingface_hub
 import pytest
-from huggingface_hub import constants, hf_api
+from huggingface_hub import constants, file_download, hf_api
 from huggingface_hub.utils import _detect_agent, _http
 
 from tests.zoo.hub_server import HubServer
@@ -34,7 +34,7 @@ def hub(tmp_path, monkeypatch):
         # A proxy would not reach this machine.
         monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
         server.waits = []
-        for module in (_http, huggingface_hub.file_download):
+        for module in (_http, file_download):
             monkeypatch.setattr(module, "time", types.SimpleNamespace(sleep=server.waits.append))
         # The client of an earlier test has read the proxies already.
         huggingface_hub.close_session()

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from huggingface_hub import constants
+from huggingface_hub import constants, file_download
 
 from keras_interp import zoo
 from keras_interp.cli import main
@@ -118,7 +118,8 @@ def test_publish_a_folder_and_load_it(alice, folder, images):
 def test_card_of_ones_own_model(alice, folder):
     zoo.publish(folder, REPOSITORY, licence="mit")
     card = huggingface_hub.ModelCard(alice.repositories[REPOSITORY].files()["README.md"].decode())
-    assert card.data.license == "mit" and card.data.library_name == "keras" and "keras-interp" in card.data.tags
+    data = card.data.to_dict()
+    assert data["license"] == "mit" and data["library_name"] == "keras" and "keras-interp" in data["tags"]
     assert f'zoo.load("hf://{REPOSITORY}")' in card.text and "LabelSensitiveClassifier" in card.text
     assert "Outputs: cat, dog, ship." in card.text and "without measured figures" in card.text
 
@@ -638,7 +639,7 @@ def test_a_file_in_the_cache_that_was_damaged(hub, files, tmp_path):
 
 def test_a_full_disk(hub, files, tmp_path, monkeypatch):
     hub.commit(REPOSITORY, files)
-    real = huggingface_hub.file_download.http_get
+    real = file_download.http_get
 
     class FullDisk:
         """A file that takes 2,000 bytes."""
@@ -657,9 +658,7 @@ def test_a_full_disk(hub, files, tmp_path, monkeypatch):
             return getattr(self.file, name)
 
     with monkeypatch.context() as context:
-        context.setattr(
-            huggingface_hub.file_download, "http_get", lambda url, file, **options: real(url, FullDisk(file), **options)
-        )
+        context.setattr(file_download, "http_get", lambda url, file, **options: real(url, FullDisk(file), **options))
         with pytest.raises(zoo.HubError, match=r"disk is full: make room.*alice/jays"):
             zoo.load(f"hf://{REPOSITORY}")
     check_cache(tmp_path)
