@@ -17,24 +17,54 @@ class CoupledSGD(keras.optimizers.SGD):
         momentum: as for `keras.optimizers.SGD`.
         nesterov: as for `keras.optimizers.SGD`.
         weight_decay: coefficient of the decay. `exclude_from_weight_decay` exempts variables.
+        own_weight_decay: {end of a variable's path: its own coefficient}, as {"logits/kernel": 2e-3}, where variables are to
+            decay at another pace than the rest.
         **kwargs: further arguments of `keras.optimizers.SGD`.
+
+    Raises:
+        ValueError: where the optimizer is built, if no variable's path has an end of `own_weight_decay`.
 
     Example:
 
     >>> optimizer = CoupledSGD(0.1, momentum=0.9, weight_decay=5e-4)
     """
 
-    def __init__(self, learning_rate=0.01, momentum=0.0, nesterov=False, weight_decay=0.0, name="coupled_sgd", **kwargs):
+    def __init__(
+        self,
+        learning_rate=0.01,
+        momentum=0.0,
+        nesterov=False,
+        weight_decay=0.0,
+        own_weight_decay=None,
+        name="coupled_sgd",
+        **kwargs,
+    ):
         super().__init__(learning_rate, momentum=momentum, nesterov=nesterov, name=name, **kwargs)
         self.coupled_weight_decay = weight_decay
+        self.own_weight_decay = dict(own_weight_decay or {})
+
+    def build(self, variables):
+        paths = [variable.path for variable in variables]
+        self._weight_decays = [self.coupled_weight_decay] * len(paths)
+        for end, decay in self.own_weight_decay.items():
+            found = [index for index, path in enumerate(paths) if f"/{path}".endswith(f"/{end}")]
+            if not found:
+                raise ValueError(
+                    f"`own_weight_decay` names {end!r}, where no variable's path ends so. Paths: {', '.join(paths)}"
+                )
+            for index in found:
+                self._weight_decays[index] = decay
+        super().build(variables)
 
     def update_step(self, gradient, variable, learning_rate):
-        if self.coupled_weight_decay and self._use_weight_decay(variable):
-            gradient = gradient + self.coupled_weight_decay * variable
+        decay = self._weight_decays[self._get_variable_index(variable)]
+        if decay and self._use_weight_decay(variable):
+            gradient = gradient + decay * variable
         super().update_step(gradient, variable, learning_rate)
 
     def get_config(self):
-        return {**super().get_config(), "weight_decay": self.coupled_weight_decay}
+        own = {"own_weight_decay": self.own_weight_decay} if self.own_weight_decay else {}
+        return {**super().get_config(), "weight_decay": self.coupled_weight_decay, **own}
 
 
 def _check_sampling(block_size, sparsity):

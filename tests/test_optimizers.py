@@ -32,6 +32,26 @@ def test_excluded_variables_and_config():
     assert copy.coupled_weight_decay == 0.5 and copy.get_config() == optimizer.get_config()
 
 
+def test_a_variable_can_have_a_decay_of_its_own():
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(2, name="logits"), keras.layers.Dense(2, name="no_logits")]
+    )
+    before = model.get_weights()
+    optimizer = CoupledSGD(0.1, weight_decay=0.5, own_weight_decay={"logits/kernel": 2.0})
+    optimizer.build(model.trainable_variables)
+    optimizer.apply([keras.ops.zeros(weight.shape) for weight in model.trainable_variables])
+    for old, new, kept in zip(before, model.get_weights(), (0.8, 0.95, 0.95, 0.95)):
+        np.testing.assert_allclose(new, kept * old, rtol=1e-6)
+    copy = CoupledSGD.from_config(optimizer.get_config())
+    assert copy.get_config() == optimizer.get_config() and copy.own_weight_decay == {"logits/kernel": 2.0}
+
+
+def test_a_decay_of_no_variable():
+    weight = keras.Variable(np.ones(1, "float32"), name="gamma")
+    with pytest.raises(ValueError, match=r"names 'logits/kernel', .* Paths: gamma"):
+        CoupledSGD(0.1, own_weight_decay={"logits/kernel": 2.0}).build([weight])
+
+
 def activations(rng, *shape):
     return rng.lognormal(0.0, 1.0, shape).astype("float32")
 

@@ -236,6 +236,8 @@ def _training(provenance):
     if recipe.get("optimizer", "sgd") == "sgd":
         momentum = f"{'Nesterov ' if recipe.get('nesterov', True) else ''}momentum {recipe['momentum']}"
         optimizer = f"SGD with {momentum}, coupled weight decay {recipe['weight_decay']}"
+        if recipe.get("readout_decay") is not None:
+            optimizer += f" ({recipe['readout_decay']} of the last layer's weights)"
     else:
         optimizer = "Adam"
     schedule = f"linear warm-up over {recipe['warmup']:.0%} of the steps, cosine decay"

@@ -43,6 +43,7 @@ class Recipe:
         momentum: of SGD.
         nesterov: whether the momentum is Nesterov's.
         weight_decay: of SGD.
+        readout_decay: weight decay of the last layer's kernel, where it is another than that of the rest.
         pad: zero padding for random crops, in pixels.
         flip: whether to mirror images at random.
         min_positives: positive examples of each attribute in a batch, see `data.Batches`.
@@ -59,6 +60,7 @@ class Recipe:
     momentum: float = 0.9
     nesterov: bool = True
     weight_decay: float = 5e-4
+    readout_decay: float | None = None
     pad: int = 4
     flip: bool = True
     min_positives: int = 0
@@ -82,7 +84,8 @@ class Recipe:
             raise ValueError(f"`schedule` must be 'cosine' or 'steps'. Received: schedule={self.schedule!r}")
         if self.optimizer == "adam":
             return keras.optimizers.Adam(schedule)
-        return CoupledSGD(schedule, momentum=self.momentum, nesterov=self.nesterov, weight_decay=self.weight_decay)
+        own = {} if self.readout_decay is None else {"logits/kernel": self.readout_decay}
+        return CoupledSGD(schedule, self.momentum, self.nesterov, self.weight_decay, own)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
