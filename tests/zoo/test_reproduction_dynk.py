@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_interp import models
 from keras_interp.data import ArrayDataset
 from keras_interp.data.segmentation import SegmentationDataset
 from keras_interp.zoo import artifacts, registry, reproduction
@@ -16,7 +17,7 @@ from tests.tiny import register, tiny_backbone
 
 WITH_WEIGHTS = (dynk.STD_PLACES, dynk.DYNK_PLACES, "std_resnet18w32_cifar10", "l1_resnet18w32_cifar10")
 FIGURES = [f"figure_{number}" for number in ("2", "4a", "4b", "5a", "5b", "5c", "5d", "6", "7")]
-TABLES = ["table_1", "table_connections"]
+TABLES = ["table_1", "table_connections", "table_converted"]
 
 PLACES = {"accuracy_top5": 0.9, "concepts_95": 4.0}
 METRICS = {
@@ -101,7 +102,8 @@ def tiny_zoo(monkeypatch, shipped, small, images, test_split):
     root, pins = shipped
     monkeypatch.setattr(artifacts, "shipped_root", lambda: root)
     monkeypatch.setattr(artifacts, "read_pins", lambda: pins)
-    monkeypatch.setattr(Entry, "load_data", lambda entry, split, data_dir=None: test_split)
+    folded = lambda entry: dataclasses.replace(test_split, targets=test_split.targets % len(entry.labels))  # noqa: E731
+    monkeypatch.setattr(Entry, "load_data", lambda entry, split, data_dir=None: folded(entry))
     concepts = np.where(images[..., 0] > 128, 1, 2)
     segmented = SegmentationDataset.from_arrays(images, concepts, ("unlabelled", "red", "other"))
     monkeypatch.setattr(papers, "load_segmentation", lambda *arguments, **options: segmented)
@@ -111,7 +113,9 @@ def tiny_zoo(monkeypatch, shipped, small, images, test_split):
 
 @pytest.fixture
 def drawn_toy(monkeypatch):
-    """The toy takes longer to train than all else to test."""
+    """The toy takes longer to train than all else to test, as do the heads of converted networks."""
+    monkeypatch.setattr(dynk, "train_head", lambda head, features, classes: None)
+    monkeypatch.setattr(dynk, "KS", {kind: min(k, 16) for kind, k in dynk.KS.items()})
     kernels = {3: [[3.0, -2.0], [-0.5, 1.0], [-2.0, 3.0]], 2: [[4.0, 0.0], [0.2, 1.0], [0.0, 4.0]]}
     monkeypatch.setattr(dynk, "train_toy", lambda k: np.array(kernels[k]))
 
@@ -140,6 +144,14 @@ def test_all_tables_and_figures_are_written(tmp_path, drawn_toy):
     assert "1.22 points; other than in the paper, where it is −0.09 points on Places365" in readme
     assert "the least accurate of these K, Dynamic-10, differs from standard by −2.00 points" in readme
 
+    rows = {row["network"]: row for row in read_table(tmp_path, "table_converted")}
+    assert tuple(rows) == ("standard", *dynk.DYNAMIC)
+    for setting in ("CIFAR-10, half width", "places_mini"):
+        # With as many units as there are, nothing changes by swapping.
+        assert rows["Dynamic-100"][f"{setting}, swapped"] == rows["standard"][f"{setting}, swapped"]
+        assert not rows["standard"][f"{setting}, trained"] and 0 <= float(rows["Dynamic-1"][f"{setting}, trained"]) <= 1
+        assert float(rows["standard"][f"{setting}, weights below 0.001"]) < 0.1
+
     rows = {row["network"]: row for row in read_table(tmp_path, "table_connections")}
     assert len(rows) == 1 + len(METRICS) and rows["Dynamic-5, Places365, paper"]["units for 98%"] == "fewer than 5"
     assert rows["Dynamic-5, CIFAR-10, half width"]["units for 98%"] == "4.5"
@@ -157,7 +169,7 @@ def test_tables_and_curves_need_no_weights(tmp_path, monkeypatch, capsys, drawn_
     monkeypatch.setattr(artifacts, "shipped_folder", lambda name: None)
     names = {path.name for path in reproduction.reproduce("dynk", output=tmp_path)}
     curves = {f"figure_{number}.png" for number in ("2", "4a", "5a", "5b", "5c")}
-    assert names == {*curves, *(f"{name}.{ending}" for name in TABLES for ending in ("md", "csv")), "README.md"}
+    assert names == {*curves, *(f"{name}.{ending}" for name in TABLES[:2] for ending in ("md", "csv")), "README.md"}
     assert f"no weights of {dynk.STD_PLACES}, {dynk.DYNK_PLACES} come" in (tmp_path / "README.md").read_text()
     assert dynk.DYNK_PLACES in capsys.readouterr().out
 
@@ -165,7 +177,7 @@ def test_tables_and_curves_need_no_weights(tmp_path, monkeypatch, capsys, drawn_
 def test_without_any_model_the_toy_remains(tmp_path, monkeypatch, drawn_toy):
     monkeypatch.setattr(artifacts, "shipped_root", lambda: tmp_path / "nothing")
     assert {path.name for path in reproduction.reproduce("dynk", output=tmp_path)} == {"README.md", "figure_2.png"}
-    assert (tmp_path / "README.md").read_text().count("Left out") == 10
+    assert (tmp_path / "README.md").read_text().count("Left out") == 11
 
 
 def test_data_that_are_not_prepared_cost_only_what_needs_them(tmp_path, monkeypatch, drawn_toy):
@@ -173,8 +185,9 @@ def test_data_that_are_not_prepared_cost_only_what_needs_them(tmp_path, monkeypa
         raise FileNotFoundError("Fetch it with: keras-interp prepare")
 
     monkeypatch.setattr(papers, "load_segmentation", load_segmentation)
-    # Without the curves, for the sake of time.
+    # Without the curves and the converted networks, for the sake of time.
     monkeypatch.setattr(dynk.shipped, "read_log", lambda name: None)
+    monkeypatch.setattr(dynk.DynamicK, "converted", lambda report, name: dict.fromkeys(dynk.KINDS, (0.5, 0.5, 0.5)))
     names = {path.name for path in reproduction.reproduce("dynk", output=tmp_path)}
     assert {"figure_4b.png", "figure_7.png"} <= names
     assert names.isdisjoint({"figure_4a.png", "figure_5c.png", "figure_5d.png", "figure_6.png"})
@@ -234,3 +247,14 @@ def test_most_alike_classes():
     assert set(dynk.most_alike(shares)) in ({1, 2}, {2, 3})
     shares[0] = [0.5, 0.5, 0.0]
     assert set(dynk.most_alike(shares)) == {0, 1}
+
+
+def test_the_last_layer_learns_on_features_alone(rng, monkeypatch):
+    """Two classes that one unit each tells apart."""
+    monkeypatch.setattr(dynk, "HEAD_STEPS", 100)
+    classes = np.arange(5000) % 2
+    features = rng.random((5000, 8)).astype("float32") * 0.1
+    features[np.arange(5000), classes] += 1.0
+    network = models.DynamicKClassifier(keras.Sequential([keras.Input((8,)), keras.layers.Identity()]), 2, k=1)
+    dynk.train_head(network.head, features, classes)
+    assert (network.logits_of(features).argmax(axis=1) == classes).all()

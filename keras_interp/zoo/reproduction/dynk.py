@@ -1,5 +1,6 @@
 """The tables and figures of the paper on Dynamic-K activation."""
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -7,14 +8,16 @@ import math
 import keras
 import numpy as np
 from keras import ops
+from rich.progress import track
 
 from keras_interp import evaluate as metrics
-from keras_interp import plots
+from keras_interp import models, plots
 from keras_interp.evaluate.localization import upsample_bilinear
 from keras_interp.layers.dynamic_k import DynamicKDense
 from keras_interp.optimizers import CoupledSGD
 from keras_interp.zoo import artifacts, registry
 from keras_interp.zoo.artifacts import LOG
+from keras_interp.zoo.entry import Recipe
 from keras_interp.zoo.papers.dynk import DETECTOR, DISSECTED_EPOCHS, PAPER
 from keras_interp.zoo.reproduction import shipped
 from keras_interp.zoo.reproduction.report import Report
@@ -27,6 +30,7 @@ STANDARD, L1, SPARSEST, FIVE = "standard", "L1", "Dynamic-1", "Dynamic-5"
 # Our kinds of networks, as names of models begin.
 KINDS = {STANDARD: "std", L1: "l1", **{f"Dynamic-{k}": f"dynk{k}" for k in (1, 5, 10, 25, 50, 100)}}
 DYNAMIC = tuple(kind for kind in KINDS if kind.startswith("Dynamic"))
+KS = {kind: int(kind.removeprefix("Dynamic-")) for kind in DYNAMIC}
 COLOR_ORDER = (STANDARD, *DYNAMIC, L1)
 STD_PLACES, DYNK_PLACES = (f"{KINDS[kind]}_{SETTINGS[PLACES]}" for kind in (STANDARD, FIVE))
 
@@ -72,6 +76,11 @@ CONNECTIONS = {
     "dissection_top100": "mean IoU of the best 100 units",
     "dissection_detectors": "units with an IoU above 0.04",
 }
+
+# How the last layer of a converted network is trained on the features of the network that it was: so many steps at least that
+# weights which are never chosen vanish, see `models.DynamicKClassifier`.
+HEAD = Recipe(weight_decay=1e-3)
+HEAD_STEPS = 6000
 
 BEST_UNITS = 100
 # Figure 6 draws a connection that makes up at least this share of a class.
@@ -151,6 +160,16 @@ def residual_share(model, inputs, count=UNITS_OF_AN_IMAGE):
     return float(np.mean(sizes[:, count:].sum(axis=1) / np.maximum(sizes.sum(axis=1), 1e-12)))
 
 
+def train_head(head, features, classes):
+    """Trains the last layer of a network on features (n, units), which do not change."""
+    steps = -(-len(features) // HEAD.batch_size)
+    recipe = dataclasses.replace(HEAD, epochs=-(-HEAD_STEPS // steps))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    keras.utils.set_random_seed(recipe.seed)
+    head.compile(recipe.build_optimizer(steps), loss)
+    head.fit(features, classes, recipe.batch_size, recipe.epochs, verbose=0)
+
+
 def reproduce(data_dir, output):
     """Table 1, Figures 2 and 4 to 7, and what sections 4.1 to 4.3 say of connections, see `reproduce`."""
     introduction = (
@@ -180,6 +199,7 @@ class DynamicK(shipped.ShippedReport):
         return (
             ("Table 1: accuracy", (), self.table_1),
             ("Sections 4.1 to 4.3: connections and concepts", (), self.connections),
+            ("Table 1 by converting: accuracy", (), self.table_converted),
             ("Figure 2: a toy of two classes", (), self.figure_2),
             ("Figure 4a: training on CIFAR-10", (), self.figure_4a),
             ("Figure 4b: weights of the last layer", (), self.figure_4b),
@@ -297,6 +317,43 @@ class DynamicK(shipped.ShippedReport):
                 f"interpret than those of the standard network, {verdict(holds)}."
             )
         return " ".join(sentences)
+
+    def table_converted(self, title):
+        names = {setting: self.names[setting, STANDARD] for setting in SETTINGS}
+        found = {
+            setting: self.converted(name) for setting, name in names.items() if artifacts.shipped_folder(name) is not None
+        }
+        if not found:
+            self.report.skip(title, "no weights of a standard network come with this installation.")
+            return []
+        columns = ("swapped", "trained", "weights below 0.001")
+        return self.report.add_table(
+            "table_converted",
+            title,
+            ["network", *(f"{setting}, {column}" for setting in found for column in columns)],
+            [[kind, *itertools.chain(*(cells[kind] for cells in found.values()))] for kind in (STANDARD, *DYNAMIC)],
+            "What `models.convert` makes of our standard networks. Swapped: accuracy on the test split as soon as the last "
+            "layer is a `DynamicKDense` with the weights that were there. Trained: the same after that layer was trained on "
+            f"features of the training images, {HEAD_STEPS:,} steps with a weight decay of {HEAD.weight_decay}, while all "
+            "else stayed as it was; and how sparse it is then. The networks of Table 1 are trained whole.",
+        )
+
+    def converted(self, name):
+        """{kind: (accuracy with the last layer swapped, and trained, its sparsity)} of a standard network."""
+        model, train, test = self.model(name), self.data(name, "train"), self.data(name)
+        pooling = keras.Model(model.inputs[0], model.get_layer("logits").input)
+        seen, features = (pooling.predict(split.inputs, 256, verbose=0) for split in (train, test))
+
+        def accuracy(network):
+            return metrics.accuracy(network.logits_of(features), test.targets)
+
+        found = {STANDARD: (accuracy(model), None, metrics.connection_sparsity(model.readout_weights()[0]))}
+        for kind in track(DYNAMIC, f"Converting {name}"):
+            network = models.convert(model, KS[kind])
+            swapped = accuracy(network)
+            train_head(network.head, seen, train.targets)
+            found[kind] = swapped, accuracy(network), metrics.connection_sparsity(network.readout_weights()[0])
+        return found
 
     # --- Figures.
 
