@@ -21,6 +21,7 @@ from keras_interp.backbones.resnet import ZeroPaddedShortcut
 from keras_interp.checks import check_inputs
 from keras_interp.explain.gradients import input_gradient
 from keras_interp.layers.x_layer import XLayer
+from keras_interp.weights import set_weights
 
 # The smallest normal float32. What is below counts as zero, so that no quotient of probability and excitation overflows.
 TINY = float(np.finfo("float32").tiny)
@@ -182,7 +183,7 @@ class ExcitationBackprop:
                 f"Received: {len(images)} images, batch_size={batch_size}"
             )
         for layer, twin in self._twins:
-            twin.set_weights(layer.get_weights())
+            set_weights(twin, layer.get_weights())
         count, priors_of = self._checked_priors(images, neurons, priors)
         columns = min(count, batch_size)
         rows = min(len(images), max(1, batch_size // columns))

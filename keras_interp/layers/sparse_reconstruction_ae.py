@@ -186,16 +186,16 @@ class SparseReconstructionAE(keras.layers.Layer):
         Args:
             inputs: activations (batch, dimensions).
             reconstructions: (batch, modules, dimensions).
-            weights: (batch, modules), how much each example counts for each module, or None.
+            weights: (batch, modules), how much each example counts for each module, with a mean of 1 over the data, or None.
 
         Returns:
             A float32 tensor (modules, dimensions).
         """
         errors = ops.square(ops.cast(reconstructions, "float32") - ops.cast(inputs, "float32")[:, None])
-        if weights is None:
-            return ops.mean(errors, axis=0)
-        weights = ops.cast(weights, "float32")
-        return ops.einsum("bmd,bm->md", errors, weights) / ops.maximum(ops.sum(weights, axis=0), 1e-12)[:, None]
+        if weights is not None:
+            # Not over the sum of the batch's weights: batches without the rare examples that weigh most would count too much.
+            errors = errors * ops.cast(weights, "float32")[..., None]
+        return ops.mean(errors, axis=0)
 
     def reconstruction_penalty(self, errors, running=None):
         """The sparse penalty of reconstruction errors (modules, dimensions), a tensor (modules,).

@@ -13,6 +13,7 @@ from keras import ops
 from keras_interp.layers.dynamic_k import DynamicKDense
 from keras_interp.models.base import output_labels
 from keras_interp.models.classifier import Classifier, LinearReadout
+from keras_interp.weights import set_weights
 
 
 @keras.saving.register_keras_serializable("keras_interp")
@@ -119,7 +120,7 @@ def convert(model, k, labels=None, nonnegative=False, name=None):
     # A copy, so that fine-tuning leaves the original as it is.
     original = keras.Model(model.inputs[0], features)
     backbone = keras.models.clone_model(original)
-    backbone.set_weights(original.get_weights())
+    set_weights(backbone, original.get_weights())
     labels = labels or getattr(model, "labels", None)
     converted = DynamicKClassifier(backbone, dense.units, k, labels, nonnegative, name)
     bias = dense.bias if dense.use_bias else ops.zeros(dense.units)

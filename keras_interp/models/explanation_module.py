@@ -17,6 +17,7 @@ from keras_interp.explain.explanation import Explanation
 from keras_interp.layers.sparse_reconstruction_ae import SparseReconstructionAE, pull_away
 from keras_interp.models.base import InterpretableModel, output_labels
 from keras_interp.models.objective import NamedMeans, ObjectiveTrainer
+from keras_interp.weights import set_weights
 
 # The paper's comparison methods, as options of `ExplanationModule`: a network without reconstruction (NN), an autoencoder
 # that also predicts (SAE), and one that only reconstructs (CAE). For feature selection there is `LassoModule`.
@@ -47,12 +48,15 @@ class ConceptExplainer(InterpretableModel):
         inputs, activations, logits = _explained_tensors(classifier, layer)
         if not 0 < positive_share < 1:
             raise ValueError(f"`positive_share` must lie in (0, 1). Received: positive_share={positive_share}")
-        labels = output_labels(logits.shape[-1], labels or getattr(classifier, "labels", None), "labels")
+        labels = getattr(classifier, "labels", None) if labels is None else tuple(labels)
+        labels = output_labels(logits.shape[-1], labels, "labels")
         super().__init__(inputs, logits, labels, name=name)
         self.layer_name = layer
         self.heatmap_layer = heatmap_layer
         self.positive_share = positive_share
         targets = range(len(labels)) if targets is None else targets
+        if isinstance(targets, str) or not hasattr(targets, "__iter__"):
+            raise TypeError(f"`targets` must be a sequence of names or numbers. Received: targets={targets!r}")
         self.target_numbers = tuple(self._class_number(target) for target in targets)
         if not self.target_numbers or len(set(self.target_numbers)) < len(self.target_numbers):
             raise ValueError(f"`targets` must be different classes, one at least. Received: targets={targets}")
@@ -62,6 +66,9 @@ class ConceptExplainer(InterpretableModel):
         # Past Keras's attribute tracking, which would count every weight twice.
         self.__dict__["_activation_view"] = keras.Model(inputs, [activations, logits])
         self.__dict__["_classifier_view"] = keras.Model(inputs, logits, name="classifier")
+        if heatmap_layer is not None:
+            # Rather now than after a training: the layer must be there, and a way to it.
+            self._propagation(layer)
 
     def _class_number(self, target):
         number = self.labels.index(target) if isinstance(target, str) and target in self.labels else target
@@ -71,7 +78,7 @@ class ConceptExplainer(InterpretableModel):
 
     def set_classifier_weights(self, weights):
         """Gives the classifier other weights, those of `get_weights` of a model of the same graph."""
-        self._classifier_view.set_weights(weights)
+        set_weights(self._classifier_view, weights)
 
     @property
     def targets(self):
@@ -81,6 +88,8 @@ class ConceptExplainer(InterpretableModel):
     @property
     def concept_names(self):
         """What persons call the x-features: {target: names of its x-features, "" for one without}.
+
+        Targets are given by their names; those that share a name with another class, by their numbers.
 
         Set it with names or numbers of targets as keys. Targets that are left out have no names, and no x-features beyond the
         last name. `explain` uses the names, and a saved model keeps them.
@@ -97,7 +106,8 @@ class ConceptExplainer(InterpretableModel):
         >>> module.explain(np.ones((1, 6)), "jay").unit_names
         ('blue wing', 'x-feature 1')
         """
-        return {target: names for target, names in zip(self.targets, self._concept_names) if any(names)}
+        keys = (name if self.labels.count(name) == 1 else number for name, number in zip(self.targets, self.target_numbers))
+        return {key: names for key, names in zip(keys, self._concept_names) if any(names)}
 
     @concept_names.setter
     def concept_names(self, concept_names):
@@ -118,8 +128,9 @@ class ConceptExplainer(InterpretableModel):
         return tuple(found.values())
 
     def feature_names(self, target):
-        """Names of the x-features of a target, given by its name: its `concept_names`, or "x-feature 3"."""
-        given, names = self._concept_names[self.targets.index(target)], _numbered(self.num_features)
+        """Names of the x-features of a target, given by its name or number: its `concept_names`, or "x-feature 3"."""
+        module = self.target_numbers.index(self._class_number(target))
+        given, names = self._concept_names[module], _numbered(self.num_features)
         return tuple(given[number] or name if number < len(given) else name for number, name in enumerate(names))
 
     def activations(self, images, batch_size=256):
@@ -182,7 +193,7 @@ class ConceptExplainer(InterpretableModel):
         contributions = self.encode(z)[rows, modules] * kernel[modules]
         logits = logits.copy()
         logits[rows, numbers[modules]] = contributions.sum(axis=1) + bias[modules]
-        names = {int(numbers[module]): self.feature_names(self.targets[module]) for module in np.unique(modules)}
+        names = {number: self.feature_names(number) for number in np.unique(numbers[modules]).tolist()}
         return Explanation(
             inputs=images,
             logits=logits,
@@ -246,7 +257,7 @@ class ConceptExplainer(InterpretableModel):
             ValueError: as for `heatmaps`.
         """
         images, _, modules = self._with_modules(images, target, batch_size)
-        propagation = self._propagation(self._classifier_view.layers[-1].name, contrastive=True)
+        propagation = self._propagation(self._classifier_view.outputs[0]._keras_history.operation.name, contrastive=True)
         return propagation(images, neurons=np.array(self.target_numbers)[modules][:, None], batch_size=HEATMAP_BATCH)
 
     def _with_modules(self, images, target, batch_size):
@@ -270,10 +281,10 @@ class ConceptExplainer(InterpretableModel):
 
     def _propagation(self, start, contrastive=False):
         # Kept, since each one is compiled anew.
-        kept = self.__dict__.setdefault("_propagations", {})
-        if start not in kept:
-            kept[start] = ExcitationBackprop(self._classifier_view, start, self.heatmap_layer, contrastive)
-        return kept[start]
+        kept, key = self.__dict__.setdefault("_propagations", {}), (start, self.heatmap_layer, contrastive)
+        if key not in kept:
+            kept[key] = ExcitationBackprop(self._classifier_view, start, self.heatmap_layer, contrastive)
+        return kept[key]
 
     def fitting_data(self, x, y=None):
         """What a fit is made of: activations (n, dimensions) of the images, and logits and weights of the targets.
@@ -288,8 +299,11 @@ class ConceptExplainer(InterpretableModel):
         Raises:
             ValueError: as for `ExplanationModule.fit`.
         """
+        if y is not None and len(y) != len(x):
+            raise ValueError(f"There must be one label for each of the {len(x)} inputs. Received: {len(y)} labels")
+        classes = None if y is None else check_labels(y, self.num_classes)
         z, logits = self.activations(x)
-        classes = logits.argmax(axis=1) if y is None else check_labels(y, self.num_classes)
+        classes = logits.argmax(axis=1) if classes is None else classes
         return z, {"logits": logits[:, list(self.target_numbers)], "weights": self.example_weights(classes)}
 
     def example_weights(self, classes):
@@ -334,14 +348,15 @@ class ConceptExplainer(InterpretableModel):
             "positive_share": self.positive_share,
             "targets": list(self.target_numbers),
             "labels": list(self.labels),
-            "concept_names": {target: list(names) for target, names in self.concept_names.items()},
+            # As pairs: the keys of JSON are text, and some of these may be numbers.
+            "concept_names": [[target, list(names)] for target, names in self.concept_names.items()],
             "name": self.name,
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         classifier = keras.saving.deserialize_keras_object(config["classifier"], custom_objects=custom_objects)
-        return cls(**{**config, "classifier": classifier})
+        return cls(**{**config, "classifier": classifier, "concept_names": dict(config.get("concept_names") or {})})
 
 
 @keras.saving.register_keras_serializable("keras_interp")
@@ -490,35 +505,56 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         """Updates the metrics of the objective's parts."""
         self.means.update_state(outputs["parts"], ops.ones(len(self.objective_metrics)))
 
-    def fit(self, x=None, y=None, *args, batch_size=None, **kwargs):
-        """Trains the modules.
+    def fit(self, x, y=None, batch_size=256, epochs=1, **kwargs):
+        """Trains the modules on the activations of the layer, which are computed once.
 
         Args:
-            x: images or rows as the classifier takes them, or an `ArrayDataset` in `data.Batches`.
+            x: images or rows as the classifier takes them; or `data.Batches` of them, of which the examples, the batch size
+                and the seed count: random crops and mirror images would be others in each epoch.
             y: class numbers (n,), which say who the positive examples of each target are; by default the decisions of the
                 classifier.
-            batch_size: examples in a batch, by default 256.
-            *args, **kwargs: as for `keras.Model.fit`.
+            batch_size: examples in a batch.
+            epochs: passes through the examples.
+            **kwargs: as for `keras.Model.fit`, without what concerns its data.
+
+        Returns:
+            The history of `keras.Model.fit`.
 
         Raises:
-            ValueError: for inputs of another shape, NaN, labels out of range, or a target without examples.
+            ValueError: for inputs of another shape, NaN, labels out of range or of another number, a target without
+                examples, or an argument that has no meaning here.
             FloatingPointError: at the first loss that is NaN or infinite.
         """
-        options = {"batch_size": batch_size or 256}
+        foreign = ("validation_data", "validation_split", "sample_weight", "class_weight")
+        if others := [name for name in foreign if kwargs.pop(name, None)]:
+            raise ValueError(
+                "The examples have weights by `positive_share`; compare `predict_targets` on held-out images. "
+                f"Received: {', '.join(others)}"
+            )
         if isinstance(x, Batches):
-            options = {"batch_size": x.batch_size, "seed": x.seed, "process": x.process}
+            batch_size, kwargs["seed"], kwargs["process"] = x.batch_size, x.seed, x.process
             x, y = x.dataset.read(slice(None))
-        z, targets = self.fitting_data(x, y)
-        options["batch_size"] = min(options["batch_size"], len(z))
-        batches = Batches((z, targets), **options)
-        kwargs.pop("shuffle", None)
-        if kwargs.pop("validation_data", None) is not None:
-            raise ValueError("Compare `predict_targets` on held-out images instead. Received: validation_data")
+        return self.fit_activations(*self.fitting_data(x, y), batch_size, epochs, **kwargs)
+
+    def fit_activations(self, z, targets, batch_size=256, epochs=1, seed=0, process=(0, 1), **kwargs):
+        """As `fit`, on what `fitting_data` gives, which modules with other options, and later epochs, can share.
+
+        Args:
+            z, targets: activations, and logits and weights, of `fitting_data`.
+            batch_size, epochs: as for `fit`.
+            seed, process: as for `data.Batches`.
+            **kwargs: as for `fit`.
+        """
+        batches = Batches((z, targets), min(batch_size, len(z)), seed=seed, process=process)
         batches.epoch = kwargs.get("initial_epoch", 0)
-        history = super().fit(batches, *args, shuffle=False, **kwargs)
+        history = super().fit(batches, epochs=epochs, **{**kwargs, "shuffle": False})
         if not self.faithfulness_weight:
             self._fit_predictors(z, targets)
         return history
+
+    def evaluate(self, *args, **kwargs):
+        """Not that of Keras, whose loss would need activations: see `predict_targets` and `evaluate.logit_faithfulness`."""
+        raise NotImplementedError("Compare the two outputs of `predict_targets`, see `evaluate.logit_faithfulness`.")
 
     def _fit_predictors(self, z, targets):
         features = self.encode(z)
@@ -545,18 +581,27 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
 
     def _priors(self, z, modules):
         """Contrastive winning probabilities of the activations, signed: (n, features, dimensions)."""
+        priors = np.zeros((len(z), self.num_features, self.num_dimensions), "float32")
+        for module in np.unique(modules):
+            rows = modules == module
+            priors[rows] = ops.convert_to_numpy(self._priors_of(module, ops.convert_to_tensor(z[rows])))
+        return priors
+
+    def _priors_of(self, module, z):
+        """As `_priors`, of one module, as a tensor."""
         # One row for each image, so that all x-features of it share what lies below them.
-        hidden, inputs = ops.convert_to_tensor(z[:, None]), []
-        kernels = [ops.convert_to_tensor(ops.convert_to_numpy(kernel)[modules]) for kernel, _ in self.autoencoder.encoder]
-        biases = [ops.convert_to_tensor(ops.convert_to_numpy(bias)[modules]) for _, bias in self.autoencoder.encoder]
+        hidden, inputs = z[:, None], []
+        kernels = [ops.convert_to_tensor(kernel)[module] for kernel, _ in self.autoencoder.encoder]
+        biases = [ops.convert_to_tensor(bias)[module] for _, bias in self.autoencoder.encoder]
         for kernel, bias in zip(kernels, biases):
             inputs.append(hidden)
-            hidden = ops.relu(ops.matmul(hidden, kernel) + bias[:, None])
-        own = ops.eye(self.autoencoder.num_features)
+            hidden = ops.relu(ops.matmul(hidden, kernel) + bias)
+        own = ops.eye(self.num_features)
         priors = winning_probabilities(inputs[-1], kernels[-1], own) - winning_probabilities(inputs[-1], -kernels[-1], own)
         for below, kernel in zip(inputs[-2::-1], kernels[-2::-1]):
             priors = winning_probabilities(below, kernel, priors)
-        return ops.convert_to_numpy(priors)
+        # What is not active adds nothing to the logit, from wherever.
+        return priors * ops.cast(ops.swapaxes(hidden, 1, 2) > 0, "float32")
 
     def get_config(self):
         names = ("faithfulness_weight", "reconstruction_weight", "pull_away_weight", "kernel_weight", "error_momentum")
@@ -651,7 +696,9 @@ class LassoModule(ConceptExplainer):
         # All of the probability is on the one dimension, if the image has it at all.
         dimensions, kernel = (part[modules] for part in self._selected())
         live = (np.take_along_axis(z, dimensions, axis=1) > 0) & (kernel != 0)
-        return np.eye(self.num_dimensions, dtype="float32")[dimensions] * live[..., None]
+        priors = np.zeros((*dimensions.shape, self.num_dimensions), "float32")
+        np.put_along_axis(priors, dimensions[..., None], live[..., None].astype("float32"), axis=2)
+        return priors
 
     def get_config(self):
         return {**super().get_config(), "alpha": self.alpha}
@@ -671,18 +718,31 @@ def _explained_tensors(classifier, layer):
     candidates = {one.name: one for one in classifier.layers if getattr(getattr(one, "output", None), "ndim", 0) in (2, 4)}
     if layer not in candidates:
         raise ValueError(f"`layer` must be one of {', '.join(candidates)}. Received: layer={layer!r}")
-    last = classifier.layers[-1]
-    activation = getattr(last, "activation", None)
-    if isinstance(last, layers.Softmax) or activation in (keras.activations.softmax, keras.activations.sigmoid):
+    if (made := _made_into_probabilities(classifier.outputs[0])) is not None:
         raise ValueError(
             "The classifier must end in logits: build it with `classifier_activation=None` or take the output before the "
-            f"{getattr(activation, '__name__', 'softmax')}. Received: {last.name!r} with probabilities"
+            f"{made[1]}. Received: {made[0]!r} with probabilities"
         )
     original = keras.Model(classifier.inputs[0], classifier.outputs[0])
     copy = keras.models.clone_model(original)
-    copy.set_weights(original.get_weights())
+    set_weights(copy, original.get_weights())
     copy.trainable = False
     activations = copy.get_layer(layer).output
     if activations.ndim == 4:
         activations = layers.Flatten(dtype="float32", name="explained_activations")(activations)
     return copy.inputs[0], activations, copy.outputs[0]
+
+
+def _made_into_probabilities(output):
+    """Name of the layer or operation that makes a model's output probabilities, and the function's; None for logits."""
+    operation = output._keras_history.operation
+    activation = getattr(operation, "activation", None)
+    names = (type(operation).__name__, getattr(activation, "__name__", ""))
+    found = [name for name in names if name.lower().replace("_", "") in ("softmax", "sigmoid", "logsoftmax", "logsigmoid")]
+    if found:
+        return operation.name, found[0].lower()
+    if isinstance(operation, keras.Model):
+        return _made_into_probabilities(operation.outputs[output._keras_history.tensor_index])
+    if isinstance(operation, (layers.Identity, layers.Reshape, layers.Flatten)) or names == ("Activation", "linear"):
+        return _made_into_probabilities(operation.input)
+    return None

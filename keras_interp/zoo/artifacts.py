@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from keras_interp.explain.concept_notes import FILE_NAME as CONCEPTS
+from keras_interp.weights import set_weights
 
 FORMAT = 1
 CONFIG, METADATA, WEIGHTS, GOLDEN, METRICS = "config.json", "metadata.json", "model.weights.h5", "golden.npz", "metrics.json"
@@ -102,7 +103,7 @@ def _uncompiled_copy(model, storage_dtype, custom_objects):
             raise ArtifactError(
                 f"Weights must be finite as {storage_dtype}. Received: NaN or infinite values in {variable.path}"
             )
-    copy.set_weights(stored)
+    set_weights(copy, stored)
     return copy
 
 

@@ -87,8 +87,14 @@ def test_errors_and_weights(rng):
     squares = (rebuilt - z[:, None]) ** 2
     np.testing.assert_allclose(layer.reconstruction_errors(z, rebuilt), squares.mean(axis=0), rtol=1e-5)
     weights = rng.random((6, 2)).astype("float32")
+    weights /= weights.mean(axis=0)
     expected = (squares * weights[..., None]).sum(axis=0) / weights.sum(axis=0)[:, None]
     np.testing.assert_allclose(layer.reconstruction_errors(z, rebuilt, weights), expected, rtol=1e-5)
+    # Batches say on average what the whole says, though the rare examples that weigh most are not in all of them.
+    halves = [
+        layer.reconstruction_errors(*(part[rows] for part in (z, rebuilt, weights))) for rows in ([0, 1], [2, 3], [4, 5])
+    ]
+    np.testing.assert_allclose(np.mean([np.asarray(half) for half in halves], axis=0), expected, rtol=1e-5)
 
 
 def test_a_running_estimate_takes_the_bias_of_small_batches_away(rng):

@@ -25,6 +25,10 @@ def module_of(classifier=None, **options):
     return ExplanationModule(classifier or row_classifier(), "units", **options)
 
 
+def fit(*args, **options):
+    return module_of().compile_by_default().fit(*args, **options)
+
+
 def rows_of(rng, count=60):
     return rng.normal(size=(count, 6)).astype("float32"), (np.arange(count) % 4).astype("int32")
 
@@ -206,9 +210,12 @@ def test_heatmaps_follow_excitation_backprop(images, rng):
     module = ExplanationModule(classifier, "pooling", ["jay", "wren"], **options)
     for weight in module.autoencoder.trainable_weights:
         weight.assign(rng.normal(0.1, 0.5, weight.shape))
+    # One of the four x-features is off.
+    module.autoencoder.encoder[-1][1].assign([[5.0, 5.0], [5.0, -50.0]])
     targets = ["wren", "jay", "jay"]
     maps = module.heatmaps(images[:3], targets)
-    assert maps.shape == (3, 2, 4, 4) and maps.min() >= 0 and maps.max() > 0
+    assert maps.shape == (3, 2, 4, 4) and maps.min() >= 0
+    assert (maps.max(axis=(2, 3)) > 0).tolist() == [[True, False], [True, True], [True, True]]
     z, _ = module.activations(images[:3])
     features = classifier.features(images[:3])[0]
     for image, number in enumerate((1, 0, 0)):
@@ -219,6 +226,9 @@ def test_heatmaps_follow_excitation_backprop(images, rng):
         for feature in range(2):
             own = np.eye(2)[feature]
             prior = numpy_winning(second, kernels[2], own) - numpy_winning(second, -kernels[2], own)
+            if np.maximum(second @ kernels[2] + arrays(module)["encoder3_bias"][number], 0)[feature] == 0:
+                assert number == feature == 1
+                prior = np.zeros_like(prior)
             # The rule is linear in signed priors too.
             prior = numpy_winning(z[image], kernels[0], numpy_winning(first, kernels[1], prior))
             share = features[image] / np.maximum(features[image].sum(axis=(0, 1)), 1e-30)
@@ -246,15 +256,74 @@ def test_names_of_concepts(rng, tmp_path):
     assert module.concept_names == {"jay": ("beak",)} and module.feature_names("jay")[:2] == ("beak", "x-feature 1")
 
 
-def softmax_classifier():
-    return keras.Sequential([keras.Input((6,)), layers.Dense(9, name="units"), layers.Dense(4, activation="softmax")])
+def test_classes_of_one_name_are_told_apart(rng, tmp_path):
+    module = module_of(labels=("crane", "jay", "crane", "crow"), concept_names={0: ["beak"], 2: ["hook"]})
+    rows, _ = rows_of(rng, 2)
+    assert module.explain(rows, 0).unit_names[0] == "beak" and module.explain(rows, 2).unit_names[0] == "hook"
+    module.save(tmp_path / "module.keras")
+    assert keras.saving.load_model(tmp_path / "module.keras").concept_names == {0: ("beak",), 2: ("hook",)}
+
+
+def test_adapted_layers_of_the_classifier_are_kept(rng, tmp_path):
+    rows, _ = rows_of(rng)
+    rows = 50 + 9 * rows
+    scaling = layers.Normalization()
+    scaling.adapt(rows)
+    classifier = keras.Sequential([keras.Input((6,)), scaling, layers.Dense(9, "relu", name="units"), layers.Dense(4)])
+    module = module_of(classifier)
+    np.testing.assert_allclose(module.predict(rows, verbose=0), classifier.predict(rows, verbose=0), rtol=1e-5)
+    module.save(tmp_path / "module.keras")
+    copy = keras.saving.load_model(tmp_path / "module.keras")
+    np.testing.assert_allclose(copy.predict(rows, verbose=0), classifier.predict(rows, verbose=0), rtol=1e-5)
+
+
+def test_activations_can_be_shared_between_fits(rng):
+    rows, classes = rows_of(rng)
+    one, other = module_of().compile_by_default(), module_of().compile_by_default()
+    one.fit(rows, classes, 16, 2, verbose=0)
+    data = other.fitting_data(rows, classes)
+    other.fit_activations(*data, 16, 1, verbose=0)
+    history = other.fit_activations(*data, batch_size=16, epochs=2, initial_epoch=1, verbose=0)
+    assert history.epoch == [1]
+    for first, second in zip(one.get_weights(), other.get_weights()):
+        np.testing.assert_allclose(first, second, atol=1e-6)
+
+
+def softmax_classifier(kind="activation"):
+    inputs = keras.Input((6,))
+    hidden, last = layers.Dense(9, name="units")(inputs), layers.Dense(4, activation="softmax")
+    if kind == "nested":
+        outputs = keras.Sequential([keras.Input((9,)), last])(hidden)
+    elif kind == "cast":
+        outputs = layers.Activation("linear", dtype="float32")(last(hidden))
+    elif kind == "operation":
+        outputs = keras.ops.log_softmax(layers.Dense(4)(hidden))
+    else:
+        outputs = last(hidden)
+    return keras.Model(inputs, outputs)
+
+
+def with_side_output():
+    classifier = row_classifier()
+    return keras.Model(classifier.inputs, [classifier.outputs[0], layers.Softmax()(classifier.outputs[0])])
 
 
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
         (lambda: ExplanationModule(row_classifier(), "unit"), ValueError, "rows, units, last, scores.*'unit'"),
-        (lambda: module_of(softmax_classifier()), ValueError, "logits.*probabilities"),
+        (lambda: module_of(softmax_classifier()), ValueError, "logits.*before the softmax.*probabilities"),
+        (lambda: module_of(softmax_classifier("nested")), ValueError, "logits.*probabilities"),
+        (lambda: module_of(softmax_classifier("cast")), ValueError, "logits.*probabilities"),
+        (lambda: module_of(softmax_classifier("operation")), ValueError, "logits.*before the logsoftmax.*probabilities"),
+        (lambda: module_of(targets="jay"), TypeError, "sequence.*'jay'"),
+        (lambda: module_of(targets=1), TypeError, "sequence.*1"),
+        (lambda: module_of(heatmap_layer="unit"), ValueError, "'unit'"),
+        (lambda: module_of(heatmap_layer="last"), ValueError, "`end` must come before"),
+        (lambda: fit(np.ones((8, 6)), np.ones(7, int)), ValueError, "each of the 8 inputs. Received: 7 labels"),
+        (lambda: fit(*rows_of(np.random.default_rng(0)), class_weight={0: 2.0}), ValueError, "Received: class_weight"),
+        (lambda: fit(*rows_of(np.random.default_rng(0)), validation_split=0.1), ValueError, "Received: validation_split"),
+        (lambda: module_of().evaluate(np.ones((8, 6))), NotImplementedError, "predict_targets"),
         (lambda: module_of(layers.Dense(3)), TypeError, "functional"),
         (lambda: module_of(targets=("owl",)), ValueError, "'owl'"),
         (lambda: module_of(targets=(4,)), ValueError, "below 4.*4"),
@@ -268,9 +337,9 @@ def softmax_classifier():
         (lambda: module_of(concept_names={"jay": "abc"}), TypeError, "strings.*'abc'"),
         (lambda: module_of(concept_names={"jay": (1, 2, 3)}), TypeError, "strings"),
         (lambda: module_of(error_momentum=1), ValueError, "`error_momentum`"),
-        (lambda: module_of().compile_by_default().fit(np.ones((8, 6)), np.ones(8, int)), ValueError, "0% are 'jay'"),
-        (lambda: module_of().compile_by_default().fit(np.ones((8, 5)), np.ones(8, int)), ValueError, r"\(n, 6\)"),
-        (lambda: module_of().compile_by_default().fit(np.ones((8, 6)), np.full(8, 4)), ValueError, r"\[0, 4\)"),
+        (lambda: fit(np.ones((8, 6)), np.ones(8, int)), ValueError, "0% are 'jay'"),
+        (lambda: fit(np.ones((8, 5)), np.ones(8, int)), ValueError, r"\(n, 6\)"),
+        (lambda: fit(np.ones((8, 6)), np.full(8, 4)), ValueError, r"\[0, 4\)"),
         (lambda: module_of().explain(np.full((2, 6), np.nan)), ValueError, "finite"),
         (lambda: module_of().heatmaps(np.ones((2, 6))), ValueError, "of images"),
         (lambda: module_of().explain(np.ones((2, 6)), "crow"), ValueError, "'jay', 'wren'.*'crow'"),
@@ -279,6 +348,12 @@ def softmax_classifier():
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_a_side_output_does_not_matter(rng):
+    rows, _ = rows_of(rng)
+    module = module_of(with_side_output())
+    np.testing.assert_allclose(module.predict(rows, verbose=0), row_classifier().predict(rows, verbose=0), rtol=1e-5)
 
 
 def test_lasso_keeps_what_scikit_learn_selects(rng, tmp_path):
