@@ -11,7 +11,8 @@ def check_inputs(inputs, input_shape):
         input_shape: the model's input shape, with None for what may vary.
 
     Raises:
-        ValueError: for another rank or shape, another dtype than integers or floats, or values that are NaN or infinite.
+        ValueError: for another rank or shape, none at all, another dtype than integers or floats, or values that are NaN or
+            infinite.
     """
     inputs = np.asarray(inputs)
     expected = tuple(input_shape[1:])
@@ -24,10 +25,26 @@ def check_inputs(inputs, input_shape):
     if inputs.dtype.kind not in "uif":
         kind = "numbers" if thing == "row" else "pixels, 0..255,"
         raise ValueError(f"{things} must be {kind} of an integer or float dtype. Received: dtype={inputs.dtype}")
+    if not len(inputs):
+        raise ValueError(f"There must be one {thing} at least. Received: shape={inputs.shape}")
     if inputs.dtype.kind == "f" and not np.isfinite(inputs).all():
         bad = np.flatnonzero(~np.isfinite(inputs.reshape(len(inputs), -1)).all(axis=1))
         raise ValueError(f"{things} must be finite. Received: NaN or infinite values in {thing}s {bad[:8].tolist()}")
     return inputs
+
+
+def check_features(*features):
+    """Returns arrays of activations that a model gave, or raises where it diverged.
+
+    Raises:
+        ValueError: for values that are NaN or infinite.
+    """
+    if not all(np.isfinite(array).all() for array in features):
+        raise ValueError(
+            "The model's features must be finite. Received: NaN or infinite ones for finite inputs, after a training "
+            "that diverged"
+        )
+    return features
 
 
 def check_labels(labels, num_classes):

@@ -86,8 +86,9 @@ class Explanation:
 
     @property
     def contribution_shares(self):
-        """Contributions as shares of their sum, (n, units): what each unit adds of the logit without its bias."""
-        return self.contributions / self.contributions.sum(axis=1, keepdims=True)
+        """Contributions as shares of their sum, (n, units): what each unit adds of the logit without its bias; 0 of none."""
+        total = self.contributions.sum(axis=1, keepdims=True)
+        return np.divide(self.contributions, total, out=np.zeros_like(self.contributions), where=total != 0)
 
     @property
     def class_activation_map(self):

@@ -4,8 +4,13 @@ Paper: "Adaptive Activation Thresholding: Dynamic Routing Type Behavior for Inte
 Networks", Algorithm 2. Weights that are never chosen get no gradient, so coupled weight decay takes them to zero.
 """
 
+import numbers
+
 import keras
+import numpy as np
 from keras import layers, ops
+
+from keras_interp.checks import check_labels
 
 # Products held at once while choosing, 4 MiB: they fit a processor's cache.
 CHUNK_SIZE = 2**20
@@ -39,6 +44,9 @@ def largest_contributions(features, kernel, k):
     if isinstance(batch, int) and batch <= limit:
         return choose(features)
     chunks = -(-batch // limit)
+    if not isinstance(batch, int):
+        # An empty batch, too, is one chunk: a replica's share of a last, small one may be empty.
+        chunks = ops.maximum(chunks, 1)
     rows = -(-batch // chunks)
     padded = ops.concatenate([features, ops.zeros((chunks * rows - batch, inputs))])
     chosen = ops.map(choose, ops.reshape(padded, (chunks, rows, inputs)))
@@ -66,7 +74,17 @@ def sum_of_largest(features, kernel, k, nonnegative=False):
     of_examples = chosen + ops.reshape(ops.arange(ops.shape(features)[0], dtype="int32") * inputs, (-1, 1, 1))
     weights = ops.take(ops.reshape(ops.transpose(kernel), (-1,)), of_units)
     contributions = weights * ops.take(ops.reshape(features, (-1,)), of_examples)
-    return ops.sum(ops.relu(contributions) if nonnegative else contributions, axis=-1)
+    outputs = ops.sum(ops.relu(contributions) if nonnegative else contributions, axis=-1)
+    # As in every sum, NaN is not lost: which number is largest beside it depends on the backend.
+    spoiled = ops.any(ops.isnan(features), axis=1, keepdims=True) | ops.any(ops.isnan(kernel), axis=0, keepdims=True)
+    return ops.where(spoiled, float("nan"), outputs)
+
+
+def _whole_number(argument, value):
+    """An integer of any kind, at least 1, or raises."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise ValueError(f"`{argument}` must be a whole number of at least 1. Received: {argument}={value!r}")
+    return int(value)
 
 
 class _DynamicK(layers.Layer):
@@ -83,10 +101,9 @@ class _DynamicK(layers.Layer):
         bias_regularizer=None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
-        if not isinstance(k, int) or k < 1:
-            raise ValueError(f"`k` must be a whole number of at least 1. Received: k={k!r}")
-        self.k = k
+        # What counts is chosen among the weights and inputs as they are, and not as they are in half precision.
+        super().__init__(**{**kwargs, "autocast": False})
+        self.k = _whole_number("k", k)
         self.nonnegative = nonnegative
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
@@ -99,7 +116,11 @@ class _DynamicK(layers.Layer):
         if self.k > inputs:
             raise ValueError(f"`k` must be at most the {inputs} inputs that there are. Received: k={self.k}")
         self.kernel = self.add_weight(
-            name="kernel", shape=kernel_shape, initializer=self.kernel_initializer, regularizer=self.kernel_regularizer
+            name="kernel",
+            shape=kernel_shape,
+            initializer=self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            autocast=False,
         )
         self.bias = None
         if self.use_bias:
@@ -109,7 +130,7 @@ class _DynamicK(layers.Layer):
 
     def _with_bias(self, outputs):
         outputs = ops.cast(outputs, self.compute_dtype)
-        return outputs if self.bias is None else outputs + self.bias
+        return outputs if self.bias is None else outputs + ops.cast(self.bias, self.compute_dtype)
 
     def get_config(self):
         parts = ("kernel_initializer", "bias_initializer", "kernel_regularizer", "bias_regularizer")
@@ -157,7 +178,7 @@ class DynamicKDense(_DynamicK):
 
     def __init__(self, units, k, **kwargs):
         super().__init__(k, **kwargs)
-        self.units = units
+        self.units = _whole_number("units", units)
 
     def build(self, input_shape):
         if len(input_shape) != 2 or input_shape[-1] is None:
@@ -166,7 +187,10 @@ class DynamicKDense(_DynamicK):
         self.input_spec = keras.layers.InputSpec(ndim=2, axes={-1: input_shape[-1]})
 
     def call(self, inputs):
-        return self._with_bias(sum_of_largest(inputs, self.kernel, self.k, self.nonnegative))
+        kernel = ops.convert_to_tensor(self.kernel)
+        if self.k == kernel.shape[0] and not self.nonnegative:
+            return self._with_bias(ops.matmul(ops.cast(inputs, self.compute_dtype), ops.cast(kernel, self.compute_dtype)))
+        return self._with_bias(sum_of_largest(ops.cast(inputs, "float32"), kernel, self.k, self.nonnegative))
 
     def selected(self, inputs):
         """Numbers of the inputs that count for each output, int32 (batch, units, k), largest contribution first."""
@@ -181,7 +205,14 @@ class DynamicKDense(_DynamicK):
 
         Returns:
             A pair of tensors (batch, inputs): the contributions w_ic x_i in float32, and booleans, whether they count.
+
+        Raises:
+            ValueError: for an array of units of another shape, or out of range.
         """
+        if isinstance(units, (np.ndarray, list, tuple)):
+            units = check_labels(units, self.units)
+            if len(units) != inputs.shape[0]:
+                raise ValueError(f"There must be one unit for each of {inputs.shape[0]} examples. Received: {len(units)}")
         inputs, kernel = ops.cast(inputs, "float32"), ops.cast(self.kernel, "float32")
         contributions = inputs * ops.take(ops.transpose(kernel), units, axis=0)
         chosen = ops.top_k(ops.where(contributions == 0, 0.0, contributions), self.k)[1]
@@ -232,8 +263,9 @@ class DynamicKConv2D(_DynamicK):
 
     def __init__(self, filters, kernel_size, k, strides=1, padding="valid", **kwargs):
         super().__init__(k, **kwargs)
-        self.filters = filters
-        self.kernel_size = (kernel_size, kernel_size) if isinstance(kernel_size, int) else tuple(kernel_size)
+        self.filters = _whole_number("filters", filters)
+        sizes = (kernel_size, kernel_size) if isinstance(kernel_size, numbers.Integral) else kernel_size
+        self.kernel_size = tuple(_whole_number("kernel_size", size) for size in sizes)
         self.strides = strides
         self.padding = padding
 
@@ -248,13 +280,14 @@ class DynamicKConv2D(_DynamicK):
     def call(self, inputs):
         channels = inputs.shape[-1]
         if self.k == channels and not self.nonnegative:
-            outputs = ops.conv(inputs, self.kernel, self.strides, self.padding, data_format="channels_last")
-            return self._with_bias(outputs)
+            maps, kernel = (ops.cast(part, self.compute_dtype) for part in (inputs, self.kernel))
+            return self._with_bias(ops.conv(maps, kernel, self.strides, self.padding, data_format="channels_last"))
         # Each channel by itself with the kernels of all filters: the last axis is channels · filters.
         parts = ops.depthwise_conv(
             ops.cast(inputs, "float32"), ops.cast(self.kernel, "float32"), self.strides, self.padding, "channels_last"
         )
-        parts = ops.reshape(parts, (-1, *parts.shape[1:3], channels, self.filters))
+        _, height, width, _ = ops.shape(parts)
+        parts = ops.reshape(parts, (-1, height, width, channels, self.filters))
         largest = ops.top_k(ops.swapaxes(parts, -1, -2), self.k)[0]
         return self._with_bias(ops.sum(ops.relu(largest) if self.nonnegative else largest, axis=-1))
 

@@ -160,6 +160,6 @@ class StopAtNaN(keras.callbacks.Callback):
         loss = (logs or {}).get("loss")
         if loss is not None and not np.isfinite(loss):
             raise FloatingPointError(
-                f"The loss is not finite at batch {batch}. The likely causes are a label outside [0, num_classes), NaN or "
-                f"infinite inputs, or a learning rate that is too high. Received: loss={loss}"
+                f"The loss is not finite at batch {batch}. The likely causes are a label outside [0, num_classes), attributes "
+                f"other than 0 and 1, NaN or infinite inputs, or a learning rate that is too high. Received: loss={loss}"
             )

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_interp.checks import check_inputs
+from keras_interp.checks import check_features, check_inputs
 from keras_interp.explain.explanation import Explanation
 from keras_interp.models.base import InterpretableModel, output_labels, readout
 
@@ -60,9 +60,16 @@ class LinearReadout(InterpretableModel):
 
         Returns:
             float32 arrays (n, h, w, filters), (n, filters), (n, classes).
+
+        Raises:
+            ValueError: for images of another shape, NaN or infinite pixels, or features that are.
         """
         images = check_inputs(images, self.input_shape)
-        return [np.asarray(output, "float32") for output in self._feature_view.predict(images, batch_size, verbose=0)]
+        maps, pooled, logits = (
+            np.asarray(output, "float32") for output in self._feature_view.predict(images, batch_size, verbose=0)
+        )
+        check_features(pooled, logits)
+        return [maps, pooled, logits]
 
     def explain(self, images, target=None, batch_size=256):
         """Explains one output for each input by the filters of the last feature maps, or by the last units.

@@ -93,7 +93,7 @@ def convert(model, k, labels=None, nonnegative=False, name=None):
         A `DynamicKClassifier`, compiled for fine-tuning.
 
     Raises:
-        TypeError: for a model without a graph, or one whose last layer is not dense.
+        TypeError: for a model without a graph, one whose last layer is not dense, or whose output is not that of a classifier.
         ValueError: for a k that the number of units does not allow.
 
     Example:
@@ -114,6 +114,9 @@ def convert(model, k, labels=None, nonnegative=False, name=None):
             f"Received: {type(model).__name__} with the last layer {type(dense).__name__}"
         )
     features = dense.input
+    if len(model.outputs) != 1 or model.outputs[0].ndim != 2 or dense.units < 2:
+        shapes = [tuple(output.shape) for output in model.outputs]
+        raise TypeError(f"`convert` takes a classifier with one output (batch, classes). Received: outputs of shapes {shapes}")
     pooling = features._keras_history.operation
     if isinstance(pooling, keras.layers.GlobalAveragePooling2D) and not pooling.keepdims:
         features = pooling.input  # The maps, which explanations show.
@@ -122,7 +125,10 @@ def convert(model, k, labels=None, nonnegative=False, name=None):
     backbone = keras.models.clone_model(original)
     set_weights(backbone, original.get_weights())
     labels = labels or getattr(model, "labels", None)
-    converted = DynamicKClassifier(backbone, dense.units, k, labels, nonnegative, name)
+    # Of layers that compute in float16 the training needs a scaled loss, whatever the model's own policy says.
+    halves = any(layer.dtype_policy.name == "mixed_float16" for layer in model.layers)
+    dtype = "mixed_float16" if halves else model.dtype_policy.name
+    converted = DynamicKClassifier(backbone, dense.units, k, labels, nonnegative, name, dtype)
     bias = dense.bias if dense.use_bias else ops.zeros(dense.units)
     converted.get_layer("logits").set_weights([ops.convert_to_numpy(weight) for weight in (dense.kernel, bias)])
     if isinstance(model, Classifier):

@@ -34,7 +34,8 @@ class ObjectiveTrainer:
         if sample_weight is not None:
             # Weights (batch, 1) would turn values (batch,) into a matrix.
             values = values * ops.reshape(ops.cast(sample_weight, values.dtype), ops.shape(values))
-        return ops.mean(values)
+        # A replica's share of a last, small batch may be empty.
+        return ops.sum(values) / ops.maximum(ops.cast(ops.size(values), values.dtype), 1)
 
     def example_losses(self, y, y_pred):
         """The compiled loss of each example, a tensor (batch,)."""
@@ -145,6 +146,12 @@ class ObjectiveTrainer:
         super().compute_metrics(x, self.targets_of(y), outputs["y_pred"], sample_weight=sample_weight)
         self.log_objective(y, sample_weight, outputs)
         return self.get_metrics_result()
+
+    def _get_metrics_result_or_logs(self, logs):
+        # Keras takes a log with other names than the metrics' for one of the user's own, and would give one mean over the
+        # replicas' means where an evaluation leaves the objective's metrics out.
+        found = self.get_metrics_result()
+        return {name: found[name] for name in logs} if isinstance(logs, dict) and set(logs) <= set(found) else logs
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         # Only evaluation comes through here: the objective's metrics have no value then, so they are left out of its log.

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_interp.checks import check_attributes, check_inputs, check_labels
+from keras_interp.checks import check_attributes, check_features, check_inputs, check_labels
 from keras_interp.explain.gradients import input_gradient
 from keras_interp.layers.x_layer import XLayer
 from keras_interp.models.base import output_labels, readout
@@ -147,6 +147,8 @@ class XNet(ObjectiveTrainer, LinearReadout):
             raise ValueError(
                 f"The attributes must have the shape (batch, {count}): {', '.join(self.attributes)}. Received: shape={shape}"
             )
+        # Arrays were checked; of a stream, what is neither 0 nor 1 makes the loss NaN, at which training stops.
+        attributes = ops.where((attributes == 0) | (attributes == 1), attributes, float("nan"))
         attributes = ops.transpose(ops.reshape(attributes, (-1, count)))
         neurons, _, logits = self._feature_view(x, training=True)
         task_loss = self.task_loss(labels, logits, sample_weight)
@@ -330,8 +332,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
     def dropped_logits(self, neurons):
         """Logits (neurons, n, classes) of activations (n, neurons), with each neuron dropped; float32 arrays."""
         kernel, bias = self.readout_weights()
-        kept = 1 - np.eye(self.num_filters, dtype="float32")
-        return (neurons * kept[:, None]) @ kernel + bias
+        return (neurons @ kernel + bias) - neurons.T[..., None] * kernel[:, None]
 
     def backbone_features(self, images, batch_size=256):
         """The pooled features that the neurons are computed from.
@@ -389,6 +390,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
 
     def _explained(self, images, batch_size):
         maps, _, neurons, logits = self._explained_view.predict(images, batch_size, verbose=0)
+        check_features(neurons, logits)
         if maps.ndim == 2:
             return neurons, neurons, logits
         kernel, bias = (ops.convert_to_numpy(weight) for weight in self.get_layer("explained").weights)
@@ -406,7 +408,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
 
         Args:
             images: array (n, height, width, channels) of pixels in 0..255.
-            batch_size: images in a batch.
+            batch_size: maps, pairs of an image and a neuron, that are computed at once.
 
         Returns:
             float32 array (n, neurons, height, width): the largest magnitude over the channels, per unit of pixel value.
@@ -419,8 +421,9 @@ class XNet(ObjectiveTrainer, LinearReadout):
             raise ValueError(f"Saliency maps are of images. Received: shape={images.shape}")
         kernel = self.get_layer("explained").kernel
         pieces = []
-        for start in range(0, len(images), batch_size):
-            batch = images[start : start + batch_size]
+        rows = max(batch_size // self.num_filters, 1)
+        for start in range(0, len(images), rows):
+            batch = images[start : start + rows]
             # The gradients of all neurons in one pass: each neuron gets a copy of the images.
             copies = np.tile(batch, (self.num_filters, *(1,) * (batch.ndim - 1)))
             own = ops.transpose(ops.repeat(ops.convert_to_tensor(kernel), len(batch), axis=1))
@@ -468,7 +471,7 @@ class NeuronMatching(keras.callbacks.Callback):
 
     Args:
         dataset: an `ArrayDataset` with attributes, over which drop losses are measured.
-        mode: "initial" to match once, before the first epoch; "em" before every epoch.
+        mode: "initial" to match once, before epoch 0, however often `fit` is called with this object; "em" before every epoch.
         batch_size: images in a batch.
 
     The log of an epoch holds `neuron_<attribute>`, the number of the neuron.
@@ -487,6 +490,7 @@ class NeuronMatching(keras.callbacks.Callback):
         self.dataset = dataset
         self.mode = mode
         self.batch_size = batch_size
+        self._matched = False
 
     def on_train_begin(self, logs=None):
         if keras.backend.backend() == "jax":
@@ -500,8 +504,10 @@ class NeuronMatching(keras.callbacks.Callback):
         self.model.check_dataset(self.dataset)
 
     def on_epoch_begin(self, epoch, logs=None):
-        if self.mode == "initial" and epoch > 0:
+        # A later epoch is that of a resumed training, whose model has its matching.
+        if self.mode == "initial" and (self._matched or epoch > 0):
             return
+        self._matched = True
         dataset = self.dataset
         distribution = keras.distribution.distribution() if keras.backend.backend() == "jax" else None
         if distribution is not None:

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_interp.explain.gradients import input_gradient
 from keras_interp.layers import DynamicKConv2D, DynamicKDense, dynamic_k
 
 RNG = np.random.default_rng(0)
@@ -151,16 +152,50 @@ def test_chooses_in_float32(policy):
     assert layer(inputs).dtype == layer.compute_dtype
     layer.set_weights([np.array([[1.0], [1.0 + 1e-4], [1.0]], "float32"), np.zeros(1, "float32")])
     assert int(layer.selected(inputs)[0, 0, 0]) == 1
-    found = gradients(
-        lambda w: ops.cast(dynamic_k.sum_of_largest(inputs, w, 1), "float32") / TARGET[:1, :1] / 7, layer.get_weights()[0]
-    )
-    assert np.count_nonzero(ops.convert_to_numpy(found[0])) == 1
+    found = input_gradient(lambda x: ops.cast(layer(x), "float32"), inputs)
+    np.testing.assert_allclose(found, [[0.0, 1.0, 0.0]], rtol=1e-2)
 
 
-@pytest.mark.parametrize("k", [0, -1, 2.0, "3"])
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_what_counts_is_what_is_said_to_count(policy, rng):
+    layer = DynamicKDense(6, 3, dtype=policy)
+    inputs = rng.normal(size=(40, 16)).astype("float32")
+    layer(inputs)
+    for unit in range(6):
+        _, counts = layer.contributions(inputs, np.full(40, unit))
+        moved = input_gradient(lambda x, unit=unit: ops.cast(layer(x)[:, unit : unit + 1], "float32"), inputs)
+        np.testing.assert_array_equal(np.asarray(moved) != 0, counts)
+
+
+def test_nan_is_not_lost():
+    layer = DynamicKDense(2, 1, kernel_initializer="ones")
+    outputs = ops.convert_to_numpy(layer(np.array([[np.nan, 1.0, 1.0], [1.0, 2.0, 3.0]], "float32")))
+    assert np.isnan(outputs[0]).all() and outputs[1].tolist() == [3.0, 3.0]
+
+
+def test_numbers_of_numpy_and_an_empty_batch():
+    layer = DynamicKDense(np.int32(2), np.int64(1))
+    assert layer.get_config()["k"] == 1 and tuple(layer(np.ones((2, 3))).shape) == (2, 2)
+    inputs = keras.Input((None, None, 4))
+    outputs = DynamicKConv2D(3, np.int64(3), 2, padding="same")(inputs)
+    assert keras.Model(inputs, outputs)(np.ones((2, 5, 6, 4), "float32")).shape == (2, 5, 6, 3)
+    assert tuple(layer(np.ones((0, 3), "float32")).shape) == (0, 2)
+
+
+@pytest.mark.parametrize("k", [0, -1, 2.0, "3", True])
 def test_bad_k(k):
     with pytest.raises(ValueError, match="at least 1"):
         DynamicKDense(4, k)
+
+
+@pytest.mark.parametrize(("units", "message"), [([0], "each of 2 examples"), ([0, 7], r"\[0, 4\)"), ([0, -1], r"\[0, 4\)")])
+def test_units_of_contributions(units, message):
+    layer = DynamicKDense(4, 2)
+    layer(np.ones((2, 6)))
+    with pytest.raises(ValueError, match=message):
+        layer.contributions(np.ones((2, 6), "float32"), np.array(units))
+    with pytest.raises(ValueError, match="`units`"):
+        DynamicKDense(0, 2)
 
 
 def test_bad_shapes():

@@ -118,6 +118,48 @@ with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
     assert_same(np.load(tmp_path / "one.npz"), np.load(tmp_path / "two.npz"))
 
 
+SMALL_LAST_BATCH = """
+import sys
+import keras, numpy as np, tensorflow as tf
+from keras_interp.layers import dynamic_k
+from keras_interp.models import DynamicKClassifier, XNet
+cpu, = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+dynamic_k.CHUNK_SIZE = 100
+rng = np.random.default_rng(0)
+rows, labels = rng.normal(size=(11, 12)).astype("float32"), rng.integers(0, 3, 11).astype("int32")
+attributes = (np.arange(22).reshape(11, 2) % 3 == 0).astype("float32")
+cross_entropy = keras.losses.sparse_categorical_crossentropy
+results = {}
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    for kind in ("dynamic", "xnet"):
+        keras.utils.set_random_seed(1)
+        inputs = keras.Input((12,))
+        backbone = keras.Model(inputs, keras.layers.Dense(10, "relu")(inputs))
+        model = DynamicKClassifier(backbone, 3, k=4) if kind == "dynamic" else XNet(backbone, ["a", "b"], 3, alpha=0.1)
+        # A function, and not a Keras loss: the mean over an empty share of a batch is the model's.
+        model.compile("sgd", lambda y, logits: cross_entropy(y, logits, from_logits=True), metrics=["accuracy"])
+        right = model.predict(rows, batch_size=4, verbose=0).argmax(axis=1) == labels
+        found = model.evaluate(rows, labels, batch_size=4, verbose=0, return_dict=True)
+        assert set(found) == {"loss", "accuracy"}, found
+        results[kind] = [right.mean(), found["accuracy"]]
+        # Nine examples: the last batch of 4 has one, and a replica none.
+        targets = labels[:9] if kind == "dynamic" else {"label": labels[:9], "attributes": attributes[:9]}
+        model.fit(rows[:9], targets, batch_size=4, verbose=0)
+        results[f"{kind} weights"] = np.array([np.isfinite(w).all() for w in model.get_weights()])
+np.savez(sys.argv[1] + "/results.npz", **results)
+"""
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.distribute")
+def test_a_last_batch_smaller_than_the_number_of_replicas(tmp_path, run_python):
+    run_python(SMALL_LAST_BATCH, tmp_path)
+    results = np.load(tmp_path / "results.npz")
+    for kind in ("dynamic", "xnet"):
+        np.testing.assert_allclose(*results[kind], rtol=1e-6)
+        assert results[f"{kind} weights"].all()
+
+
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX devices")
 @pytest.mark.parametrize("case", ["alternating", "leveling", "dynamic", "xnet"])
 def test_two_jax_devices_train_as_one(tmp_path, run_python, case):

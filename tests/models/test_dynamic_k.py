@@ -97,6 +97,33 @@ def test_convert_takes_any_functional_classifier():
     )
 
 
+def test_convert_keeps_how_the_network_is_computed(rng):
+    scaling = keras.layers.Normalization()
+    rows = (9 * rng.normal(size=(50, 6)) + 40).astype("float32")
+    scaling.adapt(rows)
+    plain = keras.Sequential([keras.Input((6,)), scaling, keras.layers.Dense(8, "relu", dtype="mixed_float16")])
+    plain.add(keras.layers.Dense(4, dtype="float32"))
+    converted = convert(plain, k=8)
+    np.testing.assert_allclose(converted.predict(rows, verbose=0), plain.predict(rows, verbose=0), atol=1e-3)
+    # Half precision needs a scaled loss.
+    assert type(converted.optimizer).__name__ == "LossScaleOptimizer"
+
+
+def test_features_that_are_not_finite(images):
+    model = DynamicKClassifier(tiny_backbone(), 3, k=2)
+    first = next(weight for weight in model.trainable_variables if "kernel" in weight.path)
+    first.assign(np.full(first.shape, np.nan, "float32"))
+    for call in (model.explain, lambda x: model.intervene(x, {0: 0.0})):
+        with pytest.raises(ValueError, match="features must be finite"):
+            call(images)
+
+
+def test_shares_of_nothing(images):
+    model = DynamicKClassifier(tiny_backbone(), 3, k=2)
+    model.get_layer("logits").set_weights([np.zeros((16, 3)), np.zeros(3)])
+    assert (model.explain(images).contribution_shares == 0).all()
+
+
 def test_bad_arguments(images):
     with pytest.raises(ValueError, match="at most the 16 inputs"):
         DynamicKClassifier(tiny_backbone(), 3, k=17)
@@ -104,6 +131,12 @@ def test_bad_arguments(images):
         convert(Classifier(tiny_backbone(), 3), k=0)
     with pytest.raises(TypeError, match="last layer is dense"):
         convert(tiny_backbone(), k=2)
+    inputs = keras.Input((6,))
+    for outputs in (keras.layers.Dense(1)(inputs), keras.layers.Dense(3)(keras.layers.Reshape((2, 3))(inputs))):
+        with pytest.raises(TypeError, match="a classifier with one output"):
+            convert(keras.Model(inputs, outputs), k=2)
+    with pytest.raises(ValueError, match="one image at least"):
+        DynamicKClassifier(tiny_backbone(), 3, k=2).explain(images[:0])
     broken = images.astype("float32")
     broken[2, 0, 0, 0] = np.nan
     with pytest.raises(ValueError, match="2"):

@@ -161,6 +161,8 @@ def test_matching_callback(rng, monkeypatch, mode, times):
     matching = NeuronMatching(dataset, mode)
     history = model.fit(Batches(dataset, 8), epochs=3, verbose=0, shuffle=False, callbacks=matching).history
     assert len(matched) == times and history["neuron_bald"] == [1] * 3
+    model.fit(Batches(dataset, 8), verbose=0, shuffle=False, callbacks=matching)
+    assert len(matched) == times + (mode == "em")
     np.testing.assert_array_equal(matched[0], match_neurons(matrix))
 
 
@@ -387,6 +389,13 @@ def with_attributes(change):
 def test_bad_input(rng, call, error, message):
     with pytest.raises(error, match=message):
         call(rng)
+
+
+def test_attributes_of_a_stream_that_are_not_0_or_1(rng):
+    rows, targets = batch_of(rng)
+    stream = ((rows, {**targets, "attributes": 2 * targets["attributes"] - 1}) for _ in range(2))
+    with pytest.raises(FloatingPointError, match="attributes other than 0 and 1"):
+        row_model().fit(stream, verbose=0)
 
 
 def test_other_attributes_in_the_data(rng):

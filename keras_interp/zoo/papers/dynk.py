@@ -174,7 +174,7 @@ def _resnet(depth, stem, width=64):
 
 
 # Learning rates, weight decay and momentum decide what is left of a weight that is never chosen: their product over all steps
-# is to be 5 at least, see `models.DynamicKClassifier`. A short training reaches it by a larger decay, of the last layer alone:
+# is to be about 5, see `models.DynamicKClassifier`. A short training reaches it by a larger decay, of the last layer alone:
 # that of the paper is right for the rest. Cosine schedules with a warm-up throughout, where the paper has steps.
 _PAPER_CIFAR10 = Recipe(epochs=200, learning_rate=0.1, warmup=0.05, weight_decay=5e-4)
 _CIFAR10 = Recipe(epochs=15, readout_decay=2e-3)
