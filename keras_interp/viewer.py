@@ -236,6 +236,7 @@ class Concepts:
 
     def next_question(self, target, position, person):
         """The first position from this one on without an answer of the person, and with heat; else the end."""
+        position = min(position, len(self.of_class(target)) * self.num_features)
         while (asked := self.question(target, position)) is not None:
             number, feature = asked
             if self.answered(target, number, feature, person) is None and self._heat(target, number)[feature].any():
@@ -256,6 +257,10 @@ class Concepts:
 
     def name(self, target, feature, name):
         """Names an x-feature, in the notes and the model."""
+        if target not in self.model.targets or not 0 <= int(feature) < self.num_features:
+            raise ValueError(
+                f"There are {self.num_features} x-features for each of {self.model.targets}. Received: {target!r}, {feature}"
+            )
         with self._lock:
             self.notes.name(target, feature, name)
             self.notes.apply(self.model)

@@ -133,6 +133,8 @@ def test_the_study_asks_each_person_for_every_heatmap_once(concepts, monkeypatch
         position = concepts.next_question("Wren", 0, "A")
     # All but the empty one.
     assert asked == [(number, feature) for number in own for feature in range(3)][1:]
+    # However often one skips at the end.
+    assert concepts.next_question("Wren", 3 * len(own) + 4, "A") == 3 * len(own)
     assert concepts.next_question("Wren", 0, "B") == 1 and "No heatmap is left" in concepts.draw_question("Wren", position)
 
 
@@ -143,6 +145,8 @@ def test_names_go_into_explanations_and_come_back(module, birds, tmp_path):
     loaded = zoo.load(tmp_path / "model")
     assert loaded.explain(birds[0][:2], "Wren").unit_names == ("x-feature 0", "cocked tail", "x-feature 2")
     assert "cocked tail" in viewer.Concepts(loaded, *birds).sentence(2, "Wren")
+    with pytest.raises(ValueError, match=r"3 x-features.*'Wren', 7"):
+        concepts.name("Wren", 7, "tail")
     concepts.name("Wren", 1, "")
     assert zoo.load(tmp_path / "model").concept_names == {}
 

@@ -20,7 +20,7 @@ class ConceptNotes:
     """Names of x-features, votes whether to trust them, and answers of the study (Table 1b of the paper).
 
     They are kept by the target's name and the number of the x-feature, so they say nothing of a module that is trained anew.
-    Every change is written at once, whole or not at all, and one object may serve several threads.
+    Every change is written at once, whole or not at all, to what is in the file by then; one object may serve several threads.
 
     Args:
         path: file to keep them in, which is read where it exists; a folder stands for its `concepts.json`. None keeps them in
@@ -58,7 +58,9 @@ class ConceptNotes:
     def _change(self, target, feature, change):
         """Makes a change to what is kept of an x-feature, in memory only once it is in the file."""
         with self._lock:
-            targets = json.loads(json.dumps(self._targets))
+            # As they are in the file by now, to which another viewer may have written.
+            known = _read(self.path) if self.path is not None and self.path.exists() else self._targets
+            targets = json.loads(json.dumps(known))
             change(targets.setdefault(str(target), {}).setdefault(str(int(feature)), {}))
             if self.path is not None:
                 _write(self.path, targets)

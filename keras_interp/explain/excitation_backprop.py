@@ -177,11 +177,8 @@ class ExcitationBackprop:
             TypeError: for numbers of neurons that are not integers.
         """
         images = check_inputs(images, self.input_shape)
-        if not len(images) or batch_size < 1:
-            raise ValueError(
-                "There must be one image at least, and `batch_size` at least 1. "
-                f"Received: {len(images)} images, batch_size={batch_size}"
-            )
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}")
         for layer, twin in self._twins:
             set_weights(twin, layer.get_weights())
         count, priors_of = self._checked_priors(images, neurons, priors)

@@ -50,6 +50,15 @@ def test_a_write_that_fails_leaves_the_file_and_the_notes(tmp_path, monkeypatch)
         assert [path.name for path in tmp_path.iterdir()] == ["concepts.json"]
 
 
+def test_two_viewers_of_one_file_lose_nothing(tmp_path):
+    one, other = ConceptNotes(tmp_path / "notes.json"), ConceptNotes(tmp_path / "notes.json")
+    one.name("jay", 0, "wing")
+    other.vote("jay", 1, trust=True)
+    assert other.names("jay") == {0: "wing"}
+    found = ConceptNotes(tmp_path / "notes.json")
+    assert found.names("jay") == {0: "wing"} and found.votes("jay", 1) == (1, 0)
+
+
 def test_threads_lose_nothing(tmp_path):
     notes = ConceptNotes(tmp_path)
     votes = [threading.Thread(target=notes.vote, args=("crow", n % 3, n % 2 == 0)) for n in range(30)]

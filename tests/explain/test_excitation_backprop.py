@@ -616,7 +616,7 @@ def test_layers_off_the_way_may_be_anything(rng):
     [
         ({"images": np.full((2, 4), np.nan)}, ValueError, "finite.*NaN"),
         ({"images": np.zeros((2, 5))}, ValueError, r"\(n, 4\)"),
-        ({"images": np.zeros((0, 4))}, ValueError, "0 images"),
+        ({"images": np.zeros((0, 4))}, ValueError, "one row at least"),
         ({"batch_size": 0}, ValueError, "batch_size=0"),
         ({"neurons": [3]}, ValueError, r"\[0, 3\).*\[3\]"),
         ({"neurons": [-1]}, ValueError, r"\[0, 3\).*\[-1\]"),
