@@ -79,8 +79,8 @@ CONNECTIONS = {
 
 # How the last layer of a converted network is trained on the features of the network that it was: so many steps at least that
 # weights which are never chosen vanish, see `models.DynamicKClassifier`.
-HEAD = Recipe(weight_decay=3e-3)
-HEAD_STEPS = 2000
+HEAD = Recipe(weight_decay=5e-3)
+HEAD_STEPS = 1000
 
 BEST_UNITS = 100
 # Figure 6 draws a connection that makes up at least this share of a class.
