@@ -379,7 +379,8 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
 
     Args:
         classifier: a functional `keras.Model` with one input that ends in logits, of ours or any other; a copy is kept.
-        layer: name of the layer to explain, with an output (batch, dimensions), or feature maps, which are flattened.
+        layer: name of the layer to explain, with an output (batch, dimensions), or feature maps, which are flattened. It
+            must not lie inside a nested model; `heatmap_layer` may.
         targets: names or numbers of the classes to explain, one module for each; by default all.
         labels: names of the classes; by default those of the classifier, or their numbers.
         num_features: number of x-features of a module.
@@ -717,7 +718,13 @@ def _explained_tensors(classifier, layer):
         )
     candidates = {one.name: one for one in classifier.layers if getattr(getattr(one, "output", None), "ndim", 0) in (2, 4)}
     if layer not in candidates:
-        raise ValueError(f"`layer` must be one of {', '.join(candidates)}. Received: layer={layer!r}")
+        inner = [
+            one.name
+            for one in classifier.layers
+            if isinstance(one, keras.Model) and layer in [part.name for part in one.layers]
+        ]
+        hint = f" That is a layer of the nested model {inner[0]!r}: build the classifier in one graph." if inner else ""
+        raise ValueError(f"`layer` must be one of {', '.join(candidates)}.{hint} Received: layer={layer!r}")
     if (made := _made_into_probabilities(classifier.outputs[0])) is not None:
         raise ValueError(
             "The classifier must end in logits: build it with `classifier_activation=None` or take the output before the "

@@ -240,6 +240,18 @@ def test_heatmaps_follow_excitation_backprop(images, rng):
     assert whole.shape == (2, 2, 32, 32)
 
 
+def test_heatmaps_end_inside_a_nested_model(images):
+    inputs = keras.Input((32, 32, 3))
+    backbone = tiny_backbone()
+    pooled = layers.GlobalAveragePooling2D(name="pooled")(backbone(inputs))
+    classifier = keras.Model(inputs, layers.Dense(4)(pooled))
+    options = {"targets": [1], "num_features": 2, "hidden_units": (4,)}
+    heat = ExplanationModule(classifier, "pooled", heatmap_layer="last_relu", **options).heatmaps(images[:2])
+    flat = keras.Model(backbone.input, layers.Dense(4)(layers.GlobalAveragePooling2D(name="pooled")(backbone.output)))
+    expected = ExplanationModule(flat, "pooled", heatmap_layer="last_relu", **options).heatmaps(images[:2])
+    np.testing.assert_allclose(heat, expected, atol=1e-6)
+
+
 def test_names_of_concepts(rng, tmp_path):
     module = module_of(concept_names={"wren": ("crest", "", "tail")})
     rows, _ = rows_of(rng, 4)
@@ -303,6 +315,12 @@ def softmax_classifier(kind="activation"):
     return keras.Model(inputs, outputs)
 
 
+def nested_classifier():
+    inner = keras.Sequential([keras.Input((6,)), layers.Dense(9, name="units")], name="inner")
+    inputs = keras.Input((6,))
+    return keras.Model(inputs, layers.Dense(4, name="scores")(inner(inputs)))
+
+
 def with_side_output():
     classifier = row_classifier()
     return keras.Model(classifier.inputs, [classifier.outputs[0], layers.Softmax()(classifier.outputs[0])])
@@ -316,6 +334,11 @@ def with_side_output():
         (lambda: module_of(softmax_classifier("nested")), ValueError, "logits.*probabilities"),
         (lambda: module_of(softmax_classifier("cast")), ValueError, "logits.*probabilities"),
         (lambda: module_of(softmax_classifier("operation")), ValueError, "logits.*before the logsoftmax.*probabilities"),
+        (
+            lambda: module_of(nested_classifier()),
+            ValueError,
+            "one of .*, inner, .* layer of the nested model 'inner'.*'units'",
+        ),
         (lambda: module_of(targets="jay"), TypeError, "sequence.*'jay'"),
         (lambda: module_of(targets=1), TypeError, "sequence.*1"),
         (lambda: module_of(heatmap_layer="unit"), ValueError, "'unit'"),
