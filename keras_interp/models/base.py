@@ -80,7 +80,7 @@ class InterpretableModel(keras.Model):
         """Callbacks that every `fit` of this model runs with, before the user's."""
         return [StopAtNaN()]
 
-    def fit(self, x=None, y=None, *args, callbacks=None, **kwargs):
+    def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, *args, **kwargs):
         """As `keras.Model.fit`, after checking inputs and targets where they are arrays, and that the loss takes logits.
 
         Raises:
@@ -99,7 +99,8 @@ class InterpretableModel(keras.Model):
                 f"keras.losses.SparseCategoricalCrossentropy(from_logits=True). Received: loss={self.loss!r}"
             )
         callbacks = callbacks if isinstance(callbacks, (list, tuple)) else [] if callbacks is None else [callbacks]
-        return super().fit(x, y, *args, callbacks=[*self.training_callbacks(), *callbacks], **kwargs)
+        callbacks = [*self.training_callbacks(), *callbacks]
+        return super().fit(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
 
     def check_targets(self, targets):
         """Returns class numbers, or the values of a regression, as an array (n,), or raises."""

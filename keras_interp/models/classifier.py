@@ -21,8 +21,7 @@ class LinearReadout(InterpretableModel):
         features, pooled = pooled_features(backbone)
         outputs = make_outputs(pooled)
         super().__init__(backbone.inputs[0], outputs, labels, task, target_mean, target_scale, name, dtype)
-        # What each unit responds to, as Network Dissection names it; an empty name for a unit without a concept.
-        self.concepts = None
+        self._concepts = None
         # A second view on the same layers. Past Keras's attribute tracking, which would count every weight twice.
         self.__dict__["_feature_view"] = keras.Model(self.inputs[0], [features, pooled, outputs])
         self.__dict__["_head"] = keras.Model(pooled, outputs, name="head")
@@ -40,6 +39,21 @@ class LinearReadout(InterpretableModel):
     def num_filters(self):
         """Number of filters of the last feature maps."""
         return self._feature_view.outputs[0].shape[-1]
+
+    @property
+    def concepts(self):
+        """What each unit responds to, as Network Dissection names it: a list, with "" for a unit without a concept; or None.
+
+        Raises:
+            ValueError: where it is set to another number of names than there are units.
+        """
+        return None if self._concepts is None else list(self._concepts)
+
+    @concepts.setter
+    def concepts(self, names):
+        if names is not None and len(names) != self.num_filters:
+            raise ValueError(f'There must be a concept, or "", for each of {self.num_filters} units. Received: {len(names)}')
+        self._concepts = None if names is None else tuple(names)
 
     @property
     def unit_names(self):

@@ -104,6 +104,14 @@ def test_bad_labels_are_refused_before_the_first_step(model, images, labels, err
         np.testing.assert_array_equal(old, new)
 
 
+def test_arguments_of_fit_come_in_the_order_of_keras(model, images):
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    seen = []
+    callback = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(batch))
+    model.fit(images, np.zeros(16, int), 8, 2, 0, [callback])
+    assert seen == [0, 1, 0, 1]
+
+
 def test_own_backbones(images):
     inputs = keras.Input((32, 32, 3))
     dense = keras.Model(inputs, keras.layers.Dense(6)(keras.layers.Flatten()(inputs)))
