@@ -371,9 +371,8 @@ def _bar(progress):
 
 def _check_pixels(images):
     images = check_inputs(images, (None, None, None, None))
-    if not images.size or images.min() < 0 or images.max() > 255:
-        found = f"{images.min()}..{images.max()}" if images.size else f"shape={images.shape}"
-        raise ValueError(f"Images must be one or more, with pixels in 0..255. Received: {found}")
+    if images.min() < 0 or images.max() > 255:
+        raise ValueError(f"Images must have pixels in 0..255. Received: {images.min()}..{images.max()}")
     return images
 
 

@@ -132,7 +132,7 @@ class TestBothAttacks:
             ({"labels": np.zeros(5, int)}, "one label for each of 6"),
             ({"labels": 0}, "one label for each of 6"),
             ({"images": np.zeros((SIZE, SIZE, 3), "uint8")}, "images\\[None\\]"),
-            ({"images": np.zeros((0, SIZE, SIZE, 3), "uint8"), "labels": np.zeros(0, int)}, "one or more"),
+            ({"images": np.zeros((0, SIZE, SIZE, 3), "uint8"), "labels": np.zeros(0, int)}, "one image at least"),
             ({"images": np.full((6, SIZE, SIZE, 3), 256.0)}, "0..255"),
             ({"images": np.full((6, SIZE, SIZE, 3), -0.1)}, "0..255"),
             ({"images": np.full((6, SIZE, SIZE, 3), np.nan)}, "finite"),
