@@ -34,7 +34,10 @@ def check_inputs(inputs, input_shape):
 
 
 def check_features(*features):
-    """Returns arrays of activations that a model gave, or raises where it diverged.
+    """Raises where activations that a model gave are those of a training that diverged.
+
+    Args:
+        *features: float arrays.
 
     Raises:
         ValueError: for values that are NaN or infinite.
@@ -44,7 +47,6 @@ def check_features(*features):
             "The model's features must be finite. Received: NaN or infinite ones for finite inputs, after a training "
             "that diverged"
         )
-    return features
 
 
 def check_labels(labels, num_classes):

@@ -59,8 +59,8 @@ class ConceptNotes:
         """Makes a change to what is kept of an x-feature, in memory only once it is in the file."""
         with self._lock:
             # As they are in the file by now, to which another viewer may have written.
-            known = _read(self.path) if self.path is not None and self.path.exists() else self._targets
-            targets = json.loads(json.dumps(known))
+            saved = self.path is not None and self.path.exists()
+            targets = _read(self.path) if saved else json.loads(json.dumps(self._targets))
             change(targets.setdefault(str(target), {}).setdefault(str(int(feature)), {}))
             if self.path is not None:
                 _write(self.path, targets)

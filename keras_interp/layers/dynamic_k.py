@@ -187,10 +187,10 @@ class DynamicKDense(_DynamicK):
         self.input_spec = keras.layers.InputSpec(ndim=2, axes={-1: input_shape[-1]})
 
     def call(self, inputs):
-        kernel = ops.convert_to_tensor(self.kernel)
-        if self.k == kernel.shape[0] and not self.nonnegative:
-            return self._with_bias(ops.matmul(ops.cast(inputs, self.compute_dtype), ops.cast(kernel, self.compute_dtype)))
-        return self._with_bias(sum_of_largest(ops.cast(inputs, "float32"), kernel, self.k, self.nonnegative))
+        # Where all inputs count nothing is chosen, and the product is that of `keras.layers.Dense`.
+        chooses = self.k < self.kernel.shape[0] or self.nonnegative
+        inputs, kernel = (ops.cast(part, "float32" if chooses else self.compute_dtype) for part in (inputs, self.kernel))
+        return self._with_bias(sum_of_largest(inputs, kernel, self.k, self.nonnegative))
 
     def selected(self, inputs):
         """Numbers of the inputs that count for each output, int32 (batch, units, k), largest contribution first."""

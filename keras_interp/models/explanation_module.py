@@ -527,7 +527,7 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
             FloatingPointError: at the first loss that is NaN or infinite.
         """
         foreign = ("validation_data", "validation_split", "sample_weight", "class_weight")
-        if others := [name for name in foreign if kwargs.pop(name, None)]:
+        if others := [name for name in foreign if kwargs.pop(name, None) is not None]:
             raise ValueError(
                 "The examples have weights by `positive_share`; compare `predict_targets` on held-out images. "
                 f"Received: {', '.join(others)}"

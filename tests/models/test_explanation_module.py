@@ -345,6 +345,7 @@ def with_side_output():
         (lambda: module_of(heatmap_layer="last"), ValueError, "`end` must come before"),
         (lambda: fit(np.ones((8, 6)), np.ones(7, int)), ValueError, "each of the 8 inputs. Received: 7 labels"),
         (lambda: fit(*rows_of(np.random.default_rng(0)), class_weight={0: 2.0}), ValueError, "Received: class_weight"),
+        (lambda: fit(*rows_of(np.random.default_rng(0)), sample_weight=np.ones(60)), ValueError, "Received: sample_weight"),
         (lambda: fit(*rows_of(np.random.default_rng(0)), validation_split=0.1), ValueError, "Received: validation_split"),
         (lambda: module_of().evaluate(np.ones((8, 6))), NotImplementedError, "predict_targets"),
         (lambda: module_of(layers.Dense(3)), TypeError, "functional"),
