@@ -167,7 +167,7 @@ class ConceptExplainer(InterpretableModel):
         kernel, bias = self.predictor()
         return (self.encode(z) * kernel).sum(axis=-1) + bias
 
-    def explain(self, images, target=None, batch_size=256):
+    def explain(self, images, target=None, batch_size=256, contrastive=True):
         """Explains the rebuilt logit of one target for each input by its x-features.
 
         Args:
@@ -175,6 +175,7 @@ class ConceptExplainer(InterpretableModel):
             target: the class to explain, one of `targets`: a name or number, or a sequence of n of them; None for the one with
                 the largest logit.
             batch_size: images in a batch.
+            contrastive: as for `heatmaps`.
 
         Returns:
             An `Explanation` whose contributions v_i · E_i and bias add up to the rebuilt logit of the target, which stands in
@@ -191,6 +192,7 @@ class ConceptExplainer(InterpretableModel):
         kernel, bias = self.predictor()
         rows = np.arange(len(images))
         contributions = self.encode(z)[rows, modules] * kernel[modules]
+        heat = self._heatmaps(images, z, modules, contrastive) if images.ndim == 4 else None
         logits = logits.copy()
         logits[rows, numbers[modules]] = contributions.sum(axis=1) + bias[modules]
         names = {number: self.feature_names(number) for number in np.unique(numbers[modules]).tolist()}
@@ -203,7 +205,7 @@ class ConceptExplainer(InterpretableModel):
             unit_names_of_target=names,
             contributions=contributions,
             bias=bias[modules],
-            maps=self._spread(contributions, self._heatmaps(images, z, modules)) if images.ndim == 4 else None,
+            maps=None if heat is None else self._spread(contributions, heat),
         )
 
     def _modules_of(self, target, logits):
@@ -223,16 +225,16 @@ class ConceptExplainer(InterpretableModel):
         shares = np.where(total > 0, heat / np.maximum(total, 1e-30), even)
         return np.moveaxis(shares * contributions[:, :, None, None] * heat[0, 0].size, 1, -1)
 
-    def heatmaps(self, images, target=None, batch_size=256):
-        """Where in the image each x-feature comes from: contrastive winning probabilities (section 2.4).
-
-        They are those of excitation backprop. The contrast is between an x-feature and its dual, whose weights are negated,
-        see `ExcitationBackprop`.
+    def heatmaps(self, images, target=None, batch_size=256, contrastive=True):
+        """Where in the image each x-feature comes from: winning probabilities of excitation backprop (section 2.4).
 
         Args:
             images: array (n, height, width, channels) of raw pixels.
             target: as for `explain`.
             batch_size: images in a batch.
+            contrastive: whether what wins for the dual of an x-feature, whose weights are negated, is taken off, as in the
+                paper, see `ExcitationBackprop`. That tells the x-features apart. Without it, all of the evidence for each
+                counts, which shows the object as a whole: most of it is for the dual too.
 
         Returns:
             float32 array (n, features, h, w), at least 0, of the size of `heatmap_layer` or of the image.
@@ -240,15 +242,15 @@ class ConceptExplainer(InterpretableModel):
         Raises:
             ValueError: as for `explain`; and for rows, or a layer on the way that excitation backprop is not defined for.
         """
-        return self._heatmaps(*self._with_modules(images, target, batch_size))
+        return self._heatmaps(*self._with_modules(images, target, batch_size), contrastive)
 
-    def target_heatmaps(self, images, target=None, batch_size=256):
+    def target_heatmaps(self, images, target=None, batch_size=256, contrastive=True):
         """Where in the image a target's logit itself comes from, without x-features: the explanation that they compete with.
 
-        Contrastive winning probabilities of excitation backprop, as `heatmaps`, in one map.
+        Winning probabilities of excitation backprop, as `heatmaps`, in one map.
 
         Args:
-            images, target, batch_size: as for `heatmaps`.
+            images, target, batch_size, contrastive: as for `heatmaps`.
 
         Returns:
             float32 array (n, 1, h, w), at least 0.
@@ -257,7 +259,7 @@ class ConceptExplainer(InterpretableModel):
             ValueError: as for `heatmaps`.
         """
         images, _, modules = self._with_modules(images, target, batch_size)
-        propagation = self._propagation(self._classifier_view.outputs[0]._keras_history.operation.name, contrastive=True)
+        propagation = self._propagation(self._classifier_view.outputs[0]._keras_history.operation.name, contrastive)
         return propagation(images, neurons=np.array(self.target_numbers)[modules][:, None], batch_size=HEATMAP_BATCH)
 
     def _with_modules(self, images, target, batch_size):
@@ -268,13 +270,13 @@ class ConceptExplainer(InterpretableModel):
         z, logits = self.activations(images, batch_size)
         return images, z, self._modules_of(target, logits)
 
-    def _heatmaps(self, images, z, modules):
+    def _heatmaps(self, images, z, modules, contrastive):
         propagation = self._propagation(self.layer_name)
         shape = self._classifier_view.get_layer(self.layer_name).output.shape[1:]
         pieces = []
         for start in range(0, len(images), HEATMAP_BATCH):
             part = slice(start, start + HEATMAP_BATCH)
-            priors = self._priors(z[part], modules[part])
+            priors = self._priors(z[part], modules[part], contrastive)
             maps = propagation(images[part], priors=priors.reshape(*priors.shape[:2], *shape))
             pieces.append(np.maximum(maps, 0.0))
         return np.concatenate(pieces)
@@ -328,12 +330,13 @@ class ConceptExplainer(InterpretableModel):
         """Kernels v (modules, features) and biases (modules,) of the linear predictors, float32 arrays."""
         raise NotImplementedError
 
-    def _priors(self, z, modules):
+    def _priors(self, z, modules, contrastive):
         """What excitation backprop starts from: probabilities of the activations, which may be signed, for each x-feature.
 
         Args:
             z: activations (n, dimensions).
             modules: numbers (n,) of the modules.
+            contrastive: as for `heatmaps`.
 
         Returns:
             A float32 array (n, features, dimensions).
@@ -580,15 +583,15 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         kernel, bias = self.autoencoder.predictor_kernel, self.autoencoder.predictor_bias
         return ops.convert_to_numpy(kernel)[..., 0], ops.convert_to_numpy(bias)[:, 0]
 
-    def _priors(self, z, modules):
-        """Contrastive winning probabilities of the activations, signed: (n, features, dimensions)."""
+    def _priors(self, z, modules, contrastive):
+        """Winning probabilities of the activations, signed where they are contrastive: (n, features, dimensions)."""
         priors = np.zeros((len(z), self.num_features, self.num_dimensions), "float32")
         for module in np.unique(modules):
             rows = modules == module
-            priors[rows] = ops.convert_to_numpy(self._priors_of(module, ops.convert_to_tensor(z[rows])))
+            priors[rows] = ops.convert_to_numpy(self._priors_of(module, ops.convert_to_tensor(z[rows]), contrastive))
         return priors
 
-    def _priors_of(self, module, z):
+    def _priors_of(self, module, z, contrastive):
         """As `_priors`, of one module, as a tensor."""
         # One row for each image, so that all x-features of it share what lies below them.
         hidden, inputs = z[:, None], []
@@ -598,7 +601,9 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
             inputs.append(hidden)
             hidden = ops.relu(ops.matmul(hidden, kernel) + bias)
         own = ops.eye(self.num_features)
-        priors = winning_probabilities(inputs[-1], kernels[-1], own) - winning_probabilities(inputs[-1], -kernels[-1], own)
+        priors = winning_probabilities(inputs[-1], kernels[-1], own)
+        if contrastive:
+            priors = priors - winning_probabilities(inputs[-1], -kernels[-1], own)
         for below, kernel in zip(inputs[-2::-1], kernels[-2::-1]):
             priors = winning_probabilities(below, kernel, priors)
         # What is not active adds nothing to the logit, from wherever.
@@ -693,8 +698,8 @@ class LassoModule(ConceptExplainer):
     def predictor(self):
         return self._selected()[1], ops.convert_to_numpy(self.intercepts)
 
-    def _priors(self, z, modules):
-        # All of the probability is on the one dimension, if the image has it at all.
+    def _priors(self, z, modules, contrastive):
+        # All of the probability is on the one dimension, if the image has it at all; its dual has none.
         dimensions, kernel = (part[modules] for part in self._selected())
         live = (np.take_along_axis(z, dimensions, axis=1) > 0) & (kernel != 0)
         priors = np.zeros((*dimensions.shape, self.num_dimensions), "float32")

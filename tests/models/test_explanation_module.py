@@ -204,7 +204,8 @@ def numpy_winning(inputs, kernel, probabilities):
     return result
 
 
-def test_heatmaps_follow_excitation_backprop(images, rng):
+@pytest.mark.parametrize("contrastive", [True, False])
+def test_heatmaps_follow_excitation_backprop(images, rng, contrastive):
     classifier = Classifier(tiny_backbone(), labels=LABELS)
     options = {"num_features": 2, "hidden_units": (5, 4), "heatmap_layer": "last_relu"}
     module = ExplanationModule(classifier, "pooling", ["jay", "wren"], **options)
@@ -213,7 +214,7 @@ def test_heatmaps_follow_excitation_backprop(images, rng):
     # One of the four x-features is off.
     module.autoencoder.encoder[-1][1].assign([[5.0, 5.0], [5.0, -50.0]])
     targets = ["wren", "jay", "jay"]
-    maps = module.heatmaps(images[:3], targets)
+    maps = module.heatmaps(images[:3], targets, contrastive=contrastive)
     assert maps.shape == (3, 2, 4, 4) and maps.min() >= 0
     assert (maps.max(axis=(2, 3)) > 0).tolist() == [[True, False], [True, True], [True, True]]
     z, _ = module.activations(images[:3])
@@ -225,7 +226,7 @@ def test_heatmaps_follow_excitation_backprop(images, rng):
         second = np.maximum(first @ kernels[1] + biases[1], 0)
         for feature in range(2):
             own = np.eye(2)[feature]
-            prior = numpy_winning(second, kernels[2], own) - numpy_winning(second, -kernels[2], own)
+            prior = numpy_winning(second, kernels[2], own) - contrastive * numpy_winning(second, -kernels[2], own)
             if np.maximum(second @ kernels[2] + arrays(module)["encoder3_bias"][number], 0)[feature] == 0:
                 assert number == feature == 1
                 prior = np.zeros_like(prior)
@@ -233,8 +234,10 @@ def test_heatmaps_follow_excitation_backprop(images, rng):
             prior = numpy_winning(z[image], kernels[0], numpy_winning(first, kernels[1], prior))
             share = features[image] / np.maximum(features[image].sum(axis=(0, 1)), 1e-30)
             np.testing.assert_allclose(maps[image, feature], np.maximum((share * prior).sum(axis=-1), 0), atol=1e-5)
-    explanation = module.explain(images[:3], targets)
+    explanation = module.explain(images[:3], targets, contrastive=contrastive)
     np.testing.assert_allclose(explanation.maps.mean(axis=(1, 2)), explanation.contributions, rtol=1e-4, atol=1e-6)
+    spread = np.moveaxis(explanation.maps, -1, 1) * maps.sum(axis=(2, 3), keepdims=True)
+    np.testing.assert_allclose(spread, maps * 16 * explanation.contributions[:, :, None, None], rtol=1e-4, atol=1e-6)
     assert explanation.plot(2).axes
     whole = ExplanationModule(classifier, "pooling", ["jay"], num_features=2, hidden_units=(4,)).heatmaps(images[:2])
     assert whole.shape == (2, 2, 32, 32)
@@ -412,15 +415,16 @@ def test_lasso_heat_comes_from_the_selected_dimensions(images):
     assert heat.shape[:2] == (3, module.num_features) and heat.min() >= 0 and heat.sum() > 0
 
 
-def test_target_heatmaps_are_those_of_the_classifier(images):
+@pytest.mark.parametrize("contrastive", [True, False])
+def test_target_heatmaps_are_those_of_the_classifier(images, contrastive):
     classifier = Classifier(tiny_backbone(), labels=tuple("abcd"))
     module = ExplanationModule(
         classifier, "last_relu", targets=(1, 3), num_features=2, hidden_units=(4,), heatmap_layer="first_relu"
     )
-    expected = excitation_backprop(
-        classifier, images[:3], "logits", np.array([[3], [1], [3]]), end="first_relu", contrastive=True
-    )
-    np.testing.assert_allclose(module.target_heatmaps(images[:3], [3, 1, 3]), expected, rtol=1e-4, atol=1e-7)
+    options = {"end": "first_relu", "contrastive": contrastive}
+    expected = excitation_backprop(classifier, images[:3], "logits", np.array([[3], [1], [3]]), **options)
+    heat = module.target_heatmaps(images[:3], [3, 1, 3], contrastive=contrastive)
+    np.testing.assert_allclose(heat, expected, rtol=1e-4, atol=1e-7)
 
 
 def test_comparisons_are_options(rng):

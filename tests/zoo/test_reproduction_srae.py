@@ -12,7 +12,7 @@ from keras_interp.zoo.papers import srae as papers
 from keras_interp.zoo.reproduction import srae
 from tests.zoo.test_srae import LABELS, birds_of
 
-FIGURES = ["figure_3", "figure_4a", "figure_4b", "figure_5", "figure_6", "figure_8", "figure_10"]
+FIGURES = ["figure_3", "figure_4a", "figure_4b", "figure_contrast", "figure_5", "figure_6", "figure_8", "figure_10"]
 TABLES = ["table_1a", "table_2a", "table_3", "table_features"]
 EXPLAINED = ("jay", "owl")
 

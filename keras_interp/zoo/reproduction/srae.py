@@ -20,7 +20,7 @@ from keras_interp.zoo.reproduction.shipped import Measured
 
 SUFFIX = "mobilenet_cub100"
 STD, SRAE = (f"{kind}_{SUFFIX}" for kind in ("std", "srae"))
-LASSO, DIRECT, LAYER = "Lasso", "ExcitationBP", "layer itself"
+LASSO, DIRECT, LAYER, MARGINAL = "Lasso", "ExcitationBP", "layer itself", "SRAE, marginal heat"
 # Table 1(a) on the test images: F_reg, F_cls, O1, O2 and locality.
 METRICS = ("error_all", "unchanged_all", "orthogonality", "log_determinant", "locality")
 TABLE_1 = {
@@ -31,6 +31,7 @@ TABLE_1 = {
     "CAE": (3.8216, 0.6721, 0.5755, 1.7585, 1.9989),
     DIRECT: (None, None, None, None, 2.4937),
     LAYER: (None, None, None, None, 1.9623),
+    MARGINAL: (None,) * 5,
 }
 ALPHAS = (2.5, 1.5, 0.5, 0.1, 0.03, 0.01)
 SWEEP = {f"srae3_{SUFFIX}": 3, SRAE: 5, f"srae9_{SUFFIX}": 9}
@@ -79,6 +80,7 @@ class Explanations(shipped.ShippedReport):
         self.activations = functools.cache(self._activations)
         self.fitting_data = functools.cache(self._fitting_data)
         self.maps = functools.cache(self._maps)
+        self.marginal_heat = functools.cache(self._marginal_heat)
 
     def parts(self):
         return (
@@ -89,6 +91,7 @@ class Explanations(shipped.ShippedReport):
             ("Figure 3: one image", (SRAE,), self.figure_3),
             ("Figures 4(a) and 7: the most important x-features", (SRAE,), self.figure_4a),
             ("Figures 4(b) and 9: x-features beside excitation backprop", (SRAE,), self.figure_4b),
+            ("Heatmaps with and without contrast", (SRAE,), self.figure_contrast),
             ("Figure 5: parts", (SRAE,), self.figure_5),
             ("Figure 6: the downy woodpecker", (SRAE,), self.figure_6),
             ("Figure 8: without reconstruction", (SRAE,), self.figure_8),
@@ -122,8 +125,11 @@ class Explanations(shipped.ShippedReport):
     def _maps(self, kind):
         """Heatmaps (n, features, h, w) of the held-out images of the explained species."""
         model, birds = self.model(SRAE), self.birds()
-        make = model.heatmaps if kind == "SRAE" else model.target_heatmaps
-        return make(birds.images, [model.labels[number] for number in birds.labels])
+        make = model.target_heatmaps if kind == DIRECT else model.heatmaps
+        return make(birds.images, [model.labels[number] for number in birds.labels], contrastive=kind != MARGINAL)
+
+    def _marginal_heat(self):
+        return srae.heat(self.model(SRAE), self.birds(), lambda images, classes: self.maps(MARGINAL))
 
     def image_of(self, name, place=0):
         """Number of an image of a species among the held-out ones."""
@@ -146,6 +152,7 @@ class Explanations(shipped.ShippedReport):
         ours[LASSO] = srae.faithfulness(lasso, *self.activations("test")) | srae.heat(lasso, self.birds(), lasso.heatmaps)
         ours[DIRECT] = {"locality": self.locality(self.maps(DIRECT))}
         ours[LAYER] = {"locality": self.layer_locality()}
+        ours[MARGINAL] = {metric: self.marginal_heat()[metric] for metric in ("orthogonality", "log_determinant", "locality")}
         own = tuple(metric for metric in HEADINGS if metric not in METRICS)
         header = ["method", *(f"{HEADINGS[metric]}, {whose}" for metric in METRICS for whose in ("paper", "ours"))]
         rows = []
@@ -162,7 +169,8 @@ class Explanations(shipped.ShippedReport):
             "place of the logit, both over all held-out images and over those of the species alone, which tell more. O1 and "
             "O2 are of the heatmaps of the species' images, less for fewer live x-features; locality is the entropy of the "
             f"parts that they fall on. The Lasso has α = {lasso.alpha} and picks {lasso.num_selected.mean():.1f} dimensions. "
-            f"The locality of the layer is that of {SAMPLED_DIMENSIONS} of its dimensions.",
+            f"The locality of the layer is that of {SAMPLED_DIMENSIONS} of its dimensions. The last line has the x-features "
+            "of SRAE with heatmaps without contrast.",
         )
 
     def chosen_lasso(self):
@@ -229,16 +237,18 @@ class Explanations(shipped.ShippedReport):
                     values["x-features"].get(f"masked_accuracy_{gamma}"),
                     TABLE_3[DIRECT][place],
                     float(masked.masked[place]),
+                    self.marginal_heat()[f"masked_accuracy_{gamma}"],
                 ]
             )
         columns = ("original images", "masked by x-features", f"masked by {DIRECT}")
         return self.report.add_table(
             "table_3",
             title,
-            ["γ", *(f"{column}, {whose}" for column in columns for whose in ("paper", "ours"))],
+            ["γ", *(f"{column}, {whose}" for column in columns for whose in ("paper", "ours")), "without contrast, ours"],
             rows,
             "Accuracy on held-out images of the explained species, where only pixels with γ of a heatmap's largest value are "
-            "left and the others are inpainted. Five heatmaps keep more than one does.",
+            "left and the others are inpainted. Five heatmaps keep more than one does. Without contrast, by the same "
+            "x-features.",
         )
 
     def sweep(self, title):
@@ -259,9 +269,9 @@ class Explanations(shipped.ShippedReport):
 
     # --- Figures.
 
-    def cells(self, number, count=None):
+    def cells(self, number, count=None, kind="SRAE"):
         """Cells for `plot_concepts`: one held-out image and the heatmaps of its x-features, the most important first."""
-        image, maps = self.birds().images[number], self.maps("SRAE")[number]
+        image, maps = self.birds().images[number], self.maps(kind)[number]
         features = self.contributions(number)[:count]
         return [("", image, None), *((f"x-feature {one}: {value:+.2f}", image, maps[one]) for one, value in features)]
 
@@ -304,6 +314,19 @@ class Explanations(shipped.ShippedReport):
             title,
             plots.plot_concepts(rows, [species(name) for name in SHOWN]),
             "Excitation backprop from the logit has one heatmap, the x-features have several.",
+        )
+
+    def figure_contrast(self, title):
+        rows = []
+        for name in SHOWN:
+            number = self.image_of(name)
+            rows.append([*self.cells(number, 3), *self.cells(number, 3, MARGINAL)[1:]])
+        return self.report.add_figure(
+            "figure_contrast",
+            title,
+            plots.plot_concepts(rows, [species(name) for name in SHOWN]),
+            "On the left the contrastive winning probabilities of the paper: what is for an x-feature and not for its dual. "
+            "On the right the marginal ones of the same x-features, all that is for them: the bird, in much the same places.",
         )
 
     def figure_5(self, title):
