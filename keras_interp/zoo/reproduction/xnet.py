@@ -22,7 +22,7 @@ TITLES = {
     XNET: "XNet",
     ORIENTED: "oriented, without the drop loss",
     CAPPED: "XNet, oriented and capped",
-    BALANCED: "the same, balanced batches",
+    BALANCED: "XNet, oriented and capped, balanced batches",
     SUM: "sum of the drop losses",
     INITIAL: "sum, matched once",
     EM: "sum, matched each epoch",
@@ -139,6 +139,9 @@ class DropLoss(shipped.ShippedReport):
                 f"three times as high. On {specific} of {len(pairs)} categories its own neuron costs at least three times "
                 "what the others do."
             )
+            beyond = [one for one, (_, theirs) in zip(ATTRIBUTES, pairs) if 3 * theirs > 1]
+            if beyond:
+                sentences.append(f"Three times the cost of the latter would be more than all, on {', '.join(beyond)}.")
         return " ".join(sentences)
 
     # --- Figures.
