@@ -120,7 +120,7 @@ class Batches(keras.utils.PyDataset):
 
     Raises:
         ValueError: where not one batch fits, or a batch does not divide by the number of processes; and with `min_positives`,
-            for an attribute that no example has, or more positives than fit a batch.
+            for an attribute that no example has, more positives than fit a batch, or batches in order.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class Batches(keras.utils.PyDataset):
                 f"`batch_size` must be at most the {len(self.dataset)} examples. Received: batch_size={batch_size}"
             )
         if min_positives:
-            self._check_positives(min_positives, batch_size)
+            self._check_positives(min_positives, batch_size, shuffle)
         if batch_size % process[1]:
             raise ValueError(f"`batch_size` must divide by the {process[1]} processes. Received: batch_size={batch_size}")
         self.batch_size = batch_size
@@ -182,7 +182,9 @@ class Batches(keras.utils.PyDataset):
             self._cached_order = self.epoch, order
         return order
 
-    def _check_positives(self, min_positives, batch_size):
+    def _check_positives(self, min_positives, batch_size, shuffle):
+        if not shuffle:
+            raise ValueError(f"`min_positives` needs shuffled batches. Received: min_positives={min_positives}, shuffle=False")
         attributes = getattr(self.dataset, "attributes", None)
         if attributes is None or min_positives < 0 or min_positives * attributes.shape[1] > batch_size:
             raise ValueError(

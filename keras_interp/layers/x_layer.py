@@ -40,9 +40,9 @@ class XLayer(keras.layers.Layer):
 
     def __init__(self, units, **kwargs):
         super().__init__(**kwargs)
-        if units < 1:
-            raise ValueError(f"`units` must be at least 1. Received: units={units}")
-        self.units = units
+        if not isinstance(units, (int, np.integer)) or isinstance(units, bool) or units < 1:
+            raise ValueError(f"`units` must be an integer of at least 1. Received: units={units}")
+        self.units = int(units)
 
     def build(self, input_shape):
         if len(input_shape) != 2 or input_shape[-1] != self.units:

@@ -86,8 +86,8 @@ class XNet(ObjectiveTrainer, LinearReadout):
         attributes = tuple(attributes) if not isinstance(attributes, str) else ()
         if not attributes or len(set(attributes)) < len(attributes):
             raise ValueError(f"`attributes` must be different names, one at least. Received: attributes={attributes}")
-        if not alpha >= 0:
-            raise ValueError(f"`alpha` must not be negative. Received: alpha={alpha}")
+        if not 0 <= alpha < float("inf"):
+            raise ValueError(f"`alpha` must be finite and not negative. Received: alpha={alpha}")
         if reduction not in REDUCTIONS:
             raise ValueError(f"`reduction` must be one of {REDUCTIONS}. Received: reduction={reduction!r}")
         if drop_loss_cap is not None and not drop_loss_cap > 0:
@@ -136,17 +136,10 @@ class XNet(ObjectiveTrainer, LinearReadout):
 
     def objective(self, extra, x, y, sample_weight=None):
         """Eq. 2 for one batch, see `ObjectiveTrainer`."""
-        if not isinstance(y, dict) or not {"label", "attributes"} <= set(y):
-            received = sorted(y) if isinstance(y, dict) else type(y).__name__
-            raise TypeError(f"{TARGETS} Received: {received}")
+        self._check_names(y)
+        self._check_shape(y["attributes"].shape)
         labels, attributes = y["label"], ops.cast(y["attributes"], "float32")
         count = len(self.attributes)
-        # A TensorFlow stream may leave its shape open; then a wrong number of attributes fails in the step.
-        shape = (None, None) if getattr(attributes.shape, "rank", 2) is None else tuple(attributes.shape)
-        if len(shape) != 2 or shape[-1] not in (None, count):
-            raise ValueError(
-                f"The attributes must have the shape (batch, {count}): {', '.join(self.attributes)}. Received: shape={shape}"
-            )
         # Arrays were checked; of a stream, what is neither 0 nor 1 makes the loss NaN, at which training stops.
         attributes = ops.where((attributes == 0) | (attributes == 1), attributes, float("nan"))
         attributes = ops.transpose(ops.reshape(attributes, (-1, count)))
@@ -216,11 +209,35 @@ class XNet(ObjectiveTrainer, LinearReadout):
             y = self._checked_targets(y)
         elif isinstance(getattr(dataset, "targets", None), dict):
             self._checked_targets(dataset.targets)
+        elif hasattr(x, "element_spec"):
+            self._check_stream(x)
         return super().fit(x, y, *args, **kwargs)
 
-    def _checked_targets(self, y):
+    def _check_stream(self, stream):
+        """Raises for a `tf.data.Dataset` without these attributes: on JAX, an error in a step costs the weights."""
+        spec = stream.element_spec
+        targets = spec[1] if isinstance(spec, tuple) and len(spec) > 1 else None
+        self._check_names(targets)
+        shape = targets["attributes"].shape
+        if shape.rank is None or shape[-1] is None:
+            shape = next(iter(stream))[1]["attributes"].shape
+        self._check_shape(shape)
+
+    @staticmethod
+    def _check_names(y):
         if not isinstance(y, dict) or not {"label", "attributes"} <= set(y):
             raise TypeError(f"{TARGETS} Received: {sorted(y) if isinstance(y, dict) else type(y).__name__}")
+
+    def _check_shape(self, shape):
+        # A TensorFlow stream may leave it open.
+        shape, count = (None, None) if getattr(shape, "rank", 2) is None else tuple(shape), len(self.attributes)
+        if len(shape) != 2 or shape[-1] not in (None, count):
+            raise ValueError(
+                f"The attributes must have the shape (batch, {count}): {', '.join(self.attributes)}. Received: shape={shape}"
+            )
+
+    def _checked_targets(self, y):
+        self._check_names(y)
         labels = check_labels(y["label"], self.num_classes)
         attributes = self._checked_attributes(y["attributes"], len(labels))
         return {"label": labels, "attributes": attributes.astype("float32")}
@@ -303,6 +320,15 @@ class XNet(ObjectiveTrainer, LinearReadout):
     @property
     def _unit(self):
         return "neuron"
+
+    def _unit_index(self, unit):
+        """The number of a neuron, given by its number, its name, or the attribute that it answers for."""
+        if isinstance(unit, str) and unit in self.attributes:
+            return int(self.neuron_of_attribute[self.attributes.index(unit)])
+        if isinstance(unit, str) and "(" in unit and unit not in self.unit_names:
+            # Which neuron was meant, the number or the attribute, is open.
+            raise KeyError(f"The neurons are {self.unit_names}. Received: {unit!r}")
+        return super()._unit_index(unit)
 
     def drop_losses(self, images, labels=None, batch_size=256):
         """The classification loss of each image without each neuron: L(θ̂_j, x).
@@ -479,6 +505,18 @@ class NeuronMatching(keras.callbacks.Callback):
     Raises:
         ValueError: for an unknown mode, or a data set without attributes; in training, for other attributes than the model's.
         NotImplementedError: in training, on several JAX processes.
+
+    Example:
+
+    >>> from keras_interp.backbones import mlp
+    >>> from keras_interp.data import ArrayDataset, Batches
+    >>> rows, classes, attributes = np.random.rand(8, 4), np.arange(8) % 2, np.eye(2, dtype="uint8")[np.arange(8) // 2 % 2]
+    >>> options = {"attributes": attributes, "attribute_names": ("bald", "bangs")}
+    >>> faces = ArrayDataset(rows, classes, ("old", "young"), "rows", **options)
+    >>> model = XNet(mlp((6,), input_shape=(4,)), faces.attribute_names, labels=faces.class_names, reduction="sum")
+    >>> log = model.compile_by_default().fit(Batches(faces, 4), callbacks=[NeuronMatching(faces, "em")], verbose=0).history
+    >>> sorted(log["neuron_bald"] + log["neuron_bangs"])
+    [0, 1]
     """
 
     def __init__(self, dataset, mode="initial", batch_size=256):
@@ -533,7 +571,10 @@ def match_neurons(drop_losses):
         drop_losses: array (attributes, neurons), see `XNet.drop_loss_matrix`.
 
     Returns:
-        Numbers of the neurons, integers (attributes,).
+        Numbers of the neurons, integers (attributes,), different ones.
+
+    Raises:
+        ValueError: for NaN or infinite values, or another rank than 2.
 
     Example:
 
@@ -546,9 +587,19 @@ def match_neurons(drop_losses):
 
 
 def category_means(values, attributes):
-    """Means of values (n, columns) over the examples with each attribute (n, attributes): (attributes, columns).
+    """Means of values over the examples with each attribute.
 
-    NaN stands for an attribute that no example has.
+    Args:
+        values: float array (n, columns).
+        attributes: 0 or 1 (n, attributes).
+
+    Returns:
+        A float array (attributes, columns), NaN for an attribute that no example has.
+
+    Example:
+
+    >>> category_means(np.array([[1.0], [3.0], [5.0]]), [[1, 0], [1, 1], [0, 1]]).tolist()
+    [[2.0], [4.0]]
     """
     members = np.asarray(attributes, "float32").T
     with np.errstate(invalid="ignore"):

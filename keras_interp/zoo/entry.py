@@ -155,6 +155,10 @@ class Entry:
     def initialize(self, model, data_dir=None):
         """What is done with an untrained model before it is trained, as loading the weights of another one."""
 
+    def of_model(self, model):
+        """The entry of a trained model of this entry, which may have been made with other outputs or units."""
+        return self
+
     def measure(self, model, dataset, data_dir=None):
         """The figures of a trained model on an `ArrayDataset`, {metric: float}; other data sets come from `data_dir`."""
         raise NotImplementedError

@@ -18,7 +18,7 @@ def evaluate(name, data_dir=None, dataset=None):
     """
     metrics.require_evaluation_extra()
     model = catalogue.load(name)
-    entry = get_entry(model.name)
+    entry = get_entry(model.name).of_model(model)
     dataset = dataset or entry.load_data("test", data_dir)
     values = entry.measure(model, dataset, data_dir)
     return {

@@ -146,6 +146,8 @@ def test_bad_attributes():
         Batches(with_attributes(dataset, np.ones((20, 2))), 8, min_positives=5)
     with pytest.raises(ValueError, match="`min_positives`"):
         Batches(dataset, 8, min_positives=1)
+    with pytest.raises(ValueError, match="needs shuffled batches"):
+        Batches(with_attributes(dataset, np.ones((20, 2))), 8, shuffle=False, min_positives=1)
     with pytest.raises(ValueError, match="`min_positives`"):
         Batches((dataset.inputs, dataset.targets), 8, min_positives=1)
 

@@ -56,6 +56,8 @@ def test_dtypes(policy):
     ("call", "message"),
     [
         (lambda: XLayer(0), "`units`"),
+        (lambda: XLayer(2.5), "`units`.*2.5"),
+        (lambda: XLayer(True), "`units`"),
         (lambda: XLayer(3)(np.ones((2, 4))), r"\(batch, 3\).*\(2, 4\)"),
         (lambda: XLayer(3)(np.ones((2, 3, 3))), r"\(batch, 3\)"),
         (lambda: XLayer(3)(np.ones((2, 3)), drop=3), "below 3.*3"),

@@ -362,6 +362,7 @@ def with_attributes(change):
     [
         (lambda rng: row_model(alpha=-0.1), ValueError, "`alpha`.*-0.1"),
         (lambda rng: row_model(alpha=np.nan), ValueError, "`alpha`"),
+        (lambda rng: row_model(alpha=np.inf), ValueError, "`alpha`.*inf"),
         (lambda rng: row_model(reduction="max"), ValueError, "`reduction`.*'max'"),
         (lambda rng: row_model(drop_loss_cap=0), ValueError, "`drop_loss_cap`"),
         (lambda rng: XNet(tiny_backbone(), [], 2), ValueError, "`attributes`"),
@@ -415,3 +416,67 @@ def test_other_attributes_in_the_data(rng):
     plain = dataclasses.replace(dataset, attributes=None, attribute_names=())
     with pytest.raises(TypeError, match="attributes"):
         row_model().fit(Batches(plain, 4), verbose=0)
+
+
+def test_the_backbone_runs_once_in_a_step(rng):
+    calls = []
+
+    class Counted(keras.layers.ReLU):
+        def call(self, inputs):
+            calls.append(inputs.shape)
+            return super().call(inputs)
+
+    inputs = keras.Input((5,))
+    model = XNet(keras.Model(inputs, Counted()(inputs)), ATTRIBUTES, labels=("old", "young"))
+    model.compile(keras.optimizers.SGD(0.1), CROSS_ENTROPY, run_eagerly=True)
+    calls.clear()
+    model.train_on_batch(*batch_of(rng))
+    assert len(calls) == 1
+
+
+def test_a_dropped_neuron_gets_no_gradient_from_its_drop_loss(rng):
+    # One attribute, and a loss of drop losses alone: α outweighs the rest by far.
+    rows, targets = batch_of(rng)
+    model = row_model(reduction="sum")
+    steps = []
+    for alpha in (0.0, 1.0):
+        model.alpha = alpha
+        model.compile(keras.optimizers.SGD(1.0), CROSS_ENTROPY)
+        before = parameters(model)
+        model.train_on_batch(rows, {**targets, "attributes": targets["attributes"] * [0, 1, 0]})
+        steps.append([old - new for old, new in zip(before, parameters(model))])
+        for variable, value in zip(model.trainable_variables, before):
+            variable.assign(value)
+    kernel, bias, head, _ = (with_drop - without for without, with_drop in zip(*steps))
+    assert np.abs(kernel[:, 1]).max() < 1e-6 and abs(bias[1]) < 1e-6 and np.abs(head[1]).max() < 1e-6
+    assert np.abs(kernel[:, [0, 2]]).min() > 1e-6 and np.abs(head[[0, 2]]).min() > 1e-6
+
+
+def test_neurons_are_named_by_number_or_attribute(rng):
+    model = row_model()
+    model.match([2, 0, 1])
+    rows, _ = batch_of(rng)
+    expected = model.intervene(rows, {2: 0})
+    for name in ("neuron 2", "neuron 2 (shadow)", "shadow"):
+        np.testing.assert_array_equal(model.intervene(rows, {name: 0}), expected)
+    with pytest.raises(KeyError, match=r"neuron 0 \(bald\).*'neuron 0 \(shadow\)'"):
+        model.intervene(rows, {"neuron 0 (shadow)": 0})
+
+
+@pytest.mark.parametrize("shape", [(None, 2), (None, None), None])
+def test_streams_with_other_attributes_are_refused_before_a_step(rng, shape):
+    tf = pytest.importorskip("tensorflow")
+    model, (rows, targets) = row_model(), batch_of(rng)
+
+    def batches(names):
+        for _ in range(2):
+            yield rows, {"label": targets["label"], "attributes": targets["attributes"][:, :names]}
+
+    spec = {"label": tf.TensorSpec((None,), "int32"), "attributes": tf.TensorSpec(shape, "float32")}
+    stream = tf.data.Dataset.from_generator(lambda: batches(2), output_signature=(tf.TensorSpec((None, 5), "float32"), spec))
+    with pytest.raises(ValueError, match=r"\(batch, 3\): shadow, bald, bangs. Received"):
+        model.fit(stream, verbose=0)
+    with pytest.raises(TypeError, match="An XNet trains on targets"):
+        model.fit(stream.map(lambda x, y: (x, y["label"])), verbose=0)
+    # The weights are still there.
+    assert model.predict(rows, verbose=0).shape == (12, 2)

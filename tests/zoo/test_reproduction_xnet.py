@@ -14,12 +14,12 @@ from keras_interp.zoo.reproduction import xnet
 from tests.tiny import tiny_backbone
 
 FIGURES = [*(f"figure_{number}" for number in range(1, 9)), "figure_trade_off"]
-TABLES = ["table_1", "table_costs"]
+TABLES = ["table_1", "table_costs", "table_trade_off"]
 COLUMNS = [
     f"{kind}_{name}" for kind in ("drop_loss", "accuracy_cost", "accuracy_cost_of_others") for name in papers.ATTRIBUTES
 ]
 METRICS = {
-    xnet.STD: {"accuracy": 0.88, **dict.fromkeys(COLUMNS, 0.02), "smallest_accuracy_cost": 0.02},
+    xnet.STD: {"accuracy": 0.88, "active_neurons": 2.0, **dict.fromkeys(COLUMNS, 0.02), "smallest_accuracy_cost": 0.02},
     xnet.XNET: {"accuracy": 0.87, **dict.fromkeys(COLUMNS, 0.05), "accuracy_cost_Bald": 0.3, "smallest_accuracy_cost": 0.05},
 }
 
@@ -79,6 +79,8 @@ def test_all_tables_and_figures_are_written(tmp_path, monkeypatch):
     assert "XNet, beside baseline: -1.00 points of accuracy; 3 of 3 drop losses are higher" in readme
     assert "and 1 accuracy costs at least three times as high." in readme
     assert "On 1 of 3 categories its own neuron costs at least three times what the others do." in readme
+    assert "2 of 3 neurons of baseline are active after the training" in readme
+    assert "as in the paper" in readme and "at α = 0.2; capped" in readme
     assert "XNet, 2 of 3 end higher than they began" in readme and "mean over the neurons, 1 of 1" in readme
 
 

@@ -281,7 +281,7 @@ def heat(module, birds, heatmaps):
 
 _CUB200 = {"dataset": "caltech_birds2011_parts", "labels": CUB200_LABELS, "input_shape": (224, 224, 3)}
 _CUB100 = {"dataset": "caltech_birds2011_mini", "labels": CUB100_LABELS, "input_shape": (128, 128, 3)}
-_MODULE_RECIPE = Recipe(epochs=30, optimizer="adam", learning_rate=2e-3, warmup=0.0, pad=12, dtype_policy="float32")
+_MODULE_RECIPE = Recipe(epochs=30, optimizer="adam", learning_rate=5e-3, warmup=0.1, pad=12, dtype_policy="float32")
 _MODULES = {
     **_CUB100,
     "classifier": "std_mobilenet_cub100",
@@ -289,8 +289,9 @@ _MODULES = {
     "heatmap_layer": "conv_pw_3_relu",
     "recipe": _MODULE_RECIPE,
 }
-# Chosen on images held out of training, with eight of the species.
-_OPTIONS = {"hidden_units": (160, 40), "dropout": 0.0, "kernel_weight": 1e-5}
+# Chosen on images held out of training, with eight of the species. Some fifty positives that weigh as much as all others are
+# learned by heart: their own error falls below a fortieth of the logit's deviation, that of new ones rises.
+_OPTIONS = {"hidden_units": (160, 40), "dropout": 0.0, "kernel_weight": 1e-5, "positive_share": 0.2}
 
 
 def _modules(prefix, description, method, options=None, **fields):

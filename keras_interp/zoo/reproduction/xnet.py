@@ -8,7 +8,7 @@ from rich.progress import track
 
 from keras_interp import evaluate as metrics
 from keras_interp import models, plots
-from keras_interp.zoo.papers.xnet import ATTRIBUTES, PAPER
+from keras_interp.zoo.papers.xnet import ATTRIBUTES, PAPER, comparison
 from keras_interp.zoo.registry import get_entry
 from keras_interp.zoo.reproduction import shipped
 from keras_interp.zoo.reproduction.report import Report
@@ -101,6 +101,7 @@ class DropLoss(shipped.ShippedReport):
         columns |= {f"accuracy_cost_{name}": f"accuracy cost, {name}" for name in ATTRIBUTES}
         columns |= {"smallest_accuracy_cost": "smallest cost"}
         columns |= {f"accuracy_cost_of_others_{name}": f"cost of the other neurons, {name}" for name in ATTRIBUTES}
+        columns |= {"active_neurons": "active neurons"}
         rows = [
             [TITLES[name], *(model.figure(metric) for metric in columns)]
             for name, model in self.measured.items()
@@ -121,27 +122,13 @@ class DropLoss(shipped.ShippedReport):
         )
 
     def verdict(self):
-        """Sentences on each XNet beside the network that was trained without the drop loss from the same start."""
+        """Sentences on each XNet beside the network that differs in what is to be told."""
+        pairs = (XNET, STD), (CAPPED, STD), (CAPPED, ORIENTED), (BALANCED, CAPPED)
         sentences = []
-        for name, twin in ((XNET, STD), (CAPPED, STD), (CAPPED, ORIENTED), (BALANCED, ORIENTED)):
-            values, without = self.measured[name].values, self.measured[twin].values
-            if not values or not without:
-                continue
-            rise = sum(values[f"drop_loss_{one}"] > without[f"drop_loss_{one}"] for one in ATTRIBUTES)
-            pairs = [(values[f"accuracy_cost_{one}"], without[f"accuracy_cost_{one}"]) for one in ATTRIBUTES]
-            # A neuron that costs nothing has not become important, whatever the baseline's does.
-            threefold = sum(ours > 0 and ours >= 3 * theirs for ours, theirs in pairs)
-            others = [values[f"accuracy_cost_of_others_{one}"] for one in ATTRIBUTES]
-            specific = sum(ours > 0 and ours >= 3 * other for (ours, _), other in zip(pairs, others))
-            sentences.append(
-                f"{TITLES[name]}, beside {TITLES[twin]}: {100 * (values['accuracy'] - without['accuracy']):+.2f} points of "
-                f"accuracy; {rise} of {len(pairs)} drop losses are higher, and {threefold} accuracy costs at least "
-                f"three times as high. On {specific} of {len(pairs)} categories its own neuron costs at least three times "
-                "what the others do."
-            )
-            beyond = [one for one, (_, theirs) in zip(ATTRIBUTES, pairs) if 3 * theirs > 1]
-            if beyond:
-                sentences.append(f"Three times the cost of the latter would be more than all, on {', '.join(beyond)}.")
+        for name, other in pairs:
+            values, without = self.measured[name].values, self.measured[other].values
+            if values and without:
+                sentences.append(f"{TITLES[name]}, beside {TITLES[other]}: {comparison(values, without, ATTRIBUTES)}")
         return " ".join(sentences)
 
     # --- Figures.
@@ -168,6 +155,11 @@ class DropLoss(shipped.ShippedReport):
         for panel, lines in panels.items():
             higher = sum(values[-1] > values[0] for _, values in lines.values())
             rising.append(f"{panel}, {higher} of {len(lines)} end higher than they began")
+        for network in networks:
+            active = self.measured[network].figure("active_neurons")
+            if active is not None and active < len(ATTRIBUTES):
+                # Its drop losses no longer say anything about neurons.
+                rising.append(f"{active:.0f} of {len(ATTRIBUTES)} neurons of {TITLES[network]} are active after the training")
         return self.report.add_figure(
             name,
             title,
@@ -200,13 +192,13 @@ class DropLoss(shipped.ShippedReport):
 
     def maps(self, name, title):
         test, signed = self.data(STD), name == "figure_4"
-        drop_losses = self.model(XNET).drop_losses(test.inputs, test.targets)[:, self.model(XNET).neuron_of_attribute]
+        costs = self.loss_costs(test)
         groups = {}
-        for heading, sign in (("highest drop loss of the XNet", 1), ("lowest drop loss of the XNet", -1)):
+        for heading, sign in (("highest cost of the XNet's neuron", 1), ("lowest cost of the XNet's neuron", -1)):
             chosen = []
             for number in range(len(ATTRIBUTES)):
                 members = np.flatnonzero(test.attributes[:, number])
-                chosen.append(members[np.argmax(sign * drop_losses[members, number])])
+                chosen.append(members[np.argmax(sign * costs[members, number])])
             networks = {}
             for network in (STD, XNET):
                 model = self.model(network)
@@ -222,8 +214,17 @@ class DropLoss(shipped.ShippedReport):
             title,
             plots.plot_category_maps(groups, ATTRIBUTES, signed),
             f"{kind} of the neuron for each category, on test images of the category. The paper chooses good and bad examples "
-            "by eye; ours are the images of the category for which dropping the XNet's neuron costs most and least.",
+            "by eye; ours are the images of the category whose loss rises most, and least, when the XNet's neuron is dropped. "
+            "A neuron that is silent on an image has an empty activation map.",
         )
+
+    def loss_costs(self, test):
+        """How much the loss of each image rises when the XNet's neuron for each attribute is dropped: (n, attributes)."""
+        model = self.model(XNET)
+        _, neurons, logits = model.features(test.inputs)
+        log_probabilities = keras.ops.convert_to_numpy(keras.ops.log_softmax(logits))
+        losses = -np.take_along_axis(log_probabilities, test.targets[:, None], axis=1)
+        return (model.drop_losses_of(neurons, test.targets) - losses)[:, model.neuron_of_attribute]
 
     def top_images(self, name, network, title):
         test, model = self.data(STD), self.model(network)
@@ -241,7 +242,7 @@ class DropLoss(shipped.ShippedReport):
     def trade_off(self, title):
         train, test, model = self.data(STD, "train"), self.data(STD), self.model(STD)
         features, seen = (model.backbone_features(split.inputs) for split in (test, train))
-        curves = {}
+        curves, rows = {}, []
         for way, (oriented, cap) in WAYS.items():
             found = [
                 head_costs(train_head(seen, train, alpha, oriented, cap), features, test)
@@ -249,12 +250,15 @@ class DropLoss(shipped.ShippedReport):
             ]
             costs, accuracies = zip(*found)
             curves[way] = np.array(costs), np.array(accuracies), [f"{alpha:g}" for alpha in ALPHAS]
+            rows += [[way, f"{alpha:g}", cost, accuracy] for alpha, cost, accuracy in zip(ALPHAS, costs, accuracies)]
         points = {
             f"{TITLES[name]}, trained whole": (measured.figure("smallest_accuracy_cost"), measured.figure("accuracy"))
             for name, measured in self.measured.items()
             if name in (STD, XNET, CAPPED) and measured.values
         }
-        return self.report.add_figure(
+        columns = ["way", "α", "smallest accuracy cost", "accuracy"]
+        table = self.report.add_table("table_trade_off", title, columns, rows, self.best_trade_offs(curves))
+        figure = self.report.add_figure(
             "figure_trade_off",
             title,
             plots.plot_trade_off(curves, points),
@@ -262,6 +266,18 @@ class DropLoss(shipped.ShippedReport):
             f"fixed, for {HEAD_EPOCHS} epochs with Adam; the number at a point is α. Across: how much accuracy the images of "
             "an attribute lose when its neuron is dropped, the smallest over the neurons. All on the test split; the cap and "
             "the α of the shipped model were chosen on the validation split.",
+        )
+        return [*table, *figure]
+
+    def best_trade_offs(self, curves):
+        """A sentence on what each way reaches within one point of its accuracy without the drop loss."""
+        found = []
+        for way, (costs, accuracies, alphas) in curves.items():
+            best = np.argmax(np.where(accuracies >= accuracies[0] - 0.01, costs, -np.inf))
+            found.append(f"{way} {costs[best]:.3f} at α = {alphas[best]}, {costs[-1]:.3f} at α = {alphas[-1]}")
+        return (
+            "The largest of the smallest costs within one point of the accuracy at α = 0, and what is left of it at the "
+            f"largest α, whose objective has no lower bound without the cap: {'; '.join(found)}."
         )
 
     def skip(self, title):
