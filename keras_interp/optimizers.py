@@ -1,6 +1,7 @@
 """What the papers' training needs beyond Keras's own optimizers."""
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -22,7 +23,8 @@ class CoupledSGD(keras.optimizers.SGD):
         **kwargs: further arguments of `keras.optimizers.SGD`.
 
     Raises:
-        ValueError: where the optimizer is built, if no variable's path has an end of `own_weight_decay`.
+        ValueError: for a decay below 0; and where the optimizer is built, if no variable's path has an end of
+            `own_weight_decay`.
 
     Example:
 
@@ -42,6 +44,11 @@ class CoupledSGD(keras.optimizers.SGD):
         super().__init__(learning_rate, momentum=momentum, nesterov=nesterov, name=name, **kwargs)
         self.coupled_weight_decay = weight_decay
         self.own_weight_decay = dict(own_weight_decay or {})
+        if not all(decay >= 0 for decay in (weight_decay, *self.own_weight_decay.values())):
+            raise ValueError(
+                "Weight decays must not be negative. "
+                f"Received: weight_decay={weight_decay}, own_weight_decay={self.own_weight_decay}"
+            )
 
     def build(self, variables):
         paths = [variable.path for variable in variables]
@@ -74,6 +81,36 @@ def _check_sampling(block_size, sparsity):
         raise ValueError(f"`sparsity` must be at least 0 and below 1. Received: sparsity={sparsity}")
 
 
+def vanishing_weight_decay(learning_rates, momentum=0.0):
+    """The coupled weight decay under which weights that get no gradient vanish by the end of a training.
+
+    Each step of rate η takes about η · decay / (1 − momentum) of such a weight. With this decay the shares add up to 5, which
+    takes a weight of 0.1 below 0.001, from where on it no longer counts as a connection (Dynamic-K paper, section 4).
+
+    Args:
+        learning_rates: the learning rate of each step, an array (steps,).
+        momentum: that of the optimizer, in [0, 1).
+
+    Returns:
+        A float, for `CoupledSGD`.
+
+    Raises:
+        ValueError: for a momentum out of range, or rates that are not finite or have no positive sum.
+
+    Example:
+
+    >>> round(vanishing_weight_decay([0.1] * 2000, momentum=0.9), 6)
+    0.0025
+    """
+    total = float(np.sum(learning_rates))
+    if not 0 <= momentum < 1 or not 0 < total < float("inf"):
+        raise ValueError(
+            "`momentum` must lie in [0, 1), and the learning rates must have a positive sum. "
+            f"Received: momentum={momentum}, a sum of {total}"
+        )
+    return 5 * (1 - momentum) / total
+
+
 def update_probabilities(features, block_size, sparsity):
     """With which probability interpretable SGD updates the weights of each input (step 5 of Algorithm 3, Dynamic-K paper).
 
@@ -104,7 +141,9 @@ def update_probabilities(features, block_size, sparsity):
     [[1.0, 0.25, 0.015625, 0.015625, 0.015625]]
     """
     _check_sampling(block_size, sparsity)
-    curvature = ops.square(ops.cast(features, "float32"))
+    features = ops.abs(ops.cast(features, "float32"))
+    # As shares of the largest, whose square may be too large for the type.
+    curvature = ops.square(ops.divide_no_nan(features, ops.max(features, axis=-1, keepdims=True)))
     share = ops.divide_no_nan(curvature, ops.sum(curvature, axis=-1, keepdims=True))
     return ops.power(ops.minimum(1.0, block_size * share), 1 / (1 - sparsity))
 

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_interp.optimizers import CoupledSGD, InterpretableSGDDense, update_probabilities
+from keras_interp.optimizers import CoupledSGD, InterpretableSGDDense, update_probabilities, vanishing_weight_decay
 
 CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -251,3 +251,34 @@ def test_sampling_options_out_of_range(block_size, sparsity, named):
         InterpretableSGDDense(4, block_size=block_size, sparsity=sparsity)
     with pytest.raises(ValueError, match=f"Received: .*{named}"):
         update_probabilities(np.ones((1, 2), "float32"), block_size, sparsity)
+
+
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.9, False), (0.9, True)])
+def test_what_gets_no_gradient_vanishes_by_the_end(momentum, nesterov):
+    rates = 0.1 * np.cos(np.linspace(0, np.pi / 2, 300)) + 1e-3
+    optimizer = CoupledSGD(0.1, momentum, nesterov, vanishing_weight_decay(rates, momentum))
+    weight = keras.Variable(np.full(3, 0.1, "float32"))
+    optimizer.build([weight])
+    for rate in rates:
+        optimizer.learning_rate = rate
+        optimizer.apply([np.zeros(3, "float32")])
+    left = keras.ops.convert_to_numpy(weight)
+    assert (np.abs(left) < 1e-3).all() and (left > 1e-4).all()
+
+
+@pytest.mark.parametrize(("rates", "momentum"), [([0.1], 1.0), ([0.1], -0.1), ([0.0], 0.9), ([], 0.9), ([np.nan], 0.9)])
+def test_rates_without_a_decay(rates, momentum):
+    with pytest.raises(ValueError, match="positive sum"):
+        vanishing_weight_decay(rates, momentum)
+
+
+def test_weight_decays_below_zero():
+    with pytest.raises(ValueError, match="must not be negative"):
+        CoupledSGD(0.1, weight_decay=-1.0)
+    with pytest.raises(ValueError, match="must not be negative"):
+        CoupledSGD(0.1, own_weight_decay={"kernel": float("nan")})
+
+
+def test_probabilities_of_large_features():
+    large = update_probabilities(np.array([[3e20, 2e20, 1e20, 1e20, 1e20]], "float32"), 2, 0.5)
+    np.testing.assert_allclose(large, update_probabilities(np.array([[3.0, 2, 1, 1, 1]]), 2, 0.5), rtol=1e-5)

@@ -4,13 +4,13 @@ Paper: "Adaptive Activation Thresholding: Dynamic Routing Type Behavior for Inte
 Networks", Algorithm 2. Weights that are never chosen get no gradient, so coupled weight decay takes them to zero.
 """
 
+import functools
 import numbers
 
 import keras
-import numpy as np
 from keras import layers, ops
 
-from keras_interp.checks import check_labels
+from keras_interp.checks import check_features, check_labels
 
 # Products held at once while choosing, 4 MiB: they fit a processor's cache.
 CHUNK_SIZE = 2**20
@@ -30,8 +30,21 @@ def largest_contributions(features, kernel, k):
     Returns:
         An int32 tensor (batch, units, k), largest first. No gradient flows through it.
     """
-    features = ops.stop_gradient(ops.cast(features, "float32"))
-    weights = ops.transpose(ops.stop_gradient(ops.cast(kernel, "float32")))
+    features, kernel = (ops.stop_gradient(ops.cast(part, "float32")) for part in (features, kernel))
+    # JAX compiles the chunks, and outside a compiled step it would do so in each call.
+    choose = _compiled_choice() if keras.backend.backend() == "jax" else _choose
+    return choose(features, kernel, k)
+
+
+@functools.cache
+def _compiled_choice():
+    import jax
+
+    return jax.jit(_choose, static_argnums=2)
+
+
+def _choose(features, kernel, k):
+    weights = ops.transpose(kernel)
 
     def choose(rows):
         products = ops.expand_dims(rows, 1) * weights
@@ -176,8 +189,8 @@ class DynamicKDense(_DynamicK):
     8.0
     """
 
-    def __init__(self, units, k, **kwargs):
-        super().__init__(k, **kwargs)
+    def __init__(self, units, k, nonnegative=False, use_bias=True, **kwargs):
+        super().__init__(k, nonnegative, use_bias, **kwargs)
         self.units = _whole_number("units", units)
 
     def build(self, input_shape):
@@ -189,32 +202,68 @@ class DynamicKDense(_DynamicK):
     def call(self, inputs):
         # Where all inputs count nothing is chosen, and the product is that of `keras.layers.Dense`.
         chooses = self.k < self.kernel.shape[0] or self.nonnegative
-        inputs, kernel = (ops.cast(part, "float32" if chooses else self.compute_dtype) for part in (inputs, self.kernel))
+        dtype = "float32" if chooses and self.compute_dtype != "float64" else self.compute_dtype
+        inputs, kernel = (ops.cast(part, dtype) for part in (inputs, self.kernel))
         return self._with_bias(sum_of_largest(inputs, kernel, self.k, self.nonnegative))
 
     def selected(self, inputs):
-        """Numbers of the inputs that count for each output, int32 (batch, units, k), largest contribution first."""
-        return largest_contributions(inputs, ops.convert_to_tensor(self.kernel), self.k)
+        """Which inputs count for each output.
+
+        Args:
+            inputs: float array (batch, inputs).
+
+        Returns:
+            An int32 tensor (batch, units, k) of their numbers, the largest contribution first. Where the layer is
+            `nonnegative`, those of them that are not positive add nothing.
+
+        Raises:
+            ValueError: for inputs of another shape, NaN or infinite ones, or a layer that is not built.
+
+        Example:
+
+        >>> layer = DynamicKDense(1, k=2, kernel_initializer="ones")
+        >>> layer.build((None, 4))
+        >>> np.asarray(layer.selected([[1.0, 5.0, 3.0, 2.0]])).tolist()
+        [[[1, 2]]]
+        """
+        return largest_contributions(self._checked(inputs), ops.convert_to_tensor(self.kernel), self.k)
+
+    def _checked(self, inputs):
+        """Inputs to explain, as a tensor."""
+        if not self.built:
+            raise ValueError(f"The layer must be built, or called once. Received: {self.name!r} without weights")
+        inputs = ops.convert_to_tensor(inputs, "float32")
+        if len(inputs.shape) != 2 or inputs.shape[1] != self.kernel.shape[0]:
+            raise ValueError(
+                f"The inputs must have the shape (batch, {self.kernel.shape[0]}). Received: shape={tuple(inputs.shape)}"
+            )
+        check_features(ops.convert_to_numpy(inputs))
+        return inputs
 
     def contributions(self, inputs, units):
         """What every input would contribute to one output for each example, chosen or not.
 
         Args:
-            inputs: float tensor (batch, inputs).
+            inputs: float array (batch, inputs).
             units: integers (batch,), the output to look at for each example.
 
         Returns:
             A pair of tensors (batch, inputs): the contributions w_ic x_i in float32, and booleans, whether they count.
 
         Raises:
-            ValueError: for an array of units of another shape, or out of range.
+            ValueError: for units of another shape, or out of range; and as for `selected`.
+
+        Example:
+
+        >>> layer = DynamicKDense(1, k=2, kernel_initializer="ones")
+        >>> layer.build((None, 4))
+        >>> [np.asarray(part).tolist() for part in layer.contributions([[1.0, 5.0, 3.0, 2.0]], [0])]
+        [[[1.0, 5.0, 3.0, 2.0]], [[False, True, True, False]]]
         """
-        if isinstance(units, (np.ndarray, list, tuple)):
-            units = check_labels(units, self.units)
-            if len(units) != inputs.shape[0]:
-                raise ValueError(f"There must be one unit for each of {inputs.shape[0]} examples. Received: {len(units)}")
-        inputs, kernel = ops.cast(inputs, "float32"), ops.cast(self.kernel, "float32")
-        contributions = inputs * ops.take(ops.transpose(kernel), units, axis=0)
+        inputs, units = self._checked(inputs), check_labels(ops.convert_to_numpy(units), self.units)
+        if len(units) != inputs.shape[0]:
+            raise ValueError(f"There must be one unit for each of {inputs.shape[0]} examples. Received: {len(units)}")
+        contributions = inputs * ops.take(ops.transpose(ops.cast(self.kernel, "float32")), units, axis=0)
         chosen = ops.top_k(ops.where(contributions == 0, 0.0, contributions), self.k)[1]
         batch, width = ops.shape(contributions)
         positions = chosen + ops.reshape(ops.arange(batch, dtype="int32") * width, (-1, 1))
@@ -253,7 +302,8 @@ class DynamicKConv2D(_DynamicK):
         A tensor (batch, new height, new width, filters).
 
     Raises:
-        ValueError: for a k below 1 or above the number of channels, or inputs of another rank.
+        ValueError: for sizes, strides or a k below 1, another padding, a k above the number of channels, or inputs of another
+            rank.
 
     Example:
 
@@ -261,12 +311,16 @@ class DynamicKConv2D(_DynamicK):
     (6, 6, 8)
     """
 
-    def __init__(self, filters, kernel_size, k, strides=1, padding="valid", **kwargs):
-        super().__init__(k, **kwargs)
+    def __init__(self, filters, kernel_size, k, strides=1, padding="valid", nonnegative=False, use_bias=True, **kwargs):
+        super().__init__(k, nonnegative, use_bias, **kwargs)
         self.filters = _whole_number("filters", filters)
         sizes = (kernel_size, kernel_size) if isinstance(kernel_size, numbers.Integral) else kernel_size
         self.kernel_size = tuple(_whole_number("kernel_size", size) for size in sizes)
-        self.strides = strides
+        if len(self.kernel_size) != 2:
+            raise ValueError(f"`kernel_size` must be one number or two. Received: kernel_size={kernel_size}")
+        if padding not in ("valid", "same"):
+            raise ValueError(f"`padding` must be 'valid' or 'same'. Received: padding={padding!r}")
+        self.strides = _whole_number("strides", strides)
         self.padding = padding
 
     def build(self, input_shape):
@@ -289,7 +343,9 @@ class DynamicKConv2D(_DynamicK):
         _, height, width, _ = ops.shape(parts)
         parts = ops.reshape(parts, (-1, height, width, channels, self.filters))
         largest = ops.top_k(ops.swapaxes(parts, -1, -2), self.k)[0]
-        return self._with_bias(ops.sum(ops.relu(largest) if self.nonnegative else largest, axis=-1))
+        outputs = ops.sum(ops.relu(largest) if self.nonnegative else largest, axis=-1)
+        # See `sum_of_largest`.
+        return self._with_bias(ops.where(ops.any(ops.isnan(parts), axis=-2), float("nan"), outputs))
 
     def get_config(self):
         names = ("filters", "kernel_size", "strides", "padding")

@@ -127,13 +127,14 @@ def output_labels(num_outputs, labels, argument="num_outputs"):
     Raises:
         ValueError: where neither is given, or they do not agree.
     """
-    count = num_outputs or (len(labels) if labels else None)
+    labels = tuple(labels) if labels is not None else ()
+    count = num_outputs or len(labels)
     if not count or (labels and len(labels) != count):
         raise ValueError(
             f"Give `{argument}`, or `labels`, or both with the same number. "
-            f"Received: {argument}={num_outputs}, {len(labels or ())} labels"
+            f"Received: {argument}={num_outputs}, {len(labels)} labels"
         )
-    return tuple(labels) if labels else tuple(str(number) for number in range(count))
+    return labels or tuple(str(number) for number in range(count))
 
 
 def readout(features, num_outputs, task="classification", target_mean=0.0, target_scale=1.0, kernel_regularizer=None):

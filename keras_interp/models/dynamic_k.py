@@ -64,6 +64,16 @@ class DynamicKClassifier(LinearReadout):
 
         Returns:
             float32 array (classes, units); a class without images has NaN.
+
+        Raises:
+            ValueError: for images of another shape, NaN or infinite pixels, or classes out of range or of another number.
+
+        Example:
+
+        >>> from keras_interp.backbones import mlp
+        >>> model = DynamicKClassifier(mlp((8,), input_shape=(4,)), num_classes=3, k=2)
+        >>> model.class_graph(np.ones((6, 4)), np.arange(6) % 3).shape
+        (3, 8)
         """
         contributions = self.explain(images, classes, batch_size).contributions
         classes = self.check_targets(classes)
@@ -79,11 +89,14 @@ class DynamicKClassifier(LinearReadout):
 def convert(model, k, labels=None, nonnegative=False, name=None):
     """Replaces the last dense layer of a trained classifier by a `DynamicKDense` with its weights, for fine-tuning.
 
-    The model itself is left as it is. Fine-tune the result whole, or its `head` alone on features that are computed once.
+    The model itself is left as it is. Fine-tune the result whole, or its `head` alone on features that are computed once. For
+    the weights that are never chosen to vanish, compile it with a weight decay that fits the number of steps, see
+    `optimizers.vanishing_weight_decay`; the result is compiled with one of 5e-4.
 
     Args:
-        model: a `Classifier`, or any functional `keras.Model` with one input whose last layer is a `keras.layers.Dense`;
-            an activation of that layer is dropped, since the result has logits.
+        model: a `Classifier` or `DynamicKClassifier`, or any functional `keras.Model` with one input whose last layer is a
+            `keras.layers.Dense`. Activations of that layer, or behind it, are dropped, since the result has logits, and so
+            are its regularizers.
         k: number K of units that count for a class.
         labels: names of the classes; by default those of the model.
         nonnegative: see `DynamicKDense`.
@@ -99,16 +112,21 @@ def convert(model, k, labels=None, nonnegative=False, name=None):
     Example:
 
     >>> from keras_interp.backbones import cifar_resnet
+    >>> from keras_interp.optimizers import CoupledSGD, vanishing_weight_decay
     >>> plain = Classifier(cifar_resnet(depth=8), num_classes=10)
     >>> dynamic = convert(plain, k=5)
     >>> images, classes = np.zeros((20, 32, 32, 3), "uint8"), np.arange(20) % 10
     >>> _, features, _ = dynamic.features(images)
     >>> head = dynamic.head
-    >>> head.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    >>> history = head.fit(features, classes, verbose=0)
+    >>> decay = vanishing_weight_decay([0.1] * 40, momentum=0.9)
+    >>> loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    >>> head.compile(CoupledSGD(0.1, momentum=0.9, weight_decay=decay), loss)
+    >>> history = head.fit(features, classes, epochs=40, verbose=0)
     """
-    dense = model.layers[-1] if getattr(model, "inputs", None) and isinstance(model, keras.Model) else None
-    if not isinstance(dense, keras.layers.Dense) or len(model.inputs) != 1:
+    dense = model.outputs[0]._keras_history.operation if isinstance(model, keras.Model) and model.inputs else None
+    if isinstance(dense, (keras.layers.Activation, keras.layers.Softmax)):
+        dense = dense.input._keras_history.operation
+    if not isinstance(dense, (keras.layers.Dense, DynamicKDense)) or len(model.inputs) != 1:
         raise TypeError(
             "`convert` takes a functional `keras.Model` with one input whose last layer is dense. "
             f"Received: {type(model).__name__} with the last layer {type(dense).__name__}"
@@ -124,13 +142,13 @@ def convert(model, k, labels=None, nonnegative=False, name=None):
     original = keras.Model(model.inputs[0], features)
     backbone = keras.models.clone_model(original)
     set_weights(backbone, original.get_weights())
-    labels = labels or getattr(model, "labels", None)
+    labels = getattr(model, "labels", None) if labels is None else labels
     # Of layers that compute in float16 the training needs a scaled loss, whatever the model's own policy says.
     halves = any(layer.dtype_policy.name == "mixed_float16" for layer in model.layers)
     dtype = "mixed_float16" if halves else model.dtype_policy.name
     converted = DynamicKClassifier(backbone, dense.units, k, labels, nonnegative, name, dtype)
     bias = dense.bias if dense.use_bias else ops.zeros(dense.units)
     converted.get_layer("logits").set_weights([ops.convert_to_numpy(weight) for weight in (dense.kernel, bias)])
-    if isinstance(model, Classifier):
+    if isinstance(model, (Classifier, DynamicKClassifier)):
         converted.concepts = model.concepts
     return converted.compile_by_default()

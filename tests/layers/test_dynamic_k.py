@@ -74,6 +74,8 @@ def test_chunks_change_nothing(limit, monkeypatch):
     inputs, kernel = INPUTS["random"].astype("float32"), KERNELS["random"].astype("float32")
     expected, *expected_gradients, _ = reference(inputs, kernel, 3, False)
     monkeypatch.setattr(dynamic_k, "CHUNK_SIZE", limit * kernel.size)
+    # What JAX has compiled, it has compiled for chunks of another size.
+    monkeypatch.setattr(dynamic_k, "_compiled_choice", dynamic_k._compiled_choice.__wrapped__)
     outputs = dynamic_k.sum_of_largest(ops.convert_to_tensor(inputs), ops.convert_to_tensor(kernel), 3)
     np.testing.assert_allclose(ops.convert_to_numpy(outputs), expected, atol=1e-5)
     found = gradients(lambda x, w: dynamic_k.sum_of_largest(x, w, 3), inputs, kernel)
@@ -132,6 +134,29 @@ def test_convolution_equals_the_dense_rule_at_every_position(strides, padding, n
         assert outputs[b, y, x, o] == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.parametrize("nonnegative", [False, True])
+@pytest.mark.parametrize("inputs", list(INPUTS))
+def test_gradients_of_a_convolution_of_one_pixel_are_those_of_the_dense_rule(inputs, nonnegative):
+    inputs, kernel = INPUTS[inputs].astype("float32"), KERNELS["random"].astype("float32")
+    layer = DynamicKConv2D(5, 1, 3, nonnegative=nonnegative, use_bias=False)
+    layer.build((None, 1, 1, 12))
+    layer.kernel.assign(kernel[None, None])
+    expected, expected_gradient, _, _ = reference(inputs, kernel, 3, nonnegative)
+    outputs = layer(inputs[:, None, None])
+    np.testing.assert_allclose(ops.convert_to_numpy(outputs)[:, 0, 0], expected, atol=1e-5)
+    found = input_gradient(lambda x: layer(x)[:, 0, 0] * TARGET, inputs[:, None, None])
+    np.testing.assert_allclose(found[:, 0, 0], expected_gradient, atol=1e-5)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="the other backends compile nothing outside a step")
+def test_chunks_are_compiled_once():
+    inputs, layer = np.ones((9, 12), "float32"), DynamicKDense(5, 3)
+    layer(inputs)
+    before = dynamic_k._compiled_choice()._cache_size()
+    layer(inputs + 1)
+    assert dynamic_k._compiled_choice()._cache_size() == before
+
+
 def test_contributions_and_selection():
     inputs = INPUTS["random"].astype("float32")
     layer = DynamicKDense(5, 3)
@@ -171,6 +196,20 @@ def test_nan_is_not_lost():
     layer = DynamicKDense(2, 1, kernel_initializer="ones")
     outputs = ops.convert_to_numpy(layer(np.array([[np.nan, 1.0, 1.0], [1.0, 2.0, 3.0]], "float32")))
     assert np.isnan(outputs[0]).all() and outputs[1].tolist() == [3.0, 3.0]
+    maps = np.array([[1.0, np.nan, 1.0], [1.0, 2.0, 3.0]], "float32").reshape(1, 1, 2, 3)
+    outputs = ops.convert_to_numpy(DynamicKConv2D(2, 1, 1, kernel_initializer="ones")(maps))
+    assert np.isnan(outputs[0, 0, 0]).all() and outputs[0, 0, 1].tolist() == [3.0, 3.0]
+
+
+def test_double_precision_is_kept():
+    inputs, kernel = INPUTS["random"], KERNELS["random"]
+    layer = DynamicKDense(5, 3, dtype="float64", use_bias=False)
+    outputs = layer(ops.convert_to_tensor(inputs, "float64"))
+    layer.kernel.assign(kernel)
+    outputs = ops.convert_to_numpy(layer(ops.convert_to_tensor(inputs, "float64")))
+    # JAX has no double precision unless it is asked to.
+    tolerance = 1e-14 if outputs.dtype == "float64" else 1e-5
+    np.testing.assert_allclose(outputs, reference(inputs, kernel, 3, False)[0], atol=tolerance)
 
 
 def test_numbers_of_numpy_and_an_empty_batch():
@@ -194,6 +233,8 @@ def test_units_of_contributions(units, message):
     layer(np.ones((2, 6)))
     with pytest.raises(ValueError, match=message):
         layer.contributions(np.ones((2, 6), "float32"), np.array(units))
+    with pytest.raises(ValueError, match=message):
+        layer.contributions([[1.0] * 6] * 2, ops.convert_to_tensor(units))
     with pytest.raises(ValueError, match="`units`"):
         DynamicKDense(0, 2)
 
@@ -207,3 +248,21 @@ def test_bad_shapes():
         DynamicKDense(4, 2)(np.ones((2, 3, 6)))
     with pytest.raises(ValueError, match="maps"):
         DynamicKConv2D(4, 3, 2)(np.ones((2, 6)))
+    for options, message in (
+        ({"kernel_size": (3, 3, 3)}, "one number or two"),
+        ({"kernel_size": 3, "strides": 0}, "`strides`"),
+        ({"kernel_size": 3, "padding": "full"}, "'valid' or 'same'.*'full'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            DynamicKConv2D(4, k=2, **options)
+
+
+def test_only_finite_inputs_of_the_layer_are_explained():
+    layer = DynamicKDense(4, 2)
+    with pytest.raises(ValueError, match="must be built"):
+        layer.selected(np.ones((2, 6)))
+    layer.build((None, 6))
+    for inputs, message in ((np.full((2, 6), np.nan), "finite"), (np.ones((2, 5)), r"\(batch, 6\)")):
+        for call in (layer.selected, lambda x: layer.contributions(x, [0, 1])):
+            with pytest.raises(ValueError, match=message):
+                call(inputs)

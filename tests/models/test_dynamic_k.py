@@ -97,6 +97,21 @@ def test_convert_takes_any_functional_classifier():
     )
 
 
+def test_convert_behind_a_softmax_and_to_another_k(rng):
+    inputs = keras.Input((6,))
+    logits = keras.layers.Dense(4)(keras.layers.Dense(8, "relu")(inputs))
+    rows, names = rng.normal(size=(5, 6)).astype("float32"), np.array(list("abcd"))
+    expected = keras.Model(inputs, logits).predict(rows, verbose=0)
+    for last in (keras.layers.Softmax(), keras.layers.Activation("softmax")):
+        converted = convert(keras.Model(inputs, last(logits)), k=8, labels=names)
+        assert converted.labels == tuple("abcd")
+        np.testing.assert_allclose(converted.predict(rows, verbose=0), expected, atol=1e-5)
+    converted.concepts = ["sky"] * 8
+    wider = convert(convert(converted, k=2), k=8)
+    np.testing.assert_allclose(wider.predict(rows, verbose=0), expected, atol=1e-5)
+    assert wider.concepts == ["sky"] * 8
+
+
 def test_convert_keeps_how_the_network_is_computed(rng):
     scaling = keras.layers.Normalization()
     rows = (9 * rng.normal(size=(50, 6)) + 40).astype("float32")

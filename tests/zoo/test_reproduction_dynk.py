@@ -145,10 +145,11 @@ def test_all_tables_and_figures_are_written(tmp_path, drawn_toy):
     assert "the least accurate of these K, Dynamic-10, differs from standard by −2.00 points" in readme
 
     rows = {row["network"]: row for row in read_table(tmp_path, "table_converted")}
-    assert tuple(rows) == ("standard", *dynk.DYNAMIC)
+    assert tuple(rows) == ("standard", "L1", *dynk.DYNAMIC)
     for setting in ("CIFAR-10, half width", "places_mini"):
         # With as many units as there are, nothing changes by swapping.
-        assert rows["Dynamic-100"][f"{setting}, swapped"] == rows["standard"][f"{setting}, swapped"]
+        for kind in ("Dynamic-100", "L1"):
+            assert rows[kind][f"{setting}, swapped"] == rows["standard"][f"{setting}, swapped"]
         assert not rows["standard"][f"{setting}, trained"] and 0 <= float(rows["Dynamic-1"][f"{setting}, trained"]) <= 1
         assert float(rows["standard"][f"{setting}, weights below 0.001"]) < 0.1
 

@@ -81,6 +81,7 @@ CONNECTIONS = {
 # weights which are never chosen vanish, see `models.DynamicKClassifier`.
 HEAD = Recipe(weight_decay=5e-3)
 HEAD_STEPS = 1000
+L1_WEIGHT = registry.ENTRIES["l1_resnet18w32_cifar10"].options["l1_weight"]
 
 BEST_UNITS = 100
 # Figure 6 draws a connection that makes up at least this share of a class.
@@ -158,6 +159,16 @@ def residual_share(model, inputs, count=UNITS_OF_AN_IMAGE):
     _, pooled, logits = model.features(inputs)
     sizes = -np.sort(-np.abs(pooled * model.readout_weights()[0].T[logits.argmax(axis=-1)]), axis=1)
     return float(np.mean(sizes[:, count:].sum(axis=1) / np.maximum(sizes.sum(axis=1), 1e-12)))
+
+
+def l1_head(model):
+    """A `Classifier` on the pooled features of another one, with its last layer under an L1 term."""
+    features = keras.Input(model.get_layer("logits").input.shape[1:])
+    head = models.Classifier(
+        keras.Model(features, keras.layers.Identity()(features)), labels=model.labels, l1_weight=L1_WEIGHT
+    )
+    head.get_layer("logits").set_weights(model.get_layer("logits").get_weights())
+    return head
 
 
 def train_head(head, features, classes):
@@ -331,11 +342,12 @@ class DynamicK(shipped.ShippedReport):
             "table_converted",
             title,
             ["network", *(f"{setting}, {column}" for setting in found for column in columns)],
-            [[kind, *itertools.chain(*(cells[kind] for cells in found.values()))] for kind in (STANDARD, *DYNAMIC)],
+            [[kind, *itertools.chain(*(cells[kind] for cells in found.values()))] for kind in (STANDARD, L1, *DYNAMIC)],
             "What `models.convert` makes of our standard networks. Swapped: accuracy on the test split as soon as the last "
             "layer is a `DynamicKDense` with the weights that were there. Trained: the same after that layer was trained on "
             f"features of the training images, {HEAD_STEPS:,} steps with a weight decay of {HEAD.weight_decay}, while all "
-            "else stayed as it was; and how sparse it is then. The networks of Table 1 are trained whole.",
+            "else stayed as it was; and how sparse it is then. L1 is the last layer of the standard network, trained so with "
+            f"{L1_WEIGHT} of the sum of its weights' magnitudes in the loss. The networks of Table 1 are trained whole.",
         )
 
     def converted(self, name):
@@ -348,8 +360,8 @@ class DynamicK(shipped.ShippedReport):
             return metrics.accuracy(network.logits_of(features), test.targets)
 
         found = {STANDARD: (accuracy(model), None, metrics.connection_sparsity(model.readout_weights()[0]))}
-        for kind in track(DYNAMIC, f"Converting {name}"):
-            network = models.convert(model, KS[kind])
+        for kind in track((L1, *DYNAMIC), f"Converting {name}"):
+            network = l1_head(model) if kind == L1 else models.convert(model, KS[kind])
             swapped = accuracy(network)
             train_head(network.head, seen, train.targets)
             found[kind] = swapped, accuracy(network), metrics.connection_sparsity(network.readout_weights()[0])
