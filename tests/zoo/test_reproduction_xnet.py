@@ -80,7 +80,7 @@ def test_all_tables_and_figures_are_written(tmp_path, monkeypatch):
     assert "and 1 accuracy costs at least three times as high." in readme
     assert "On 1 of 3 categories its own neuron costs at least three times what the others do." in readme
     assert "2 of 3 neurons of baseline are active after the training" in readme
-    assert "as in the paper" in readme and "at α = 0.2; capped" in readme
+    assert "the accuracy at α = 0.2: as in the paper" in readme
     assert "XNet, 2 of 3 end higher than they began" in readme and "mean over the neurons, 1 of 1" in readme
 
 

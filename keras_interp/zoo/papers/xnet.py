@@ -137,7 +137,8 @@ def comparison(values, other, attributes):
         f"{count} drop losses are higher, and {threefold} accuracy costs at least three times as high. On {specific} of "
         f"{count} categories its own neuron costs at least three times what the others do."
     ]
-    if beyond := [one for one, (_, theirs) in zip(attributes, costs) if 3 * theirs > 1]:
+    beyond = [one for one, (_, theirs) in zip(attributes, costs) if 3 * theirs > 1]
+    if threefold and beyond:
         sentences.append(f"Three times the other's cost would be more than all, on {', '.join(beyond)}.")
     return " ".join(sentences)
 

@@ -274,10 +274,10 @@ class DropLoss(shipped.ShippedReport):
         found = []
         for way, (costs, accuracies, alphas) in curves.items():
             best = np.argmax(np.where(accuracies >= accuracies[0] - 0.01, costs, -np.inf))
-            found.append(f"{way} {costs[best]:.3f} at α = {alphas[best]}, {costs[-1]:.3f} at α = {alphas[-1]}")
+            found.append(f"{way} {costs[best]:.3f} at α = {alphas[best]}, and {accuracies[-1]:.3f}")
         return (
-            "The largest of the smallest costs within one point of the accuracy at α = 0, and what is left of it at the "
-            f"largest α, whose objective has no lower bound without the cap: {'; '.join(found)}."
+            "The objective has no lower bound without the cap. The largest of the smallest costs within one point of the "
+            f"accuracy at α = 0, and the accuracy at α = {alphas[-1]}: {'; '.join(found)}."
         )
 
     def skip(self, title):
