@@ -32,7 +32,7 @@ keras.config.set_dtype_policy("mixed_bfloat16")
 
 
 def backbone():
-    return backbones.resnet(18, arguments.width, "small", (64, 64, 3))
+    return backbones.resnet(18, arguments.width, "small", (64, 64, 3), normalize_output=True)
 
 
 def epoch(model, targets):
