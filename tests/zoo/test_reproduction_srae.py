@@ -32,6 +32,9 @@ def shipped(tmp_path_factory):
     (root / srae.SRAE / "metrics.json").write_text(
         json.dumps({"examples": 18, "values": dict.fromkeys(papers.DEFINITIONS, 0.25)})
     )
+    nn = dict.fromkeys(papers.DEFINITIONS, 0.25) | {"locality": 0.3, "dead": 1.0}
+    (root / srae.MEASURED["NN"]).mkdir()
+    (root / srae.MEASURED["NN"] / "metrics.json").write_text(json.dumps({"examples": 18, "values": nn}))
     pins = {folder.name: {path.name: artifacts.sha256(path) for path in folder.iterdir()} for folder in root.iterdir()}
     return root, pins
 
@@ -65,6 +68,9 @@ def test_all_tables_and_figures_are_written(tmp_path):
     assert {path.name for path in paths} == {*files, "README.md"} == {path.name for path in tmp_path.iterdir()}
     readme = (tmp_path / "README.md").read_text()
     assert "Left out" not in readme
+    assert (
+        "Smaller with SRAE than with NN: locality; in the paper both. 2.8 and 2.0 x-features are live, on average." in readme
+    )
     row = next(line for line in (tmp_path / "table_1a.md").read_text().splitlines() if line.startswith("| SRAE"))
     assert row.startswith("| SRAE | 0.1539 | 0.2500 | 0.9999 | 0.2500 | 0.6141 | 0.2500 | 2.0790 | 0.2500 | 1.9694 | 0.2500 |")
 

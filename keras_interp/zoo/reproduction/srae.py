@@ -170,8 +170,22 @@ class Explanations(shipped.ShippedReport):
             "O2 are of the heatmaps of the species' images, less for fewer live x-features; locality is the entropy of the "
             f"parts that they fall on. The Lasso has α = {lasso.alpha} and picks {lasso.num_selected.mean():.1f} dimensions. "
             f"The locality of the layer is that of {SAMPLED_DIMENSIONS} of its dimensions. The last line has the x-features "
-            "of SRAE with heatmaps without contrast.",
+            f"of SRAE with heatmaps without contrast.{self.verdict()}",
         )
+
+    def verdict(self):
+        """Sentences on whether SRAE's heatmaps are apart and local beside those of NN and SAE, as the paper finds."""
+        own, sentences = self.measured["SRAE"].values, []
+        for kind in ("NN", "SAE"):
+            if other := self.measured[kind].values:
+                names = {"orthogonality": "O1", "locality": "locality"}
+                smaller = [name for metric, name in names.items() if own[metric] < other[metric]]
+                live = [self.model(SRAE).num_features - values["dead"] for values in (own, other)]
+                sentences.append(
+                    f" Smaller with SRAE than with {kind}: {' and '.join(smaller) or 'neither O1 nor locality'}; in the paper "
+                    f"both. {live[0]:.1f} and {live[1]:.1f} x-features are live, on average."
+                )
+        return "".join(sentences)
 
     def chosen_lasso(self):
         """The Lasso with the largest α that picks as many dimensions as there are x-features, on average, or more."""
