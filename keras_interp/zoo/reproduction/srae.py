@@ -287,7 +287,7 @@ class Explanations(shipped.ShippedReport):
         """Cells for `plot_concepts`: one held-out image and the heatmaps of its x-features, the most important first."""
         image, maps = self.birds().images[number], self.maps(kind)[number]
         features = self.contributions(number)[:count]
-        return [("", image, None), *((f"x-feature {one}: {value:+.2f}", image, maps[one]) for one, value in features)]
+        return [("", image, None), *((f"x-feature {one}: {signed(value)}", image, maps[one]) for one, value in features)]
 
     def figure_3(self, title):
         birds, number = self.birds(), self.image_of(SHOWN[0])
@@ -384,7 +384,7 @@ class Explanations(shipped.ShippedReport):
         explanation, maps = module.explain(image, SHOWN[0]), module.heatmaps(image, SHOWN[0])[0]
         order = np.argsort(-explanation.contributions[0])
         rows.append(
-            [("", image[0], None), *((f"{explanation.contributions[0, one]:+.2f}", image[0], maps[one]) for one in order)]
+            [("", image[0], None), *((signed(explanation.contributions[0, one]), image[0], maps[one]) for one in order)]
         )
         names.append("NN")
         rows.append(self.cells(number))
@@ -415,6 +415,11 @@ class Explanations(shipped.ShippedReport):
             "for it: the network computes the same (but at the border, where it pads), and heatmaps that are about the "
             f"network should stay. Their mean correlation is {np.nanmean(agreement.correlation):.3f}.",
         )
+
+
+def signed(value):
+    # Without the sign of what is rounded to 0.
+    return f"{round(float(value), 2) + 0.0:+.2f}"
 
 
 def species(name):
