@@ -137,7 +137,8 @@ def update_probabilities(features, block_size, sparsity):
 
     Example:
 
-    >>> np.asarray(update_probabilities(np.array([[3.0, 2.0, 1.0, 1.0, 1.0]]), block_size=2, sparsity=0.5)).tolist()
+    >>> probabilities = update_probabilities(np.array([[3.0, 2.0, 1.0, 1.0, 1.0]]), block_size=2, sparsity=0.5)
+    >>> np.round(np.asarray(probabilities), 6).tolist()
     [[1.0, 0.25, 0.015625, 0.015625, 0.015625]]
     """
     _check_sampling(block_size, sparsity)
