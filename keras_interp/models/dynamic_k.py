@@ -123,7 +123,8 @@ def convert(model, k, labels=None, nonnegative=False, name=None):
     >>> head.compile(CoupledSGD(0.1, momentum=0.9, weight_decay=decay), loss)
     >>> history = head.fit(features, classes, epochs=40, verbose=0)
     """
-    dense = model.outputs[0]._keras_history.operation if isinstance(model, keras.Model) and model.inputs else None
+    graph = isinstance(model, keras.Model) and getattr(model, "inputs", None)
+    dense = model.outputs[0]._keras_history.operation if graph else None
     if isinstance(dense, (keras.layers.Activation, keras.layers.Softmax)):
         dense = dense.input._keras_history.operation
     if not isinstance(dense, (keras.layers.Dense, DynamicKDense)) or len(model.inputs) != 1:

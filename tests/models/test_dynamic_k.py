@@ -148,6 +148,8 @@ def test_bad_arguments(images):
         convert(Classifier(tiny_backbone(), 3), k=0)
     with pytest.raises(TypeError, match="last layer is dense"):
         convert(tiny_backbone(), k=2)
+    with pytest.raises(TypeError, match="functional"):
+        convert(type("Subclassed", (keras.Model,), {})(), k=2)
     inputs = keras.Input((6,))
     for outputs in (keras.layers.Dense(1)(inputs), keras.layers.Dense(3)(keras.layers.Reshape((2, 3))(inputs))):
         with pytest.raises(TypeError, match="a classifier with one output"):

@@ -289,8 +289,8 @@ _MODULES = {
     "heatmap_layer": "conv_pw_3_relu",
     "recipe": _MODULE_RECIPE,
 }
-# Chosen on images held out of training, with eight of the species. Some fifty positives that weigh as much as all others are
-# learned by heart: their own error falls below a fortieth of the logit's deviation, that of new ones rises.
+# Chosen on images held out of training, with eight of the species. There are some fifty positives of each, which are soon
+# learned by heart: the more they weigh, the larger is the error of new ones.
 _OPTIONS = {"hidden_units": (160, 40), "dropout": 0.0, "kernel_weight": 1e-5, "positive_share": 0.2}
 
 
