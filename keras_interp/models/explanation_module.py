@@ -27,6 +27,8 @@ COMPARISONS = {
     "sae": {"sparsity": "mean"},
     "cae": {"sparsity": "mean", "faithfulness_weight": 0.0},
 }
+# Where the first fit begins, see `ExplanationModule`.
+STARTS = ("random", "classifier")
 # Images whose heatmaps are computed at once; each has kernels of its own, those of its module.
 HEATMAP_BATCH = 32
 
@@ -398,6 +400,12 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         error_momentum: of the running estimate of Q_k over the batches, in [0, 1); 0 takes each batch by itself, which is
             biased where batches are small, see `SparseReconstructionAE.reconstruction_penalty`.
         dropout: share of the first hidden layer that is dropped in training.
+        start: where the first fit begins. "random" is the paper's way. "classifier" is for a layer that is followed by one
+            hidden Dense layer with ReLU and the logits: each encoder starts as that layer, pruned to the units that the logit
+            of its class needs most. Units that speak for the class and are excited by the same activations in its images form
+            an x-feature with a weight of 1; all that speak against it, the last one, of weight -1. That rebuilds new logits
+            better than what is learned from a few dozen images of the class, and x-features share the work. It needs two
+            x-features and scikit-learn.
         seed: seed of initial values and noise.
         heatmap_layer: name of an earlier layer with feature maps where heatmaps end, see `heatmaps`; by default the input.
         concept_names: {target: names of its x-features}, see the property of that name.
@@ -439,6 +447,7 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         positive_share=0.5,
         error_momentum=0.9,
         dropout=0.02,
+        start="random",
         seed=0,
         heatmap_layer=None,
         concept_names=None,
@@ -449,6 +458,8 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
                 raise ValueError(f"`{option}` must not be negative. Received: {option}={locals()[option]}")
         if not 0 <= error_momentum < 1:
             raise ValueError(f"`error_momentum` must lie in [0, 1). Received: error_momentum={error_momentum}")
+        if start not in STARTS:
+            raise ValueError(f"`start` must be one of {STARTS}. Received: start={start!r}")
         super().__init__(classifier, layer, targets, labels, positive_share, heatmap_layer, concept_names, name)
         self.autoencoder = SparseReconstructionAE(
             num_features, hidden_units, sparsity, sparsity_strength, len(self.target_numbers), dropout, seed, dtype="float32"
@@ -460,6 +471,10 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         self.pull_away_weight = pull_away_weight
         self.kernel_weight = kernel_weight
         self.error_momentum = error_momentum
+        self.start = start
+        if start == "classifier":
+            # Rather now than after the activations were computed.
+            _check_start(self._classifier_view, layer, num_features, tuple(hidden_units))
         shape = (len(self.target_numbers), self.num_dimensions)
         fixed = {"trainable": False, "autocast": False, "dtype": "float32", "aggregation": "mean"}
         # Running mean of Q_k, and the share of it that batches have given so far.
@@ -495,9 +510,7 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         return ops.sum(loss), {"y_pred": predictions, "parts": ops.stack([ops.mean(part) for part in parts])}
 
     def _estimate(self, errors):
-        """The running mean of Q_k with this batch, or None where each batch counts by itself."""
-        if not self.error_momentum:
-            return None
+        """The running mean of Q_k with this batch."""
         kept = self.error_momentum
         running = kept * self.running_errors + (1 - kept) * ops.stop_gradient(errors)
         share = kept * self.running_share + (1 - kept)
@@ -549,12 +562,52 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
             seed, process: as for `data.Batches`.
             **kwargs: as for `fit`.
         """
+        # No step was made yet, nor before the model was saved.
+        if self.start == "classifier" and not ops.convert_to_numpy(self.running_share):
+            self._start_from_classifier(z, targets)
         batches = Batches((z, targets), min(batch_size, len(z)), seed=seed, process=process)
         batches.epoch = kwargs.get("initial_epoch", 0)
         history = super().fit(batches, epochs=epochs, **{**kwargs, "shuffle": False})
         if not self.faithfulness_weight:
             self._fit_predictors(z, targets)
         return history
+
+    def _start_from_classifier(self, z, targets):
+        """Starts the modules as the classifier's hidden layer, pruned, see `start`."""
+        weights = [ops.convert_to_numpy(weight) for weight in _hidden_layer(self._classifier_view, self.layer_name).weights]
+        kernel, bias = weights if len(weights) == 2 else (*weights, 0.0)
+        units = np.maximum(z @ kernel + bias, 0.0)
+        starts = [[ops.convert_to_numpy(weight).copy() for weight in pair] for pair in self.autoencoder.encoder]
+        count, *later = self.autoencoder.hidden_units
+        places = min((size // self.num_features for size in later), default=1)
+        predictor, intercepts = np.ones((len(self.target_numbers), self.num_features, 1)), []
+        predictor[:, -1] = -1.0
+        for module, (logits, shares) in enumerate(zip(targets["logits"].T, targets["weights"].T)):
+            kept, slopes, intercept = prune_units(units, logits, shares, count)
+            intercepts.append([intercept])
+            # The examples of the class are few, so that they weigh more than others.
+            typical = z[shares == shares.max()].mean(axis=0)
+            excitations = np.maximum(kernel[:, kept], 0.0).T * typical
+            feature = np.full(len(kept), self.num_features - 1)
+            feature[slopes > 0] = _clusters(excitations[slopes > 0], self.num_features - 1, self.autoencoder.seed + module)
+            # Each x-feature has some units of its own in the later hidden layers, and its units of the first share these.
+            place = np.zeros(len(kept), int)
+            for one in range(self.num_features):
+                place[feature == one] = _clusters(excitations[feature == one], places, self.autoencoder.seed + module)
+            for pair in starts[1:]:
+                pair[0][module] = 0.0
+            starts[0][0][module][:, : len(kept)] = kernel[:, kept]
+            starts[0][1][module][: len(kept)] = (bias + np.zeros(kernel.shape[1]))[kept]
+            rows, values = np.arange(len(kept)), np.abs(slopes)
+            for number, size in enumerate((*later, self.num_features), start=1):
+                columns = feature * (size // self.num_features) + (place if size > self.num_features else 0)
+                starts[number][0][module][rows, columns] = values
+                rows, values = columns, 1.0
+        for pair, start in zip(self.autoencoder.encoder, starts):
+            for variable, value in zip(pair, start):
+                variable.assign(value)
+        self.autoencoder.predictor_kernel.assign(predictor)
+        self.autoencoder.predictor_bias.assign(intercepts)
 
     def evaluate(self, *args, **kwargs):
         """Not that of Keras, whose loss would need activations: see `predict_targets` and `evaluate.logit_faithfulness`."""
@@ -610,7 +663,14 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         return priors * ops.cast(ops.swapaxes(hidden, 1, 2) > 0, "float32")
 
     def get_config(self):
-        names = ("faithfulness_weight", "reconstruction_weight", "pull_away_weight", "kernel_weight", "error_momentum")
+        names = (
+            "faithfulness_weight",
+            "reconstruction_weight",
+            "pull_away_weight",
+            "kernel_weight",
+            "error_momentum",
+            "start",
+        )
         of_layer = ("num_features", "hidden_units", "sparsity", "sparsity_strength", "dropout", "seed")
         options = {name: getattr(self.autoencoder, name) for name in of_layer} | {name: getattr(self, name) for name in names}
         return {**super().get_config(), **options}
@@ -708,6 +768,82 @@ class LassoModule(ConceptExplainer):
 
     def get_config(self):
         return {**super().get_config(), "alpha": self.alpha}
+
+
+def prune_units(units, logits, weights, count):
+    """The units that a least-squares fit of logits needs most, by backward elimination: always those go that add least.
+
+    Args:
+        units: activations (n, units).
+        logits: what they rebuild (n,).
+        weights: weights (n,) of the examples.
+        count: how many stay, where there are more.
+
+    Returns:
+        Numbers (kept,) of the units that stay, their slopes (kept,) and the intercept of the fit.
+    """
+    units, shares = units.astype("float64"), weights.astype("float64") / weights.sum()
+    center, mean = shares @ units, shares @ logits
+    centered = units - center
+    gram, moments = (centered.T * shares) @ centered, (centered.T * shares) @ (logits - mean)
+    # A little ridge, for units that are never active.
+    gram += 1e-4 * max(np.trace(gram) / len(gram), 1e-12) * np.eye(len(gram))
+    kept = np.arange(len(gram))
+    while True:
+        inverse = np.linalg.inv(gram[np.ix_(kept, kept)])
+        slopes = inverse @ moments[kept]
+        if len(kept) <= count:
+            return kept, slopes, mean - center[kept] @ slopes
+        # What the squared error grows by without a unit, with the others fitted anew. An eighth of the units go at once.
+        costs = slopes**2 / np.diag(inverse)
+        gone = min(len(kept) - count, max(len(kept) // 8, 1))
+        kept = kept[np.sort(np.argsort(costs)[gone:])]
+
+
+def _clusters(patterns, count, seed):
+    """Numbers (n,) of the clusters of patterns (n, dimensions) by their directions."""
+    if min(count, len(patterns)) < 2:
+        return np.zeros(len(patterns), int)
+    from sklearn.cluster import KMeans
+
+    directions = patterns / np.maximum(np.linalg.norm(patterns, axis=1, keepdims=True), 1e-12)
+    return KMeans(min(count, len(patterns)), n_init=3, random_state=seed).fit_predict(directions)
+
+
+def _check_start(classifier, layer, num_features, hidden_units):
+    """Raises where modules cannot start from the classifier."""
+    _hidden_layer(classifier, layer)
+    if num_features < 2 or min(hidden_units[1:], default=num_features) < num_features:
+        raise ValueError(
+            "`start='classifier'` needs two x-features or more, and as many units in each later hidden layer. "
+            f"Received: num_features={num_features}, hidden_units={hidden_units}"
+        )
+
+
+def _hidden_layer(classifier, layer):
+    """The Dense layer with ReLU between a layer and the logits, where these three follow each other."""
+    passed, operation = [], classifier.outputs[0]._keras_history.operation
+    while operation.name != layer and not isinstance(operation, layers.InputLayer) and not isinstance(operation.input, list):
+        if not isinstance(operation, (layers.Dropout, layers.Flatten, layers.Identity)):
+            passed.append(operation)
+        operation = operation.input._keras_history.operation
+    dense = [one for one in passed if isinstance(one, layers.Dense)]
+    functions = [_function_name(one) for one in passed]
+    between = ["linear", "relu"] if len(passed) == 2 else ["linear", "relu", "linear"]
+    if operation.name == layer and len(dense) == 2 and passed[0] is dense[0] and functions == between:
+        return dense[1]
+    followers = ", ".join(one.name for one in reversed(passed)) or "nothing"
+    raise ValueError(
+        "`start='classifier'` needs a layer that is followed by one hidden Dense layer with ReLU, and the logits. "
+        f"Received: layer={layer!r}, followed by {followers}"
+    )
+
+
+def _function_name(operation):
+    """Name of the activation function of a layer, "" for none or one of another form."""
+    if isinstance(operation, layers.ReLU):
+        return "relu" if operation.max_value is None and not operation.negative_slope and not operation.threshold else ""
+    return getattr(getattr(operation, "activation", None), "__name__", "")
 
 
 def _numbered(count):

@@ -8,6 +8,7 @@ from keras import layers
 from keras_interp.data import ArrayDataset, Batches
 from keras_interp.explain import excitation_backprop
 from keras_interp.models import COMPARISONS, Classifier, ExplanationModule, LassoModule
+from keras_interp.models.explanation_module import prune_units
 from tests.tiny import tiny_backbone
 
 LABELS = ("wren", "robin", "jay", "crow")
@@ -23,6 +24,16 @@ def row_classifier(seed=1):
 def module_of(classifier=None, **options):
     options = {"targets": (2, 0), "labels": LABELS, "num_features": 3, "hidden_units": (7,), "dropout": 0.0, **options}
     return ExplanationModule(classifier or row_classifier(), "units", **options)
+
+
+def plain_classifier(activation="relu", between=()):
+    """One hidden layer between the units and the logits."""
+    keras.utils.set_random_seed(4)
+    inputs = keras.Input((6,), name="rows")
+    hidden = layers.Dense(9, "relu", name="units")(inputs)
+    for layer in (layers.Dropout(0.1), layers.Dense(12, activation, bias_initializer="normal", name="hidden"), *between):
+        hidden = layer(hidden)
+    return keras.Model(inputs, layers.Dense(4, name="scores")(hidden))
 
 
 def fit(*args, **options):
@@ -363,6 +374,12 @@ def with_side_output():
         (lambda: module_of(concept_names={"jay": "a b c d".split()}), ValueError, "3 x-features.*'d'"),
         (lambda: module_of(concept_names={"jay": "abc"}), TypeError, "strings.*'abc'"),
         (lambda: module_of(concept_names={"jay": (1, 2, 3)}), TypeError, "strings"),
+        (lambda: module_of(start="zeros"), ValueError, "`start`.*'zeros'"),
+        (lambda: from_classifier(row_classifier()), ValueError, "one hidden Dense layer with ReLU.*followed by last, scores"),
+        (lambda: from_classifier(plain_classifier("tanh")), ValueError, "with ReLU.*followed by hidden, scores"),
+        (lambda: from_classifier(plain_classifier("linear", [layers.ReLU(6)])), ValueError, "followed by hidden, re_lu"),
+        (lambda: from_classifier(num_features=1), ValueError, "two x-features.*num_features=1"),
+        (lambda: from_classifier(hidden_units=(7, 2)), ValueError, r"later hidden layer.*\(7, 2\)"),
         (lambda: module_of(error_momentum=1), ValueError, "`error_momentum`"),
         (lambda: fit(np.ones((8, 6)), np.ones(8, int)), ValueError, "0% are 'jay'"),
         (lambda: fit(np.ones((8, 5)), np.ones(8, int)), ValueError, r"\(n, 6\)"),
@@ -425,6 +442,63 @@ def test_target_heatmaps_are_those_of_the_classifier(images, contrastive):
     expected = excitation_backprop(classifier, images[:3], "logits", np.array([[3], [1], [3]]), **options)
     heat = module.target_heatmaps(images[:3], [3, 1, 3], contrastive=contrastive)
     np.testing.assert_allclose(heat, expected, rtol=1e-4, atol=1e-7)
+
+
+def from_classifier(classifier=None, **options):
+    return module_of(classifier or plain_classifier(), start="classifier", **options)
+
+
+@pytest.mark.parametrize("hidden_units", [(12,), (14, 7), (12, 6, 9)])
+@pytest.mark.parametrize("classifier", [plain_classifier, lambda: plain_classifier("linear", [layers.ReLU()])])
+def test_modules_that_start_from_the_whole_hidden_layer_rebuild_the_logits(hidden_units, classifier, rng):
+    rows, classes = rows_of(rng, 400)
+    module = from_classifier(classifier(), hidden_units=hidden_units)
+    module.compile(keras.optimizers.SGD(0.0))
+    module.fit(rows, classes, verbose=0)
+    rebuilt, logits = module.predict_targets(rows)
+    np.testing.assert_allclose(rebuilt, logits, atol=0.05 * logits.std())
+    np.testing.assert_array_equal(module.predictor()[0], [[1, 1, -1]] * 2)
+
+
+def test_only_the_first_fit_starts_from_the_classifier(rng, tmp_path):
+    rows, classes = rows_of(rng)
+    module = from_classifier(hidden_units=(8, 6), error_momentum=0.0).compile_by_default()
+    module.fit(rows, classes, epochs=3, verbose=0)
+    trained = arrays(module)
+    module.save(tmp_path / "module.keras")
+    for one in (module, keras.saving.load_model(tmp_path / "module.keras")):
+        one.compile(keras.optimizers.SGD(0.0))
+        one.fit(rows, classes, verbose=0)
+        assert one.start == "classifier"
+        for name, values in arrays(one).items():
+            np.testing.assert_array_equal(values, trained[name], err_msg=name)
+
+
+def test_a_module_alone_starts_as_among_others(rng):
+    rows, classes = rows_of(rng)
+    together, alone = from_classifier(hidden_units=(8, 6)), from_classifier(hidden_units=(8, 6), targets=(0,), seed=1)
+    for module in (together, alone):
+        module._start_from_classifier(*module.fitting_data(rows, classes))
+    for name, values in arrays(together).items():
+        np.testing.assert_allclose(values[1], arrays(alone)[name][0], atol=1e-5, err_msg=name)
+
+
+def test_pruning_keeps_the_units_that_matter(rng):
+    units = np.maximum(rng.normal(size=(200, 20)), 0).astype("float32")
+    weights = rng.uniform(0.5, 1.5, 200).astype("float32")
+    kept, slopes, intercept = prune_units(units, units[:, [3, 11, 17]] @ [2.0, -1.0, 0.5] + 4, weights, 3)
+    assert kept.tolist() == [3, 11, 17] and intercept == pytest.approx(4, abs=1e-2)
+    np.testing.assert_allclose(slopes, [2.0, -1.0, 0.5], atol=1e-2)
+    # One unit less: the best pair by trying all, as least squares of the weighted rows.
+    logits = units[:, :6] @ rng.normal(size=6)
+    root = np.sqrt(weights)[:, None]
+
+    def error(pair):
+        design = root * np.append(units[:, pair], np.ones((200, 1)), axis=1)
+        return np.square(root[:, 0] * logits - design @ np.linalg.lstsq(design, root[:, 0] * logits, rcond=None)[0]).sum()
+
+    fives = [[one for one in range(6) if one != left] for left in range(6)]
+    assert prune_units(units[:, :6], logits, weights, 5)[0].tolist() == min(fives, key=error)
 
 
 def test_comparisons_are_options(rng):
