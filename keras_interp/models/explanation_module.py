@@ -782,10 +782,12 @@ def prune_units(units, logits, weights, count):
     Returns:
         Numbers (kept,) of the units that stay, their slopes (kept,) and the intercept of the fit.
     """
-    units, shares = units.astype("float64"), weights.astype("float64") / weights.sum()
+    shares = weights / weights.sum()
     center, mean = shares @ units, shares @ logits
-    centered = units - center
-    gram, moments = (centered.T * shares) @ centered, (centered.T * shares) @ (logits - mean)
+    scaled = units - center
+    scaled *= np.sqrt(shares)[:, None]
+    gram = (scaled.T @ scaled).astype("float64")
+    moments = scaled.T @ (np.sqrt(shares) * (logits - mean))
     # A little ridge, for units that are never active.
     gram += 1e-4 * max(np.trace(gram) / len(gram), 1e-12) * np.eye(len(gram))
     kept = np.arange(len(gram))
