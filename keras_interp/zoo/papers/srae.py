@@ -318,7 +318,7 @@ ENTRIES = [
     ),
     _modules(
         "srae",
-        "Five x-features for each of 30 species, which rebuild its logit; they start as the classifier's hidden layer, pruned.",
+        "Five x-features for each of 30 species, which rebuild its logit; they start from the classifier's hidden layer.",
         SPARSE,
         _SRAE,
         recipe=_WARM_RECIPE,
