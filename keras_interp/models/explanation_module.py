@@ -574,33 +574,35 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
 
     def _start_from_classifier(self, z, targets):
         """Starts the modules as the classifier's hidden layer, pruned, see `start`."""
-        weights = [ops.convert_to_numpy(weight) for weight in _hidden_layer(self._classifier_view, self.layer_name).weights]
-        kernel, bias = weights if len(weights) == 2 else (*weights, 0.0)
+        hidden = _hidden_layer(self._classifier_view, self.layer_name)
+        kernel = ops.convert_to_numpy(hidden.kernel)
+        bias = np.zeros(kernel.shape[1]) if hidden.bias is None else ops.convert_to_numpy(hidden.bias)
         units = np.maximum(z @ kernel + bias, 0.0)
         starts = [[ops.convert_to_numpy(weight).copy() for weight in pair] for pair in self.autoencoder.encoder]
         count, *later = self.autoencoder.hidden_units
         places = min((size // self.num_features for size in later), default=1)
-        predictor, intercepts = np.ones((len(self.target_numbers), self.num_features, 1)), []
-        predictor[:, -1] = -1.0
+        predictor, intercepts = np.zeros((len(self.target_numbers), self.num_features, 1)), []
         for module, (logits, shares) in enumerate(zip(targets["logits"].T, targets["weights"].T)):
             kept, slopes, intercept = prune_units(units, logits, shares, count)
             intercepts.append([intercept])
-            # The examples of the class are few, so that they weigh more than others.
-            typical = z[shares == shares.max()].mean(axis=0)
-            excitations = np.maximum(kernel[:, kept], 0.0).T * typical
+            # The examples of the class have one weight, all others another one, and smaller logits.
+            own = max((shares == one for one in np.unique(shares)), key=lambda rows: logits[rows].mean())
+            excitations = np.maximum(kernel[:, kept], 0.0).T * z[own].mean(axis=0)
+            seed = (self.autoencoder.seed + module) % 2**32
             feature = np.full(len(kept), self.num_features - 1)
-            feature[slopes > 0] = _clusters(excitations[slopes > 0], self.num_features - 1, self.autoencoder.seed + module)
+            feature[slopes > 0] = _clusters(excitations[slopes > 0], self.num_features - 1, seed)
+            predictor[module, feature, 0] = np.where(slopes > 0, 1.0, -1.0)
             # Each x-feature has some units of its own in the later hidden layers, and its units of the first share these.
             place = np.zeros(len(kept), int)
             for one in range(self.num_features):
-                place[feature == one] = _clusters(excitations[feature == one], places, self.autoencoder.seed + module)
-            for pair in starts[1:]:
-                pair[0][module] = 0.0
+                place[feature == one] = _clusters(excitations[feature == one], places, seed)
             starts[0][0][module][:, : len(kept)] = kernel[:, kept]
-            starts[0][1][module][: len(kept)] = (bias + np.zeros(kernel.shape[1]))[kept]
+            starts[0][1][module][: len(kept)] = bias[kept]
             rows, values = np.arange(len(kept)), np.abs(slopes)
             for number, size in enumerate((*later, self.num_features), start=1):
                 columns = feature * (size // self.num_features) + (place if size > self.num_features else 0)
+                # What stays as it was gets to no prediction yet; with nothing at all it could not learn.
+                starts[number][0][module][:, np.unique(columns)] = 0.0
                 starts[number][0][module][rows, columns] = values
                 rows, values = columns, 1.0
         for pair, start in zip(self.autoencoder.encoder, starts):
@@ -815,29 +817,43 @@ def _clusters(patterns, count, seed):
 def _check_start(classifier, layer, num_features, hidden_units):
     """Raises where modules cannot start from the classifier."""
     _hidden_layer(classifier, layer)
-    if num_features < 2 or min(hidden_units[1:], default=num_features) < num_features:
+    if num_features < 2 or min(hidden_units, default=0) < num_features:
         raise ValueError(
-            "`start='classifier'` needs two x-features or more, and as many units in each later hidden layer. "
+            "`start='classifier'` needs two x-features or more, and hidden layers of as many units at least. "
             f"Received: num_features={num_features}, hidden_units={hidden_units}"
         )
 
 
 def _hidden_layer(classifier, layer):
     """The Dense layer with ReLU between a layer and the logits, where these three follow each other."""
-    passed, operation = [], classifier.outputs[0]._keras_history.operation
-    while operation.name != layer and not isinstance(operation, layers.InputLayer) and not isinstance(operation.input, list):
-        if not isinstance(operation, (layers.Dropout, layers.Flatten, layers.Identity)):
-            passed.append(operation)
-        operation = operation.input._keras_history.operation
-    dense = [one for one in passed if isinstance(one, layers.Dense)]
-    functions = [_function_name(one) for one in passed]
-    between = ["linear", "relu"] if len(passed) == 2 else ["linear", "relu", "linear"]
-    if operation.name == layer and len(dense) == 2 and passed[0] is dense[0] and functions == between:
+    explained, tensor, passed = classifier.get_layer(layer).output, classifier.outputs[0], []
+    while tensor is not explained:
+        operation, node, _ = tensor._keras_history
+        passed.append(operation)
+        # Of this call: a layer may have others.
+        sources = operation._inbound_nodes[node].input_tensors
+        if len(sources) != 1:
+            break
+        tensor = sources[0]
+    # What changes nothing but the shape, or changes only in training.
+    between = [one for one in passed if not isinstance(one, (layers.Dropout, layers.Flatten, layers.Identity))]
+    between = [one for one in between if not (isinstance(one, layers.Activation) and _function_name(one) == "linear")]
+    functions = [_function_name(one) for one in between]
+    dense = [one for one in between if isinstance(one, layers.Dense)]
+    own_activation = len(between) == 2 and functions == ["linear", "relu"]
+    as_layer = functions == ["linear", "relu", "linear"] and isinstance(between[1], (layers.ReLU, layers.Activation))
+    # A Dense layer may also be at each place of a feature map.
+    sizes = [one.kernel.shape for one in dense]
+    if (
+        tensor is explained
+        and len(dense) == 2
+        and (own_activation or as_layer)
+        and (sizes[0][0], sizes[1][0]) == (sizes[1][1], np.prod(explained.shape[1:]))
+    ):
         return dense[1]
-    followers = ", ".join(one.name for one in reversed(passed)) or "nothing"
     raise ValueError(
         "`start='classifier'` needs a layer that is followed by one hidden Dense layer with ReLU, and the logits. "
-        f"Received: layer={layer!r}, followed by {followers}"
+        f"Received: layer={layer!r}, with logits that come from {', '.join(one.name for one in reversed(passed))}"
     )
 
 

@@ -7,7 +7,7 @@ from keras import layers
 
 from keras_interp.data import ArrayDataset, Batches
 from keras_interp.explain import excitation_backprop
-from keras_interp.models import COMPARISONS, Classifier, ExplanationModule, LassoModule
+from keras_interp.models import COMPARISONS, Classifier, ExplanationModule, LassoModule, explanation_module
 from keras_interp.models.explanation_module import prune_units
 from tests.tiny import tiny_backbone
 
@@ -34,6 +34,30 @@ def plain_classifier(activation="relu", between=()):
     for layer in (layers.Dropout(0.1), layers.Dense(12, activation, bias_initializer="normal", name="hidden"), *between):
         hidden = layer(hidden)
     return keras.Model(inputs, layers.Dense(4, name="scores")(hidden))
+
+
+def shared_classifier():
+    """Two hidden layers that share their activation; the explained layer `units` may be that of `act`'s first call."""
+    act = layers.ReLU(name="act")
+    inputs = keras.Input((6,), name="rows")
+    hidden = layers.Dense(9, name="units")(inputs)
+    for name in ("first", "second"):
+        hidden = act(layers.Dense(9, name=name)(hidden))
+    return keras.Model(inputs, layers.Dense(4, name="scores")(hidden))
+
+
+def branched_classifier():
+    inputs = keras.Input((6,), name="rows")
+    units = layers.Dense(9, "relu", name="units")(inputs)
+    both = layers.Add(name="add")([layers.Dense(9, "relu")(units), units])
+    return keras.Model(inputs, layers.Dense(4, name="scores")(both))
+
+
+def maps_classifier():
+    """A Dense layer at each place of a feature map."""
+    inputs = keras.Input((4, 4, 3), name="images")
+    hidden = layers.Dense(9, "relu", name="hidden")(layers.Conv2D(5, 1, name="units")(inputs))
+    return keras.Model(inputs, layers.Dense(4, name="scores")(layers.Flatten()(hidden)))
 
 
 def fit(*args, **options):
@@ -375,11 +399,20 @@ def with_side_output():
         (lambda: module_of(concept_names={"jay": "abc"}), TypeError, "strings.*'abc'"),
         (lambda: module_of(concept_names={"jay": (1, 2, 3)}), TypeError, "strings"),
         (lambda: module_of(start="zeros"), ValueError, "`start`.*'zeros'"),
-        (lambda: from_classifier(row_classifier()), ValueError, "one hidden Dense layer with ReLU.*followed by last, scores"),
-        (lambda: from_classifier(plain_classifier("tanh")), ValueError, "with ReLU.*followed by hidden, scores"),
-        (lambda: from_classifier(plain_classifier("linear", [layers.ReLU(6)])), ValueError, "followed by hidden, re_lu"),
+        (lambda: from_classifier(row_classifier()), ValueError, "one hidden Dense layer with ReLU.*come from last, scores"),
+        (lambda: from_classifier(plain_classifier("tanh")), ValueError, "with ReLU.*come from dropout.*, hidden, scores"),
+        (
+            lambda: from_classifier(plain_classifier("linear", [layers.ReLU(6)])),
+            ValueError,
+            "come from .*hidden, re_lu.*, scores",
+        ),
         (lambda: from_classifier(num_features=1), ValueError, "two x-features.*num_features=1"),
-        (lambda: from_classifier(hidden_units=(7, 2)), ValueError, r"later hidden layer.*\(7, 2\)"),
+        (lambda: from_classifier(hidden_units=(7, 2)), ValueError, r"as many units.*\(7, 2\)"),
+        (lambda: from_classifier(hidden_units=(2,)), ValueError, r"as many units.*\(2,\)"),
+        (lambda: from_classifier(hidden_units=()), ValueError, r"as many units.*\(\)"),
+        (lambda: from_classifier(shared_classifier(), layer="units"), ValueError, "come from first, act, second, act, scores"),
+        (lambda: from_classifier(branched_classifier()), ValueError, "come from add.*, scores"),
+        (lambda: from_classifier(maps_classifier()), ValueError, "come from hidden, flatten.*, scores"),
         (lambda: module_of(error_momentum=1), ValueError, "`error_momentum`"),
         (lambda: fit(np.ones((8, 6)), np.ones(8, int)), ValueError, "0% are 'jay'"),
         (lambda: fit(np.ones((8, 5)), np.ones(8, int)), ValueError, r"\(n, 6\)"),
@@ -444,8 +477,9 @@ def test_target_heatmaps_are_those_of_the_classifier(images, contrastive):
     np.testing.assert_allclose(heat, expected, rtol=1e-4, atol=1e-7)
 
 
-def from_classifier(classifier=None, **options):
-    return module_of(classifier or plain_classifier(), start="classifier", **options)
+def from_classifier(classifier=None, layer="units", **options):
+    options = {"targets": (2, 0), "labels": LABELS, "num_features": 3, "hidden_units": (7,), "dropout": 0.0, **options}
+    return ExplanationModule(classifier or plain_classifier(), layer, start="classifier", **options)
 
 
 @pytest.mark.parametrize("hidden_units", [(12,), (14, 7), (12, 6, 9)])
@@ -458,6 +492,43 @@ def test_modules_that_start_from_the_whole_hidden_layer_rebuild_the_logits(hidde
     rebuilt, logits = module.predict_targets(rows)
     np.testing.assert_allclose(rebuilt, logits, atol=0.05 * logits.std())
     np.testing.assert_array_equal(module.predictor()[0], [[1, 1, -1]] * 2)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_the_start_does_not_use_can_still_learn(sign, rng):
+    classifier, (rows, classes) = plain_classifier(), rows_of(rng, 400)
+    scores = classifier.get_layer("scores")
+    scores.kernel.assign(sign * np.abs(scores.kernel))
+    module = from_classifier(classifier, hidden_units=(12, 7, 8))
+    z, given = module.fitting_data(rows, classes)
+    module._start_from_classifier(z, given)
+    kernel, _ = module.predictor()
+    np.testing.assert_array_equal(kernel, [[1, 1, 0]] * 2 if sign > 0 else [[0, 0, -1]] * 2)
+    np.testing.assert_allclose(module.rebuild(z), given["logits"], atol=0.05 * given["logits"].std())
+    # Each unit of each layer has inputs, so that none is dead other than by chance.
+    weights = arrays(module)
+    assert all(np.any(weights[f"encoder{number}_kernel"] != 0, axis=1).all() for number in (1, 2, 3, 4))
+    module.compile_by_default().fit(rows, classes, epochs=3, verbose=0)
+    assert np.any(module.predictor()[0][kernel == 0] != 0)
+
+
+def test_typical_images_are_those_of_the_class_whatever_weighs_more(rng, monkeypatch):
+    rows, _ = rows_of(rng, 200)
+    seen, classifier = [], plain_classifier()
+    monkeypatch.setattr(
+        explanation_module, "_clusters", lambda patterns, *args: seen.append(patterns) or np.zeros(len(patterns), int)
+    )
+    # Decisions as classes: those of the class have the larger logits.
+    decisions = classifier.predict(rows, verbose=0).argmax(axis=1)
+    target = int(np.bincount(decisions).argmax())
+    own = decisions == target
+    assert 0.1 < own.mean() < 1
+    module = from_classifier(classifier, hidden_units=(12,), num_features=2, targets=(target,), positive_share=0.1)
+    z, given = module.fitting_data(rows)
+    module._start_from_classifier(z, given)
+    hidden = classifier.get_layer("hidden")
+    excitations = np.maximum(keras.ops.convert_to_numpy(hidden.kernel), 0).T * z[own].mean(axis=0)
+    assert len(seen[0]) and all(any(np.allclose(row, one, atol=1e-5) for one in excitations) for row in seen[0])
 
 
 def test_only_the_first_fit_starts_from_the_classifier(rng, tmp_path):

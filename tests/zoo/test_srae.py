@@ -46,7 +46,7 @@ def birds(monkeypatch):
         layer="pooled",
         heatmap_layer="conv_pw_1_relu",
         explained=("jay", "owl"),
-        options={"hidden_units": (6,), "num_features": 2, "start": "classifier"},
+        options={"hidden_units": (6,), "num_features": 2},
         **fields,
     )
     monkeypatch.setitem(registry.ENTRIES, "tiny_birds", classifier)
