@@ -1,5 +1,7 @@
 """What the models of all methods share: a task, named outputs, inputs that are checked, and a loss that fits."""
 
+import contextlib
+
 import keras
 import numpy as np
 from keras import layers, ops
@@ -119,6 +121,36 @@ class InterpretableModel(keras.Model):
                 f"`target` must be a class number below {self.num_outputs} or one of {list(self.labels)}. Received: {target}"
             )
         return np.array(numbers, int)
+
+
+@contextlib.contextmanager
+def undistributed(what):
+    """Runs what is computed of a whole data set at once on one device, where JAX would spread its batches over several.
+
+    A last, smaller batch would not divide by their number.
+
+    Args:
+        what: what is computed, for the message.
+
+    Raises:
+        NotImplementedError: in one of several JAX processes, none of which has all of the model.
+    """
+    if keras.backend.backend() != "jax":
+        yield
+        return
+    import jax
+
+    if jax.process_count() > 1:
+        raise NotImplementedError(
+            f"{what} by one process, which sees the whole data set: train on one machine. "
+            f"Received: {jax.process_count()} processes"
+        )
+    distribution = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(distribution)
 
 
 def output_labels(num_outputs, labels, argument="num_outputs"):

@@ -15,8 +15,8 @@ from keras_interp.data.arrays import Batches
 from keras_interp.explain.excitation_backprop import ExcitationBackprop, winning_probabilities
 from keras_interp.explain.explanation import Explanation
 from keras_interp.layers.sparse_reconstruction_ae import SparseReconstructionAE, pull_away
-from keras_interp.models.base import InterpretableModel, output_labels
-from keras_interp.models.objective import NamedMeans, ObjectiveTrainer
+from keras_interp.models.base import InterpretableModel, output_labels, undistributed
+from keras_interp.models.objective import NamedMeans, ObjectiveTrainer, num_replicas, sum_over_replicas
 from keras_interp.weights import set_weights
 
 # The paper's comparison methods, as options of `ExplanationModule`: a network without reconstruction (NN), an autoencoder
@@ -147,9 +147,11 @@ class ConceptExplainer(InterpretableModel):
 
         Raises:
             ValueError: for images of another shape, NaN or infinite values.
+            NotImplementedError: in one of several JAX processes.
         """
         images = check_inputs(images, self.input_shape)
-        return [np.asarray(output, "float32") for output in self._activation_view.predict(images, batch_size, verbose=0)]
+        with undistributed("Activations are computed"):
+            return [np.asarray(output, "float32") for output in self._activation_view.predict(images, batch_size, verbose=0)]
 
     def x_features(self, images, batch_size=256):
         """The x-features of images (n, height, width, channels), or rows: a float32 array (n, modules, features)."""
@@ -512,7 +514,9 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
     def _estimate(self, errors):
         """The running mean of Q_k with this batch."""
         kept = self.error_momentum
-        running = kept * self.running_errors + (1 - kept) * ops.stop_gradient(errors)
+        # Of the whole batch, not of the replica's share.
+        (total,) = sum_over_replicas([errors])
+        running = kept * self.running_errors + (1 - kept) * total / num_replicas()
         share = kept * self.running_share + (1 - kept)
         self.running_errors.assign(running)
         self.running_share.assign(share)

@@ -13,7 +13,7 @@ from keras import layers, ops
 from keras_interp.checks import check_attributes, check_features, check_inputs, check_labels
 from keras_interp.explain.gradients import input_gradient
 from keras_interp.layers.x_layer import XLayer
-from keras_interp.models.base import output_labels, readout
+from keras_interp.models.base import output_labels, readout, undistributed
 from keras_interp.models.classifier import LinearReadout, pooled_features
 from keras_interp.models.objective import NamedMeans, ObjectiveTrainer, num_replicas, sum_over_replicas
 
@@ -531,14 +531,9 @@ class NeuronMatching(keras.callbacks.Callback):
         self._matched = False
 
     def on_train_begin(self, logs=None):
-        if keras.backend.backend() == "jax":
-            import jax
-
-            if jax.process_count() > 1:
-                raise NotImplementedError(
-                    "Neurons are matched by one process, which sees the whole data set: train on one machine. "
-                    f"Received: {jax.process_count()} processes"
-                )
+        # Rather now than at the first epoch's end.
+        with undistributed("Neurons are matched"):
+            pass
         self.model.check_dataset(self.dataset)
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -547,15 +542,8 @@ class NeuronMatching(keras.callbacks.Callback):
             return
         self._matched = True
         dataset = self.dataset
-        distribution = keras.distribution.distribution() if keras.backend.backend() == "jax" else None
-        if distribution is not None:
-            # Spread over devices, the last, smaller batch would not divide.
-            keras.distribution.set_distribution(None)
-        try:
+        with undistributed("Neurons are matched"):
             matrix = self.model.drop_loss_matrix(dataset.inputs, dataset.targets, dataset.attributes, self.batch_size)
-        finally:
-            if distribution is not None:
-                keras.distribution.set_distribution(distribution)
         self.model.match(match_neurons(matrix))
 
     def on_epoch_end(self, epoch, logs=None):

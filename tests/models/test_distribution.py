@@ -87,7 +87,32 @@ def train():
     history = model.fit(rows, targets, batch_size=16, shuffle=False, verbose=0).history
     return {**{w.path: np.asarray(w) for w in model.weights}, **{f"log {k}": np.array(v) for k, v in history.items()}}
 """
-PROGRAMS = {"alternating": TRAINING, "joint": TRAINING, "leveling": LEVELING, "dynamic": DYNAMIC, "xnet": XNET}
+EXPLANATION = """
+import sys
+import keras, numpy as np
+from keras_interp.models import ExplanationModule
+
+def train():
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((12,))
+    units = keras.layers.Dense(10, "relu", name="units")(inputs)
+    classifier = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Dense(9, "relu")(units)))
+    options = {"num_features": 3, "hidden_units": (8, 6), "dropout": 0.0, "start": "classifier", "name": "model"}
+    model = ExplanationModule(classifier, "units", **options).compile_by_default(keras.optimizers.SGD(1e-3))
+    rng = np.random.default_rng(0)
+    rows, labels = rng.normal(size=(64, 12)).astype("float32"), rng.integers(0, 3, 64).astype("int32")
+    history = model.fit(rows, labels, batch_size=16, verbose=0).history
+    # By their numbers: Keras counts names on from the first training of a process.
+    return {str(n): w for n, w in enumerate(model.get_weights())} | {f"log {k}": np.array(v) for k, v in history.items()}
+"""
+PROGRAMS = {
+    "alternating": TRAINING,
+    "joint": TRAINING,
+    "leveling": LEVELING,
+    "dynamic": DYNAMIC,
+    "xnet": XNET,
+    "explanation": EXPLANATION,
+}
 
 
 def assert_same(one, other, tolerance=1e-5):
@@ -161,7 +186,7 @@ def test_a_last_batch_smaller_than_the_number_of_replicas(tmp_path, run_python):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX devices")
-@pytest.mark.parametrize("case", ["alternating", "leveling", "dynamic", "xnet"])
+@pytest.mark.parametrize("case", ["alternating", "leveling", "dynamic", "xnet", "explanation"])
 def test_two_jax_devices_train_as_one(tmp_path, run_python, case):
     program = (
         PROGRAMS[case]
