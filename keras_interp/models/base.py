@@ -123,20 +123,9 @@ class InterpretableModel(keras.Model):
         return np.array(numbers, int)
 
 
-@contextlib.contextmanager
-def undistributed(what):
-    """Runs what is computed of a whole data set at once on one device, where JAX would spread its batches over several.
-
-    A last, smaller batch would not divide by their number.
-
-    Args:
-        what: what is computed, for the message.
-
-    Raises:
-        NotImplementedError: in one of several JAX processes, none of which has all of the model.
-    """
+def require_one_process(what):
+    """Raises `NotImplementedError` in one of several JAX processes, none of which has all of the model: `what` needs it."""
     if keras.backend.backend() != "jax":
-        yield
         return
     import jax
 
@@ -145,6 +134,18 @@ def undistributed(what):
             f"{what} by one process, which sees the whole data set: train on one machine. "
             f"Received: {jax.process_count()} processes"
         )
+
+
+@contextlib.contextmanager
+def undistributed(what):
+    """Runs what is computed of a whole data set at once on one device, where JAX would spread its batches over several.
+
+    A last, smaller batch would not divide by their number. Raises as `require_one_process` does.
+    """
+    require_one_process(what)
+    if keras.backend.backend() != "jax":
+        yield
+        return
     distribution = keras.distribution.distribution()
     keras.distribution.set_distribution(None)
     try:

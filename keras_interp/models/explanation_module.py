@@ -405,8 +405,8 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         start: where the first fit begins. "random" is the paper's way. "classifier" is for a layer that is followed by one
             hidden Dense layer with ReLU and the logits: each encoder starts as that layer, pruned to the units that the logit
             of its class needs most. Units that speak for the class and are excited by the same activations in its images form
-            an x-feature with a weight of 1; all that speak against it, the last one, of weight -1. That rebuilds new logits
-            better than what is learned from a few dozen images of the class, and x-features share the work. It needs two
+            an x-feature with a weight of 1; all that speak against it, the last one, of weight -1. In the zoo's models, with a
+            few dozen images of a class, that rebuilds new logits better, and x-features share the work. It needs two
             x-features and scikit-learn.
         seed: seed of initial values and noise.
         heatmap_layer: name of an earlier layer with feature maps where heatmaps end, see `heatmaps`; by default the input.

@@ -13,7 +13,7 @@ from keras import layers, ops
 from keras_interp.checks import check_attributes, check_features, check_inputs, check_labels
 from keras_interp.explain.gradients import input_gradient
 from keras_interp.layers.x_layer import XLayer
-from keras_interp.models.base import output_labels, readout, undistributed
+from keras_interp.models.base import output_labels, readout, require_one_process, undistributed
 from keras_interp.models.classifier import LinearReadout, pooled_features
 from keras_interp.models.objective import NamedMeans, ObjectiveTrainer, num_replicas, sum_over_replicas
 
@@ -531,9 +531,7 @@ class NeuronMatching(keras.callbacks.Callback):
         self._matched = False
 
     def on_train_begin(self, logs=None):
-        # Rather now than at the first epoch's end.
-        with undistributed("Neurons are matched"):
-            pass
+        require_one_process("Neurons are matched")
         self.model.check_dataset(self.dataset)
 
     def on_epoch_begin(self, epoch, logs=None):

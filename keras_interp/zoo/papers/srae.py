@@ -288,7 +288,6 @@ _MODULES = {
     "classifier": "std_mobilenet_cub100",
     "layer": "pooled",
     "heatmap_layer": "conv_pw_3_relu",
-    "recipe": _MODULE_RECIPE,
 }
 # Chosen on images held out of training, with eight or ten of the species. There are some fifty positives of each, which are
 # soon learned by heart: the more they weigh, the larger is the error of new ones.
@@ -301,9 +300,8 @@ _SRAE = {**_WARM, "pull_away_weight": 2.0}
 
 def _modules(prefix, description, method, options=None, **fields):
     options = {**_OPTIONS, **(options or {})}
-    return ExplanationEntry(
-        name=f"{prefix}_mobilenet_cub100", description=description, method=method, options=options, **{**_MODULES, **fields}
-    )
+    fields |= {**_MODULES, "options": options, "recipe": _WARM_RECIPE if "start" in options else _MODULE_RECIPE}
+    return ExplanationEntry(name=f"{prefix}_mobilenet_cub100", description=description, method=method, **fields)
 
 
 ENTRIES = [
@@ -321,7 +319,6 @@ ENTRIES = [
         "Five x-features for each of 30 species, which rebuild its logit; they start from the classifier's hidden layer.",
         SPARSE,
         _SRAE,
-        recipe=_WARM_RECIPE,
     ),
     _modules("srae_cold", "The paper's way: a start from random values, and no pull-away term.", SPARSE),
     _modules("nn", "The comparison without reconstruction.", "network without reconstruction", models.COMPARISONS["nn"]),
@@ -332,24 +329,21 @@ ENTRIES = [
         "The comparison without reconstruction, from the start of the explanation module.",
         "network without reconstruction",
         {**models.COMPARISONS["nn"], **_WARM},
-        recipe=_WARM_RECIPE,
     ),
     _modules(
         "sae_warm",
         "The comparison that rebuilds the whole layer, from the start of the explanation module.",
         "stacked autoencoder",
         {**models.COMPARISONS["sae"], **_WARM},
-        recipe=_WARM_RECIPE,
     ),
-    _modules("srae3", "Three x-features.", SPARSE, {**_SRAE, "num_features": 3}, recipe=_WARM_RECIPE),
-    _modules("srae9", "Nine x-features.", SPARSE, {**_SRAE, "num_features": 9}, recipe=_WARM_RECIPE),
+    _modules("srae3", "Three x-features.", SPARSE, {**_SRAE, "num_features": 3}),
+    _modules("srae9", "Nine x-features.", SPARSE, {**_SRAE, "num_features": 9}),
     _modules(
         "srae_wide",
         "The paper's 800 and 100 hidden units, for five of the species.",
         SPARSE,
         {**_SRAE, "hidden_units": (800, 100)},
         explained=EXPLAINED[::6],
-        recipe=_WARM_RECIPE,
     ),
     BirdEntry(
         name="std_vgg19_cub200",
