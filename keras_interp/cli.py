@@ -75,7 +75,7 @@ def info(name):
 @main.command()
 @click.argument("name")
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=pathlib.Path))
-@click.option("--top", default=3, help="How many classes to print.")
+@click.option("--top", default=3, type=click.IntRange(min=1), help="How many classes to print.")
 def predict(name, files, top):
     """Predict for FILES, images or CSV tables with a header, with the model NAME (or a folder)."""
     from keras_interp import zoo
@@ -98,6 +98,7 @@ def explain(name, files, target, output):
     target = target if target in model.labels or target is None or not target.isdecimal() else int(target)
     names, inputs = read_inputs(files, model.input_shape)
     explanation = model.explain(inputs, target)
+    output.parent.mkdir(parents=True, exist_ok=True)
     explanation.plot(path=output)
     print_predictions(names, explanation, 1)
     click.echo(f"Wrote {output}")
@@ -209,7 +210,7 @@ def download(names, output):
 @click.option("--output", default="reproduce_output", type=click.Path(path_type=pathlib.Path), show_default=True)
 @click.option("--full-attacks", is_flag=True, help="For lsg: attack with the published budget; takes hours without a GPU.")
 def reproduce(paper, data_dir, output, full_attacks):
-    """Regenerate the tables and figures of PAPER (dynk, fl or lsg) from the shipped models, beside the paper's figures."""
+    """Regenerate the tables and figures of PAPER (dynk, fl, lsg, srae or xnet) from the shipped models, beside its own."""
     from keras_interp.zoo import reproduction
 
     for path in reproduction.reproduce(paper, data_dir, output, full_attacks):

@@ -293,13 +293,14 @@ def plot_activation_maps(images, maps, titles):
     return figure
 
 
-def plot_filter_correlations(correlations):
+def plot_filter_correlations(correlations, share_title="elements above a threshold"):
     """Correlation matrices of the filters of several networks, and the share of their elements above a threshold (Figure 7).
 
     All matrices share one scale, cut where few pairs lie beyond it; the diagonal always does.
 
     Args:
         correlations: {title: float array (filters, filters) in [-1, 1]}; the numbers of filters may differ.
+        share_title: title of the curves.
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -329,7 +330,7 @@ def plot_filter_correlations(correlations):
         style = CURVES[number % len(CURVES)], ("-", "--", "-.", ":")[number % 4]
         axis.plot(thresholds, correlated_share(matrix, thresholds), color=style[0], linestyle=style[1], label=title)
     axis.set(xlim=(0, 1), ylim=(0, None))
-    axis.set_title("elements above a threshold", fontsize=TITLE_SIZE, color=INK)
+    axis.set_title(share_title, fontsize=TITLE_SIZE, color=INK)
     _finish_curves(axis, "threshold", "share of elements above the threshold")
     return figure
 

@@ -11,10 +11,22 @@ STANDARD_DEVIATION = (62.99, 62.09, 66.7)
 
 
 def pixel_normalization(inputs):
-    """Raw RGB pixels (0..255) to about zero mean and unit deviation per channel."""
-    return layers.Normalization(mean=MEAN, variance=[deviation**2 for deviation in STANDARD_DEVIATION], name="preprocessing")(
-        inputs
-    )
+    """Raw RGB or grey pixels (0..255) to about zero mean and unit deviation per channel.
+
+    Args:
+        inputs: tensor (batch, height, width, channels) with 3 channels or 1; a grey one has the mean of the three colours'
+            statistics.
+
+    Raises:
+        ValueError: for another rank or number of channels.
+    """
+    shape = tuple(inputs.shape[1:])
+    if len(shape) != 3 or shape[-1] not in (1, 3):
+        raise ValueError(f"`input_shape` must be (height, width, 3), or 1 for grey images. Received: input_shape={shape}")
+    mean, deviation = np.array(MEAN), np.array(STANDARD_DEVIATION)
+    if shape[-1] == 1:
+        mean, deviation = mean.mean(keepdims=True), deviation.mean(keepdims=True)
+    return layers.Normalization(mean=mean.tolist(), variance=(deviation**2).tolist(), name="preprocessing")(inputs)
 
 
 def unit_scaling():

@@ -136,7 +136,11 @@ class Batches(keras.utils.PyDataset):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.dataset = _Pair(*dataset) if isinstance(dataset, tuple) else dataset
+        self.dataset = _Pair.of(*dataset) if isinstance(dataset, (tuple, list)) else dataset
+        if batch_size < 1 or pad < 0:
+            raise ValueError(
+                f"`batch_size` must be at least 1, and `pad` at least 0. Received: batch_size={batch_size}, pad={pad}"
+            )
         if (pad or flip) and len(self.dataset.input_shape) != 3:
             raise ValueError(f"`pad` and `flip` are for images. Received: inputs of shape {self.dataset.input_shape}")
         if shuffle and len(self.dataset) < batch_size:
@@ -145,8 +149,11 @@ class Batches(keras.utils.PyDataset):
             )
         if min_positives:
             self._check_positives(min_positives, batch_size, shuffle)
-        if batch_size % process[1]:
-            raise ValueError(f"`batch_size` must divide by the {process[1]} processes. Received: batch_size={batch_size}")
+        if not 0 <= process[0] < process[1] or batch_size % process[1]:
+            raise ValueError(
+                f"`process` must be below the number of processes, and `batch_size` divide by the {process[1]} processes. "
+                f"Received: process={process}, batch_size={batch_size}"
+            )
         self.batch_size = batch_size
         self.pad = pad
         self.flip = flip
@@ -224,12 +231,22 @@ class _Pair:
     inputs: np.ndarray
     targets: object
 
+    @classmethod
+    def of(cls, inputs, targets):
+        """The pair as arrays, or raises where they are not of one length."""
+        inputs = np.asarray(inputs)
+        targets = {part: np.asarray(v) for part, v in targets.items()} if isinstance(targets, dict) else np.asarray(targets)
+        lengths = [np.shape(values)[:1] for values in keras.tree.flatten((inputs, targets))]
+        if () in lengths or len(set(lengths)) > 1:
+            raise ValueError(f"There must be one target for each input. Received: lengths {[*sum(lengths, ())]}")
+        return cls(inputs, targets)
+
     def __len__(self):
         return len(self.inputs)
 
     @property
     def input_shape(self):
-        return np.shape(self.inputs)[1:]
+        return self.inputs.shape[1:]
 
     def read(self, part, rng=None):
         return self.inputs[part], keras.tree.map_structure(lambda values: values[part], self.targets)

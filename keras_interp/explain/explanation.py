@@ -116,8 +116,14 @@ class Explanation:
 
         Returns:
             The matplotlib figure.
+
+        Raises:
+            ValueError: for a `count` below 1.
         """
         from keras_interp import plots
+
+        if count < 1:
+            raise ValueError(f"`count` must be at least 1. Received: count={count}")
 
         figure = plots.plot_explanation(self, count)
         if path is not None:

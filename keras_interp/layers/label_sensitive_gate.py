@@ -4,6 +4,8 @@ Paper: "Training Interpretable Convolutional Neural Networks towards Class-Speci
 A matrix G (classes, filters) with entries in [0, 1] multiplies the feature maps of an image of class y by the row G_y.
 """
 
+import numbers
+
 import keras
 import numpy as np
 from keras import ops
@@ -105,8 +107,8 @@ class LabelSensitiveGate(keras.layers.Layer):
 
     def __init__(self, num_classes, initial_value=0.5, **kwargs):
         super().__init__(**kwargs)
-        if num_classes < 1:
-            raise ValueError(f"`num_classes` must be at least 1. Received: num_classes={num_classes}")
+        if not isinstance(num_classes, numbers.Integral) or num_classes < 1:
+            raise ValueError(f"`num_classes` must be an integer of at least 1. Received: num_classes={num_classes!r}")
         if not 0.0 < initial_value <= 1.0:
             raise ValueError(f"`initial_value` must lie in (0, 1]. Received: initial_value={initial_value}")
         self.num_classes = int(num_classes)

@@ -7,6 +7,7 @@ import numpy as np
 from keras import layers, ops
 
 from keras_interp.checks import check_inputs, check_labels, check_values
+from keras_interp.data.arrays import Batches
 from keras_interp.optimizers import CoupledSGD
 
 
@@ -71,9 +72,36 @@ class InterpretableModel(keras.Model):
         return targets if self.task == "classification" else (targets - self.target_mean) / self.target_scale
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        y, usable = self.checked_batch(x, y)
         if self.task == "regression":
             y, y_pred = self.standardize(ops.cast(y, "float32")), self.standardize(y_pred)
-        return super().compute_loss(x, y, y_pred, sample_weight, training)
+        return nan_unless(usable, super().compute_loss(x, y, y_pred, sample_weight, training))
+
+    def checked_batch(self, x, y):
+        """The targets of a batch of a stream as the loss can take them, and whether the batch is as it should be.
+
+        A step cannot raise on a value. A label out of range is an error, NaN or a loss of zero, depending on the backend, and
+        a NaN pixel may get lost in a ReLU: here such a label becomes 0, and the loss is to be NaN, at which training stops.
+
+        Args:
+            x: tensors of inputs, or None.
+            y: tensor of class numbers (batch,) or (batch, 1), or a dict with these as "label"; other targets pass as they are.
+
+        Returns:
+            The targets, and a boolean scalar: False for class numbers out of range or with fractions, NaN or infinite inputs.
+        """
+        usable = ops.convert_to_tensor(True)
+        for values in keras.tree.flatten(x):
+            if values is not None and keras.backend.is_float_dtype(values.dtype):
+                usable = ops.logical_and(usable, ops.all(ops.isfinite(values)))
+        labels = y.get("label") if isinstance(y, dict) else y
+        if self.task != "classification" or labels is None or _is_one_hot(labels):
+            return y, usable
+        fits = ops.logical_and(labels >= 0, labels < self.num_classes)
+        if keras.backend.is_float_dtype(labels.dtype):
+            fits = ops.logical_and(fits, labels == ops.floor(labels))
+        labels = ops.where(fits, labels, ops.zeros_like(labels))
+        return {**y, "label": labels} if isinstance(y, dict) else labels, ops.logical_and(usable, ops.all(fits))
 
     def prune(self):
         """Sets weights that cannot act to zero, which keeps a stored model small. Nothing to do for most models."""
@@ -82,18 +110,40 @@ class InterpretableModel(keras.Model):
         """Callbacks that every `fit` of this model runs with, before the user's."""
         return [StopAtNaN()]
 
-    def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, *args, **kwargs):
-        """As `keras.Model.fit`, after checking inputs and targets where they are arrays, and that the loss takes logits.
-
-        Raises:
-            ValueError: for arrays of another shape, labels out of range, or a loss of probabilities.
-            TypeError: for labels that are not integers.
-            FloatingPointError: at the first loss that is NaN or infinite.
-        """
+    def check_data(self, x, y=None):
+        """Raises where inputs or targets that are arrays, or `data.Batches` of arrays, are not what the model takes."""
+        if isinstance(x, Batches):
+            x, y = (getattr(x.dataset, part, None) for part in ("inputs", "targets"))
         if hasattr(x, "__array__"):
             check_inputs(x, self.input_shape)
         if hasattr(y, "__array__"):
             self.check_targets(y)
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        *args,
+        **kwargs,
+    ):
+        """As `keras.Model.fit`, after checking inputs and targets where they are arrays, and that the loss takes logits.
+
+        Raises:
+            ValueError: for arrays of another shape, NaN or infinite inputs, labels out of range, or a loss of probabilities.
+            TypeError: for labels that are not integers.
+            FloatingPointError: at the first loss that is NaN or infinite, which a stream's bad inputs and labels make it.
+        """
+        self.check_data(x, y)
+        if isinstance(validation_data, (tuple, list)):
+            self.check_data(*validation_data[:2])
+        elif validation_data is not None:
+            self.check_data(validation_data)
         classifies = self.task == "classification"
         if classifies and (isinstance(self.loss, str) or getattr(self.loss, "from_logits", True) is False):
             raise ValueError(
@@ -102,7 +152,21 @@ class InterpretableModel(keras.Model):
             )
         callbacks = callbacks if isinstance(callbacks, (list, tuple)) else [] if callbacks is None else [callbacks]
         callbacks = [*self.training_callbacks(), *callbacks]
-        return super().fit(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
+        return super().fit(x, y, batch_size, epochs, verbose, callbacks, validation_split, validation_data, *args, **kwargs)
+
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        """As `keras.Model.evaluate`, after the checks of `fit`. The loss of a stream with bad inputs or labels is NaN."""
+        self.check_data(x, y)
+        return super().evaluate(x, y, *args, **kwargs)
+
+    def predict(self, x, *args, **kwargs):
+        """As `keras.Model.predict`, after checking inputs that are arrays.
+
+        Raises:
+            ValueError: for an array of another shape, or NaN or infinite values.
+        """
+        self.check_data(x)
+        return super().predict(x, *args, **kwargs)
 
     def check_targets(self, targets):
         """Returns class numbers, or the values of a regression, as an array (n,), or raises."""
@@ -140,12 +204,12 @@ def require_one_process(what):
 def undistributed(what):
     """Runs what is computed of a whole data set at once on one device, where JAX would spread its batches over several.
 
-    A last, smaller batch would not divide by their number. Raises as `require_one_process` does.
+    A last, smaller batch would not divide by their number. Raises as `require_one_process` does, where anything is spread.
     """
-    require_one_process(what)
-    if keras.backend.backend() != "jax":
+    if keras.backend.backend() != "jax" or keras.distribution.distribution() is None:
         yield
         return
+    require_one_process(what)
     distribution = keras.distribution.distribution()
     keras.distribution.set_distribution(None)
     try:
@@ -185,6 +249,17 @@ def readout(features, num_outputs, task="classification", target_mean=0.0, targe
     return layers.Rescaling(float(target_scale), float(target_mean), dtype="float32", name="target")(logits)
 
 
+def nan_unless(usable, loss):
+    """The loss, or NaN without a gradient where a batch is not usable, see `InterpretableModel.checked_batch`."""
+    return ops.where(usable, loss, float("nan"))
+
+
+def _is_one_hot(labels):
+    # A stream of TensorFlow may leave the rank open.
+    rank = getattr(labels.shape, "rank", len(labels.shape) if isinstance(labels.shape, tuple) else None)
+    return rank == 2 and labels.shape[-1] != 1
+
+
 class StopAtNaN(keras.callbacks.Callback):
     """Stops training at the first loss that is not finite, before the weights of that epoch replace a checkpoint."""
 
@@ -192,9 +267,15 @@ class StopAtNaN(keras.callbacks.Callback):
     async_safe = True
 
     def on_train_batch_end(self, batch, logs=None):
+        self._check(logs, f"at batch {batch}")
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._check(logs, f"in epoch {epoch}")
+
+    def _check(self, logs, when):
         loss = (logs or {}).get("loss")
         if loss is not None and not np.isfinite(loss):
             raise FloatingPointError(
-                f"The loss is not finite at batch {batch}. The likely causes are a label outside [0, num_classes), attributes "
+                f"The loss is not finite {when}. The likely causes are a label outside [0, num_classes), attributes "
                 f"other than 0 and 1, NaN or infinite inputs, or a learning rate that is too high. Received: loss={loss}"
             )

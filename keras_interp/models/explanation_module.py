@@ -557,6 +557,9 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
             x, y = x.dataset.read(slice(None))
         return self.fit_activations(*self.fitting_data(x, y), batch_size, epochs, **kwargs)
 
+    def check_data(self, x, y=None):
+        """Nothing to check: what the modules train on are activations, of inputs that were checked."""
+
     def fit_activations(self, z, targets, batch_size=256, epochs=1, seed=0, process=(0, 1), **kwargs):
         """As `fit`, on what `fitting_data` gives, which modules with other options, and later epochs, can share.
 

@@ -6,6 +6,7 @@ maps of an image of class y are multiplied by G_y; training through both paths (
 and an L1 term makes G sparse.
 """
 
+import numbers
 import warnings
 
 import keras
@@ -50,6 +51,9 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
         initial_gate: initial value of every entry of G.
         fixed_gate: None to learn G; a number of filters for each class (`fixed_gate_matrix`), or a matrix
             (num_classes, filters), to hold G fixed (section 4.4).
+        align_readout: whether the last layer starts in agreement with the fixed gate: the weights of a filter that one class
+            has to itself keep their length, but speak for that class and against all others alike. From random weights, as
+            in the paper, some of a class's filters stay weak beside those of similar classes.
         name: name of the model.
         dtype: dtype policy of the training, see `Classifier`.
 
@@ -80,16 +84,19 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
         gate_learning_rate=0.1,
         initial_gate=0.5,
         fixed_gate=None,
+        align_readout=False,
         name=None,
         dtype=None,
     ):
         super().__init__(backbone, num_classes, labels, name, dtype)
         if scheme not in ("alternating", "joint"):
             raise ValueError(f"`scheme` must be 'alternating' or 'joint'. Received: scheme={scheme!r}")
-        if period < 2 and scheme == "alternating":
-            raise ValueError(f"`period` must be at least 2, so that standard epochs remain. Received: period={period}")
-        for option in ("gate_weight", "sparsity_weight", "gate_learning_rate"):
-            if locals()[option] < 0:
+        if not isinstance(period, numbers.Integral) or (period < 2 and scheme == "alternating"):
+            raise ValueError(
+                f"`period` must be an integer of at least 2, so that standard epochs remain. Received: period={period!r}"
+            )
+        for option in ("gate_weight", "sparsity_weight", "gate_learning_rate", "first_gated_epoch"):
+            if not locals()[option] >= 0:
                 raise ValueError(f"`{option}` must not be negative. Received: {option}={locals()[option]}")
         self.scheme = scheme
         self.period = period
@@ -98,12 +105,17 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
         self.sparsity_weight = sparsity_weight
         self.target_norm = float(target_norm if target_norm is not None else self.num_filters)
         self.gate_learning_rate = gate_learning_rate
-        self.fixed_gate = fixed_gate if fixed_gate is None or isinstance(fixed_gate, int) else np.asarray(fixed_gate).tolist()
+        self.fixed_gate = None if fixed_gate is None else np.asarray(fixed_gate).tolist()
 
         self.gate_layer = LabelSensitiveGate(self.num_classes, initial_gate, name="label_sensitive_gate")
         self.gate_layer.build((None, self.num_filters))
         if fixed_gate is not None:
-            self.gate_layer.gate.assign(self._fixed_matrix(fixed_gate))
+            self.gate_layer.gate.assign(self._fixed_matrix(self.fixed_gate))
+        if align_readout and fixed_gate is None:
+            raise ValueError("`align_readout` is for a `fixed_gate`. Received: fixed_gate=None")
+        self.align_readout = align_readout
+        if align_readout:
+            self._align_readout()
         # 1 while steps go through the gate, else 0. A variable, since a Python flag would be traced once and then be constant.
         self.phase = self.add_weight(
             name="phase", shape=(), initializer="zeros", dtype="float32", trainable=False, autocast=False, aggregation="mean"
@@ -113,15 +125,24 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
         self.gate_density = keras.metrics.Mean(name="gate_density")
 
     def _fixed_matrix(self, fixed_gate):
-        if isinstance(fixed_gate, int):
+        if isinstance(fixed_gate, int) and not isinstance(fixed_gate, bool):
             return fixed_gate_matrix(self.num_classes, self.num_filters, fixed_gate)
         matrix = np.asarray(fixed_gate, "float32")
-        if matrix.shape != (self.num_classes, self.num_filters) or matrix.min() < 0 or matrix.max() > 1:
+        if matrix.shape != (self.num_classes, self.num_filters) or not ((matrix >= 0) & (matrix <= 1)).all():
             raise ValueError(
-                f"`fixed_gate` must be a matrix ({self.num_classes}, {self.num_filters}) with entries in [0, 1]. "
-                f"Received: shape={matrix.shape}"
+                f"`fixed_gate` must be a number of filters or a matrix ({self.num_classes}, {self.num_filters}) with "
+                f"entries in [0, 1]. Received: shape={matrix.shape}, values from {matrix.min()} to {matrix.max()}"
             )
         return matrix
+
+    def _align_readout(self):
+        gate, readout = self.gate, self.get_layer("logits").kernel
+        own = np.count_nonzero(gate, axis=0) == 1
+        directions = (gate[:, own] > 0).T - 1 / self.num_classes
+        kernel = ops.convert_to_numpy(readout).copy()
+        lengths = np.linalg.norm(kernel[own], axis=1, keepdims=True)
+        kernel[own] = directions / np.linalg.norm(directions, axis=1, keepdims=True) * lengths
+        readout.assign(kernel)
 
     # --- The objective: Eq. 3, alternating (Algorithm 1) or joint.
 
@@ -166,15 +187,22 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
         self.phase.assign(float(gated))
 
     def training_callbacks(self):
+        gated = []
         schedule = keras.callbacks.LambdaCallback(
-            on_epoch_begin=lambda epoch, logs: self.set_phase(self.is_gated_epoch(epoch)),
-            on_train_end=lambda logs: self._warn_of_open_gate(),
+            on_epoch_begin=lambda epoch, logs: gated.append(self.is_gated_epoch(epoch)) or self.set_phase(gated[-1]),
+            on_train_end=lambda logs: self._warn_of_open_gate(any(gated)),
         )
         return [schedule, *super().training_callbacks()]
 
-    def _warn_of_open_gate(self):
+    def _warn_of_open_gate(self, gated):
+        if self.scheme == "alternating" and not gated:
+            warnings.warn(
+                f"No epoch went through the gate: those with number % {self.period} == 1 from {self.first_gated_epoch} on do, "
+                "counted from `initial_epoch`. Fit more epochs at once, or give `initial_epoch`, or scheme='joint'.",
+                stacklevel=2,
+            )
         # The first projection opens the gate; it takes 1 / (λ a ε) steps to close it.
-        if self.fixed_gate is None and self.sparsity_weight and self.gate.mean() > 0.9:
+        elif self.fixed_gate is None and self.sparsity_weight and self.gate.mean() > 0.9:
             warnings.warn(
                 f"The gate is still open (density {self.gate.mean():.2f}): train longer or raise `gate_learning_rate`.",
                 stacklevel=2,
@@ -204,7 +232,7 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
     def get_config(self):
         names = (
             *("scheme", "period", "first_gated_epoch", "gate_weight", "sparsity_weight", "target_norm"),
-            *("gate_learning_rate", "fixed_gate"),
+            *("gate_learning_rate", "fixed_gate", "align_readout"),
         )
         config = {name: getattr(self, name) for name in names}
         return {**super().get_config(), **config, "initial_gate": self.gate_layer.initial_value}

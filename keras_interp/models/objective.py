@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_interp.models.base import nan_unless
+
 
 class ObjectiveTrainer:
     """Mixin for an `InterpretableModel` whose objective has extra variables that the optimizer must leave alone.
@@ -74,12 +76,13 @@ class ObjectiveTrainer:
 
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         sample_weight = self.weights_of(sample_weight)
+        y, usable = self.checked_batch(x, y)
         extra = [tf.convert_to_tensor(variable) for variable in self.extra_variables]
         with tf.GradientTape() as tape:
             tape.watch(extra)
             loss, outputs = self.objective(extra, x, y, sample_weight)
             # Gradients are summed over replicas, and every replica has the same weight regularisation.
-            loss = (loss + self._layer_losses()) / num_replicas()
+            loss = nan_unless(usable, loss + self._layer_losses()) / num_replicas()
             scaled_loss = self.optimizer.scale_loss(loss)
         trainable = self.trainable_variables
         gradients = tape.gradient(scaled_loss, [*trainable, *extra])
@@ -97,6 +100,7 @@ class ObjectiveTrainer:
 
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         sample_weight = self.weights_of(sample_weight)
+        y, usable = self.checked_batch(x, y)
         trainable, non_trainable, optimizer_state, metrics = state
         extra_ids = {id(variable): number for number, variable in enumerate(self.extra_variables)}
         positions = {extra_ids[id(v)]: p for p, v in enumerate(self.non_trainable_variables) if id(v) in extra_ids}
@@ -114,7 +118,7 @@ class ObjectiveTrainer:
         def scaled_objective(trainable, extra):
             with scope(trainable, non_trainable, metrics) as inner:
                 loss, outputs = self.objective(extra, x, y, sample_weight)
-                loss = loss + self._layer_losses()
+                loss = nan_unless(usable, loss + self._layer_losses())
                 scaled_loss = self.optimizer.scale_loss(loss)
             return scaled_loss, (loss, outputs, [inner.get_current_value(v) for v in self.non_trainable_variables])
 

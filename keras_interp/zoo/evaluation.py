@@ -15,11 +15,17 @@ def evaluate(name, data_dir=None, dataset=None):
 
     Returns:
         A dict: `split`, `examples`, `seed`, `values` {metric: value} and `definitions` {metric: sentence}.
+
+    Raises:
+        ValueError: for a data set whose classes have other names than the model's outputs.
     """
     metrics.require_evaluation_extra()
     model = catalogue.load(name)
     entry = get_entry(model.name).of_model(model)
     dataset = dataset or entry.load_data("test", data_dir)
+    numbered = tuple(map(str, range(len(dataset.class_names))))
+    if entry.task == "classification" and tuple(dataset.class_names) not in (tuple(model.labels), numbered):
+        raise ValueError(f"The data set's classes must be {model.labels}. Received: {tuple(dataset.class_names)}")
     values = entry.measure(model, dataset, data_dir)
     return {
         "split": dataset.name,

@@ -71,6 +71,9 @@ def train(
     output = pathlib.Path(output or pathlib.Path("runs") / name)
     if not 0.0 <= validation < 1.0:
         raise ValueError(f"`validation` must lie in [0, 1). Received: validation={validation}")
+    if recipe.epochs < 1:
+        raise ValueError(f"`epochs` must be at least 1. Received: epochs={recipe.epochs}")
+    _check_processes(strategy, coordinator, num_processes, process_id)
     dataset = dataset or entry.load_data("train", data_dir)
     dataset, kept = _hold_out(dataset, validation, recipe)
     process = (process_id, num_processes)
@@ -144,17 +147,26 @@ def num_replicas(model):
     return 1 if distribution is None else int(np.prod(distribution.device_mesh.shape))
 
 
+def _check_processes(strategy, coordinator, num_processes, process_id):
+    """Raises for devices or processes that this backend cannot train on, before any data are read."""
+    backend = keras.backend.backend()
+    processes = f"coordinator={coordinator!r}, num_processes={num_processes}, process_id={process_id}"
+    if backend == "jax" and strategy is not None:
+        raise ValueError(f"On JAX all devices are used; `strategy` is for TensorFlow. Received: strategy={strategy!r}")
+    if backend != "jax" and (coordinator is not None or num_processes != 1 or process_id):
+        raise ValueError(
+            f"Several machines train on the JAX backend: set KERAS_BACKEND=jax. Received: {processes} on {backend}"
+        )
+    if (coordinator is None) != (num_processes == 1) or not 0 <= process_id < num_processes:
+        raise ValueError(
+            f"Several processes need a `coordinator`, their number and this one's number below it. Received: {processes}"
+        )
+
+
 @contextlib.contextmanager
 def _distribution(strategy, coordinator, num_processes, process_id):
     """Spreads what is built and trained within over the devices."""
     if keras.backend.backend() == "jax":
-        if strategy is not None:
-            raise ValueError(f"On JAX all devices are used; `strategy` is for TensorFlow. Received: strategy={strategy!r}")
-        if (coordinator is None) != (num_processes == 1) or not 0 <= process_id < num_processes:
-            raise ValueError(
-                "Several processes need a `coordinator`, their number and this one's number below it. Received: "
-                f"coordinator={coordinator!r}, num_processes={num_processes}, process_id={process_id}"
-            )
         if coordinator is not None:
             keras.distribution.initialize(coordinator, num_processes, process_id)
         devices = keras.distribution.list_devices()
@@ -168,11 +180,6 @@ def _distribution(strategy, coordinator, num_processes, process_id):
             # What process 0 does alone afterwards must not wait for the others.
             keras.distribution.set_distribution(previous)
         return
-    if coordinator is not None or num_processes != 1:
-        raise ValueError(
-            "Several machines train on the JAX backend: set KERAS_BACKEND=jax. "
-            f"Received: coordinator={coordinator!r}, num_processes={num_processes} on {keras.backend.backend()}"
-        )
     with _tensorflow_strategy(strategy).scope() if strategy is not None else contextlib.nullcontext():
         yield
 
@@ -211,6 +218,8 @@ def _hold_out(dataset, validation, recipe):
     if not validation:
         return dataset, len(dataset)
     held_out = round(len(dataset) * validation)
+    if not held_out:
+        raise ValueError(f"No example of {len(dataset)} is held out. Received: validation={validation}")
     held_out = held_out // recipe.batch_size * recipe.batch_size or held_out
     return dataset[np.random.default_rng((recipe.seed, 2)).permutation(len(dataset))], len(dataset) - held_out
 

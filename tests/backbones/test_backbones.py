@@ -161,3 +161,19 @@ def test_vgg_takes_red_green_and_blue(monkeypatch, imagenet_files):
     theirs = keras.Model(original.inputs, original.get_layer("fc2").output)
     expected = theirs(keras.applications.vgg19.preprocess_input(pixels.copy()))
     np.testing.assert_allclose(model(pixels), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("backbone", [backbones.cifar_resnet, backbones.cifar_alexnet])
+def test_grey_images(backbone):
+    model = backbone(input_shape=(32, 32, 1))
+    layer = model.get_layer("preprocessing")
+    grey = np.full((1, 32, 32, 1), 120.7, "float32")
+    colours = np.array([125.3, 122.95, 113.87]).mean()
+    deviation = np.array([62.99, 62.09, 66.7]).mean()
+    np.testing.assert_allclose(np.asarray(layer(grey)), (120.7 - colours) / deviation, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (32, 32, 4), (3,)])
+def test_shapes_that_are_no_image(shape):
+    with pytest.raises(ValueError, match=r"\(height, width, 3\).*Received: input_shape="):
+        backbones.cifar_resnet(8, input_shape=shape)

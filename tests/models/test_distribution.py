@@ -202,6 +202,28 @@ np.savez(folder + f"/{devices}.npz", **train())
     assert_same(np.load(tmp_path / "1.npz"), np.load(tmp_path / "2.npz"))
 
 
+EXPLANATIONS = """
+import keras, numpy as np
+keras.distribution.set_distribution(keras.distribution.DataParallel(devices=keras.distribution.list_devices()))
+from keras_interp.models import Classifier
+from tests.tiny import tiny_backbone
+images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), dtype="uint8")
+model = Classifier(tiny_backbone(), 3).compile_by_default()
+model.fit(images, np.arange(16) % 3, verbose=0)
+whole = model.explain(images)
+odd = model.explain(images[:15])
+np.testing.assert_allclose(odd.contributions, whole.contributions[:15], atol=1e-5)
+np.testing.assert_allclose(model.intervene(images[:15], {2: 0.0}), model.intervene(images, {2: 0.0})[:15], atol=1e-5)
+assert np.isfinite(model.evaluate(images, np.arange(16) % 3, verbose=0)).all()
+model.fit(images, np.arange(16) % 3, verbose=0)
+"""
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX devices")
+def test_any_number_of_images_is_explained_with_several_devices(run_python):
+    run_python(EXPLANATIONS, XLA_FLAGS="--xla_force_host_platform_device_count=2")
+
+
 def free_port():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -167,6 +167,40 @@ def test_fixed_gate_does_not_move(images):
         np.testing.assert_array_equal(model.gate, expected)
 
 
+def test_a_number_of_filters_may_be_numpys():
+    assert json.dumps(small_model(fixed_gate=np.int64(1)).get_config()["fixed_gate"]) == "1"
+
+
+def test_an_aligned_readout_starts_in_agreement_with_the_gate():
+    keras.utils.set_random_seed(3)
+    random = small_model(fixed_gate=1).get_layer("logits").get_weights()[0]
+    keras.utils.set_random_seed(3)
+    model = small_model(fixed_gate=1, align_readout=True)
+    kernel = np.asarray(model.get_layer("logits").kernel)
+    np.testing.assert_array_equal(kernel[10:], random[10:])  # The shared filters.
+    np.testing.assert_allclose(np.linalg.norm(kernel, axis=1), np.linalg.norm(random, axis=1), rtol=1e-5)
+    for number, row in enumerate(kernel[:10]):
+        others = np.delete(row, number)
+        assert row[number] > 0 and np.ptp(others) < 1e-6
+        np.testing.assert_allclose(others, -row[number] / 9, rtol=1e-5)
+
+
+def test_the_readout_of_a_loaded_model_is_the_trained_one(tmp_path, images):
+    model = compiled(small_model(fixed_gate=1, align_readout=True, scheme="joint"))
+    model.fit(images, np.arange(16) % 10, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.align_readout
+    np.testing.assert_array_equal(loaded.get_layer("logits").kernel, model.get_layer("logits").kernel)
+
+
+def test_a_fit_without_a_gated_epoch_warns(images):
+    model = compiled(small_model())
+    with pytest.warns(UserWarning, match="No epoch went through the gate.*initial_epoch"):
+        model.fit(images, np.arange(16) % 10, verbose=0)
+    assert (model.gate == 0.5).all()
+
+
 @pytest.mark.parametrize("kind", ["arrays", "PyDataset"])
 def test_sample_weights_and_streams(toy_dataset, kind):
     model = compiled(small_model())
@@ -254,6 +288,13 @@ def test_unit_names_tell_the_classes():
         ({"sparsity_weight": -1.0}, "sparsity_weight"),
         ({"fixed_gate": 2}, "at most 1"),
         ({"fixed_gate": np.ones((3, 3))}, r"\(10, 16\)"),
+        ({"fixed_gate": np.full((10, 16), np.nan)}, r"entries in \[0, 1\].*nan"),
+        ({"fixed_gate": True}, r"\(10, 16\)"),
+        ({"gate_weight": np.nan}, "gate_weight"),
+        ({"period": 2.5}, "integer"),
+        ({"period": "3"}, "integer"),
+        ({"first_gated_epoch": -1}, "first_gated_epoch"),
+        ({"align_readout": True}, "fixed_gate"),
     ],
 )
 def test_bad_options(options, message):

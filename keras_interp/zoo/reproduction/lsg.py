@@ -333,7 +333,7 @@ class LabelSensitiveGates:
         return self.report.add_figure(
             "figure_7",
             title,
-            plots.plot_filter_correlations(correlations),
+            plots.plot_filter_correlations(correlations, "(e) elements above a threshold"),
             "Cosine between the weights of the last convolution's filters (LSG with the fixed gate), and the share of "
             "elements above a threshold, the diagonal included; STD's filters are ordered by the class that activates them "
             "most, so that blocks would show if there were any.",

@@ -1,0 +1,178 @@
+"""What arrays and streams may hold: arrays are checked before the first step, streams stop at their first bad batch."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_interp.data import Batches
+from keras_interp.models import Classifier, FeatureLevelingNetwork, LabelSensitiveClassifier, XNet
+from tests.tiny import tiny_backbone
+
+LABELS = np.arange(16) % 3
+KINDS = {
+    "standard": lambda: Classifier(tiny_backbone(), 3),
+    "alternating": lambda: LabelSensitiveClassifier(tiny_backbone(), 3),
+    "joint": lambda: LabelSensitiveClassifier(tiny_backbone(), 3, scheme="joint"),
+}
+
+
+@pytest.fixture(params=KINDS)
+def model(request):
+    return KINDS[request.param]().compile_by_default()
+
+
+def with_bad_label(label):
+    def change(images, labels):
+        return images, np.where(np.arange(16) == 3, label, labels)
+
+    return change
+
+
+def with_bad_pixel(value):
+    def change(images, labels):
+        images = images.astype("float32")
+        images[5, 0, 0, 0] = value
+        return images, labels
+
+    return change
+
+
+BAD = {
+    "too large": with_bad_label(99),
+    "negative": with_bad_label(-1),
+    "fraction": with_bad_label(1.5),
+    "NaN label": with_bad_label(np.nan),
+    "NaN pixel": with_bad_pixel(np.nan),
+    "infinite pixel": with_bad_pixel(np.inf),
+}
+
+
+def stream(images, labels, change, bad, batches=4):
+    """Batches of 16, of which number `bad` is changed."""
+    for number in range(batches):
+        yield change(images, labels) if number == bad else (images, labels)
+
+
+@pytest.mark.parametrize("bad", [0, 3])
+@pytest.mark.parametrize("change", BAD.values(), ids=BAD)
+def test_a_stream_stops_at_its_first_bad_batch(model, images, change, bad):
+    labels = LABELS.astype("float32")
+    seen = []
+
+    class Count(keras.callbacks.Callback):
+        async_safe = True
+
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(float(logs["loss"]))
+
+    with pytest.raises(FloatingPointError, match=r"label outside .* NaN or infinite inputs"):
+        model.fit(stream(images.astype("float32"), labels, change, bad), steps_per_epoch=4, verbose=0, callbacks=[Count()])
+    assert len(seen) == bad and np.isfinite(seen).all()
+
+
+@pytest.mark.parametrize("change", [with_bad_label(99), with_bad_label(-1)])
+def test_a_bad_label_of_a_stream_leaves_the_weights_finite(model, images, change):
+    with pytest.raises(FloatingPointError):
+        model.fit(stream(images, LABELS, change, 0), steps_per_epoch=4, verbose=0)
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+
+
+def test_a_bad_label_of_an_xnets_stream(images):
+    net = XNet(tiny_backbone(), ("a", "b"), 3).compile_by_default()
+    targets = {"label": np.where(np.arange(16) == 3, 99, LABELS), "attributes": np.ones((16, 2), "float32")}
+    with pytest.raises(FloatingPointError, match="label outside"):
+        net.fit(((images, targets) for _ in range(2)), steps_per_epoch=2, verbose=0)
+
+
+def test_a_bad_row_of_a_stream(rng):
+    network = FeatureLevelingNetwork((8, 4), 3, (5,)).compile_by_default(keras.optimizers.Adam(0.01))
+    rows = rng.normal(size=(16, 5)).astype("float32")
+    rows[2, 1] = np.nan
+    with pytest.raises(FloatingPointError, match="NaN or infinite inputs"):
+        network.fit(((rows, LABELS) for _ in range(2)), steps_per_epoch=2, verbose=0)
+
+
+def test_one_hot_labels_of_a_stream_pass(images):
+    model = Classifier(tiny_backbone(), 3)
+    model.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True))
+    one_hot = np.eye(3, dtype="float32")[LABELS] * 0.9 + 0.1 / 3
+    history = model.fit(((images, one_hot) for _ in range(2)), steps_per_epoch=2, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+
+
+def test_the_guard_does_not_change_the_loss(images):
+    model = Classifier(tiny_backbone(), 3).compile_by_default()
+    logits = model.predict(images, verbose=0).astype(float)
+    expected = np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(16), LABELS])
+    floats = LABELS.astype("float32")
+    for data in ((images, LABELS[:, None]), (images, LABELS.astype("uint8")), (((images, floats) for _ in range(1)),)):
+        np.testing.assert_allclose(model.evaluate(*data, verbose=0)[0], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (with_bad_label(99), ValueError, r"Labels must lie in \[0, 3\). Received: \[99\]"),
+        (with_bad_label(1.5), TypeError, "integers"),
+        (with_bad_pixel(np.nan), ValueError, r"images \[5\]"),
+        (lambda images, labels: (images[..., :1], labels), ValueError, r"\(n, 32, 32, 3\)"),
+    ],
+)
+def test_arrays_are_checked_before_the_first_step(model, images, change, error, message):
+    bad = change(images, LABELS)
+    before = model.get_weights()
+    calls = [
+        lambda: model.fit(*bad, verbose=0),
+        lambda: model.fit(Batches(bad, 8), verbose=0),
+        lambda: model.fit(images, LABELS, validation_data=bad, verbose=0),
+        lambda: model.fit(images, LABELS, 8, 1, 0, None, 0.0, bad),
+        lambda: model.fit(images, LABELS, validation_data=Batches(bad, 8), verbose=0),
+        lambda: model.evaluate(*bad, verbose=0),
+        lambda: model.evaluate(Batches(bad, 8, shuffle=False), verbose=0),
+    ]
+    for call in calls:
+        with pytest.raises(error, match=message):
+            call()
+    for old, new in zip(before, model.get_weights()):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (lambda x: x[0], r"images\[None\]"),
+        (lambda x: x[..., :1], r"\(n, 32, 32, 3\)"),
+        (lambda x: x[:, :16], r"\(n, 32, 32, 3\)"),
+        (lambda x: np.full(x.shape, np.nan, "float32"), "finite"),
+    ],
+)
+def test_predict_checks_images(model, images, broken, message):
+    with pytest.raises(ValueError, match=message):
+        model.predict(broken(images), verbose=0)
+
+
+def test_validation_and_evaluation_streams_show_nan(images):
+    model = KINDS["standard"]().compile_by_default()
+    bad = with_bad_label(-1)(images, LABELS)
+    assert np.isnan(model.evaluate((bad for _ in range(1)), steps=1, verbose=0)[0])
+
+
+@pytest.mark.parametrize(
+    ("pair", "options", "message"),
+    [
+        ((np.zeros((8, 2, 2, 3)), np.zeros(7, int)), {}, r"one target for each input. Received: lengths \[8, 7\]"),
+        ((np.zeros((8, 2, 2, 3)), {"label": np.zeros(8, int), "attributes": np.zeros((6, 2))}), {}, "lengths"),
+        ((np.zeros((8, 2, 2, 3)), 3), {}, "lengths"),
+        ((np.zeros((8, 2, 2, 3)), np.zeros(8, int)), {"batch_size": 0}, "batch_size=0"),
+        ((np.zeros((8, 2, 2, 3)), np.zeros(8, int)), {"pad": -1}, "pad=-1"),
+        ((np.zeros((8, 2, 2, 3)), np.zeros(8, int)), {"process": (2, 2)}, r"process=\(2, 2\)"),
+    ],
+)
+def test_bad_batches(pair, options, message):
+    with pytest.raises(ValueError, match=message):
+        Batches(pair, **{"batch_size": 4, **options})
+
+
+def test_batches_of_lists():
+    batches = Batches([np.zeros((8, 2, 2, 3)), [0, 1] * 4], 4, shuffle=False)
+    assert len(batches) == 2 and batches[1][1].tolist() == [0, 1, 0, 1]
