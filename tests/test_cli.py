@@ -47,6 +47,17 @@ def test_explain(model_folder, picture, tmp_path):
     assert "why.png" in output and (tmp_path / "why.png").stat().st_size > 1000
 
 
+def test_explain_makes_the_folder_of_its_picture(model_folder, picture, tmp_path):
+    run("explain", model_folder, picture, "--output", tmp_path / "new" / "why.png")
+    assert (tmp_path / "new" / "why.png").is_file()
+
+
+def test_a_broken_npz_file(tmp_path):
+    (tmp_path / "part.npz").write_bytes(b"PK part of an archive")
+    output = run("train", "tiny_lsg", "--data", tmp_path / "part.npz", code=1)
+    assert "must be an .npz file" in output and "Traceback" not in output
+
+
 def test_train_and_evaluate(toy_dataset, tmp_path):
     np.savez(tmp_path / "toy.npz", inputs=toy_dataset.inputs, targets=toy_dataset.targets)
     out = tmp_path / "out"

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_interp import zoo
+from keras_interp import data, zoo
 from keras_interp.data import segmentation
 from keras_interp.zoo import artifacts, registry, training
 from keras_interp.zoo.papers import dynk
@@ -146,12 +146,30 @@ def test_noise_goes_on_where_it_was_interrupted(toy_dataset, tmp_path, monkeypat
     [
         ({"strategy": "other"}, "strategy"),
         ({"validation": 1.0}, "validation"),
+        ({"validation": 0.001}, "No example of 64 is held out"),
         ({"num_processes": 2}, "coordinator"),
+        ({"process_id": 1}, "process_id=1"),
+        ({"epochs": 0}, "epochs=0"),
     ],
 )
 def test_bad_options(toy_dataset, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
-        zoo.train("tiny_std", output=tmp_path, dataset=toy_dataset, **SETTINGS, **options)
+        zoo.train("tiny_std", output=tmp_path, dataset=toy_dataset, **{**SETTINGS, **options})
+
+
+def test_values_do_not_train_a_classifier(rng, toy_dataset, tmp_path):
+    dataset = data.ArrayDataset(toy_dataset.inputs, rng.random(64))
+    with pytest.raises(TypeError, match="integers"):
+        zoo.train("tiny_lsg", output=tmp_path, dataset=dataset, **SETTINGS)
+
+
+def test_other_classes_are_not_measured(toy_dataset, tmp_path):
+    zoo.train("tiny_std", output=tmp_path, dataset=toy_dataset, **{**SETTINGS, "epochs": 1})
+    other = dataclasses.replace(toy_dataset, class_names=tuple("jihgfedcba"))
+    with pytest.raises(ValueError, match=r"classes must be \('a', 'b'"):
+        zoo.evaluate(tmp_path, dataset=other)
+    numbered = dataclasses.replace(toy_dataset, class_names=tuple(map(str, range(10))))
+    assert zoo.evaluate(tmp_path, dataset=numbered)["values"] == zoo.evaluate(tmp_path, dataset=toy_dataset)["values"]
 
 
 def test_unknown_recipe_field(toy_dataset, tmp_path):
