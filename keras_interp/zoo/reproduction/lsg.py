@@ -357,7 +357,7 @@ class LabelSensitiveGates:
             "C_IC: mean correlation between the filters that different classes activate most, lower is more class-specific. "
             "The paper says inner product; the magnitude of the cosine has the size of its figures, the signed one is about "
             "zero for every network. A filter that is dominant for two classes counts with its correlation to itself, "
-            "1, which the unshared columns leave out. LSG has the fixed gate.",
+            "1, which the unshared columns leave out. LSG has the fixed gate, with which its readout agreed at the start.",
         )
 
     def figure_8(self, title, fixed):
