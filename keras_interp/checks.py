@@ -15,6 +15,8 @@ def check_inputs(inputs, input_shape):
             infinite.
     """
     inputs = np.asarray(inputs)
+    if inputs.dtype.name == "bfloat16":
+        inputs = inputs.astype("float32")
     expected = tuple(input_shape[1:])
     things, thing = ("Rows", "row") if len(expected) == 1 else ("Images", "image")
     if inputs.ndim != len(expected) + 1 or any(e not in (None, s) for e, s in zip(expected, inputs.shape[1:])):

@@ -15,7 +15,7 @@ def cifar_alexnet(input_shape=(32, 32, 3), name="cifar_alexnet"):
     It takes raw pixels (0..255).
 
     Args:
-        input_shape: (height, width, 3).
+        input_shape: (height, width, 3), or 1 for grey images.
         name: name of the model.
 
     Returns:

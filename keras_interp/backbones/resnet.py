@@ -70,7 +70,7 @@ def cifar_resnet(depth=20, width=16, input_shape=(32, 32, 3), name=None):
     Args:
         depth: number of layers with weights, 6n + 2: 20, 32, 44, 56 or 110 in the paper.
         width: channels of the first stage; the output has four times as many.
-        input_shape: (height, width, 3).
+        input_shape: (height, width, 3), or 1 for grey images.
         name: name of the model.
 
     Returns:
@@ -115,7 +115,7 @@ def resnet(depth=18, width=64, stem="imagenet", input_shape=(224, 224, 3), norma
         width: channels of the first stage's 3x3 convolutions, 64 in the paper; they double from stage to stage.
         stem: "imagenet" is a 7x7 convolution of step 2 and a 3x3 maximum pooling of step 2; "cifar" a 3x3 convolution of
             step 1, for 32x32 pixels; "small" a 3x3 convolution of step 2, for 64x64 pixels. The last two have no pooling.
-        input_shape: (height, width, 3).
+        input_shape: (height, width, 3), or 1 for grey images.
         normalize_output: whether another batch normalisation follows the last ReLU, which the paper has not. With it a layer
             of few ReLU neurons on the pooled features stays alive, see `models.XNet`.
         name: name of the model.

@@ -233,9 +233,8 @@ class _Pair:
 
     @classmethod
     def of(cls, inputs, targets):
-        """The pair as arrays, or raises where they are not of one length."""
-        inputs = np.asarray(inputs)
-        targets = {part: np.asarray(v) for part, v in targets.items()} if isinstance(targets, dict) else np.asarray(targets)
+        """The pair, lists as arrays, or raises where they are not of one length."""
+        inputs, targets = (np.asarray(values) if isinstance(values, list) else values for values in (inputs, targets))
         lengths = [np.shape(values)[:1] for values in keras.tree.flatten((inputs, targets))]
         if () in lengths or len(set(lengths)) > 1:
             raise ValueError(f"There must be one target for each input. Received: lengths {[*sum(lengths, ())]}")

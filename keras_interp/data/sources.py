@@ -200,8 +200,9 @@ def _load_images(builder, split, image_size, label, attributes):
 
 def load_npz(path):
     """Loads an `.npz` file, see `load`. Never unpickles."""
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} must be an .npz file with the arrays 'inputs' and 'targets'. Received: no whole archive")
+    with open(path, "rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise ValueError(f"{path} must be an .npz file with the arrays 'inputs' and 'targets'. Received: no whole archive")
     with np.load(path, allow_pickle=False) as file:
         missing = {"inputs", "targets"} - set(file.files)
         if missing:

@@ -1,7 +1,5 @@
 """What the models of all methods share: a task, named outputs, inputs that are checked, and a loss that fits."""
 
-import contextlib
-
 import keras
 import numpy as np
 from keras import layers, ops
@@ -95,8 +93,11 @@ class InterpretableModel(keras.Model):
             if values is not None and keras.backend.is_float_dtype(values.dtype):
                 usable = ops.logical_and(usable, ops.all(ops.isfinite(values)))
         labels = y.get("label") if isinstance(y, dict) else y
-        if self.task != "classification" or labels is None or _is_one_hot(labels):
+        if self.task != "classification" or not hasattr(labels, "shape") or _is_one_hot(labels):
             return y, usable
+        if not keras.backend.is_float_dtype(labels.dtype):
+            # In 8 bits, 256 classes would be 0.
+            labels = ops.cast(labels, "int32")
         fits = ops.logical_and(labels >= 0, labels < self.num_classes)
         if keras.backend.is_float_dtype(labels.dtype):
             fits = ops.logical_and(fits, labels == ops.floor(labels))
@@ -116,7 +117,7 @@ class InterpretableModel(keras.Model):
             x, y = (getattr(x.dataset, part, None) for part in ("inputs", "targets"))
         if hasattr(x, "__array__"):
             check_inputs(x, self.input_shape)
-        if hasattr(y, "__array__"):
+        if hasattr(y, "__array__") or isinstance(y, dict):
             self.check_targets(y)
 
     def fit(
@@ -134,8 +135,11 @@ class InterpretableModel(keras.Model):
     ):
         """As `keras.Model.fit`, after checking inputs and targets where they are arrays, and that the loss takes logits.
 
+        Labels are class numbers; those of a stream may be one-hot, where the loss takes that.
+
         Raises:
-            ValueError: for arrays of another shape, NaN or infinite inputs, labels out of range, or a loss of probabilities.
+            ValueError: for arrays of another shape, NaN or infinite inputs, labels out of range, or a loss of probabilities or
+                with an `ignore_class`: give such examples the weight 0.
             TypeError: for labels that are not integers.
             FloatingPointError: at the first loss that is NaN or infinite, which a stream's bad inputs and labels make it.
         """
@@ -145,6 +149,10 @@ class InterpretableModel(keras.Model):
         elif validation_data is not None:
             self.check_data(validation_data)
         classifies = self.task == "classification"
+        if getattr(self.loss, "ignore_class", None) is not None:
+            raise ValueError(
+                f"Give examples that are to be ignored a `sample_weight` of 0. Received: ignore_class={self.loss.ignore_class}"
+            )
         if classifies and (isinstance(self.loss, str) or getattr(self.loss, "from_logits", True) is False):
             raise ValueError(
                 "The model's outputs are logits, so the loss must be one of logits, as "
@@ -200,20 +208,19 @@ def require_one_process(what):
         )
 
 
-@contextlib.contextmanager
-def undistributed(what):
-    """Runs what is computed of a whole data set at once on one device, where JAX would spread its batches over several.
+def predict_all(view, inputs, batch_size):
+    """The outputs of a view of a model for any number of inputs.
 
-    A last, smaller batch would not divide by their number. Raises as `require_one_process` does, where anything is spread.
+    On one device, where JAX would spread its batches over several: a last, smaller batch would not divide by their number.
+    Raises as `require_one_process` does, where anything is spread.
     """
-    if keras.backend.backend() != "jax" or keras.distribution.distribution() is None:
-        yield
-        return
-    require_one_process(what)
-    distribution = keras.distribution.distribution()
+    distribution = keras.distribution.distribution() if keras.backend.backend() == "jax" else None
+    if distribution is None:
+        return view.predict(inputs, batch_size, verbose=0)
+    require_one_process("Outputs are computed")
     keras.distribution.set_distribution(None)
     try:
-        yield
+        return view.predict(inputs, batch_size, verbose=0)
     finally:
         keras.distribution.set_distribution(distribution)
 
@@ -256,7 +263,7 @@ def nan_unless(usable, loss):
 
 def _is_one_hot(labels):
     # A stream of TensorFlow may leave the rank open.
-    rank = getattr(labels.shape, "rank", len(labels.shape) if isinstance(labels.shape, tuple) else None)
+    rank = labels.shape.rank if hasattr(labels.shape, "rank") else len(labels.shape)
     return rank == 2 and labels.shape[-1] != 1
 
 
@@ -267,15 +274,9 @@ class StopAtNaN(keras.callbacks.Callback):
     async_safe = True
 
     def on_train_batch_end(self, batch, logs=None):
-        self._check(logs, f"at batch {batch}")
-
-    def on_epoch_end(self, epoch, logs=None):
-        self._check(logs, f"in epoch {epoch}")
-
-    def _check(self, logs, when):
         loss = (logs or {}).get("loss")
         if loss is not None and not np.isfinite(loss):
             raise FloatingPointError(
-                f"The loss is not finite {when}. The likely causes are a label outside [0, num_classes), attributes "
+                f"The loss is not finite at batch {batch}. The likely causes are a label outside [0, num_classes), attributes "
                 f"other than 0 and 1, NaN or infinite inputs, or a learning rate that is too high. Received: loss={loss}"
             )

@@ -9,7 +9,7 @@ from keras import layers
 
 from keras_interp.checks import check_features, check_inputs
 from keras_interp.explain.explanation import Explanation
-from keras_interp.models.base import InterpretableModel, output_labels, readout, undistributed
+from keras_interp.models.base import InterpretableModel, output_labels, predict_all, readout
 
 
 class LinearReadout(InterpretableModel):
@@ -79,8 +79,7 @@ class LinearReadout(InterpretableModel):
             ValueError: for images of another shape, NaN or infinite pixels, or features that are.
         """
         images = check_inputs(images, self.input_shape)
-        with undistributed("Features are computed"):
-            outputs = self._feature_view.predict(images, batch_size, verbose=0)
+        outputs = predict_all(self._feature_view, images, batch_size)
         maps, pooled, logits = (np.asarray(output, "float32") for output in outputs)
         check_features(pooled, logits)
         return [maps, pooled, logits]
@@ -149,8 +148,7 @@ class LinearReadout(InterpretableModel):
 
     def logits_of(self, pooled):
         """Outputs (n, outputs) of pooled features (n, filters), as float32 arrays."""
-        with undistributed("Outputs are computed"):
-            return self._head.predict(pooled, batch_size=1024, verbose=0)
+        return predict_all(self._head, pooled, 1024)
 
     def _unit_index(self, unit):
         # The classes in a unit's name may change with training, its number does not.

@@ -15,7 +15,7 @@ from keras_interp.data.arrays import Batches
 from keras_interp.explain.excitation_backprop import ExcitationBackprop, winning_probabilities
 from keras_interp.explain.explanation import Explanation
 from keras_interp.layers.sparse_reconstruction_ae import SparseReconstructionAE, pull_away
-from keras_interp.models.base import InterpretableModel, output_labels, undistributed
+from keras_interp.models.base import InterpretableModel, output_labels, predict_all
 from keras_interp.models.objective import NamedMeans, ObjectiveTrainer, num_replicas, sum_over_replicas
 from keras_interp.weights import set_weights
 
@@ -150,8 +150,7 @@ class ConceptExplainer(InterpretableModel):
             NotImplementedError: in one of several JAX processes.
         """
         images = check_inputs(images, self.input_shape)
-        with undistributed("Activations are computed"):
-            return [np.asarray(output, "float32") for output in self._activation_view.predict(images, batch_size, verbose=0)]
+        return [np.asarray(output, "float32") for output in predict_all(self._activation_view, images, batch_size)]
 
     def x_features(self, images, batch_size=256):
         """The x-features of images (n, height, width, channels), or rows: a float32 array (n, modules, features)."""
@@ -558,7 +557,9 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         return self.fit_activations(*self.fitting_data(x, y), batch_size, epochs, **kwargs)
 
     def check_data(self, x, y=None):
-        """Nothing to check: what the modules train on are activations, of inputs that were checked."""
+        # The batches of `fit_activations` hold activations, of inputs that were checked.
+        if not isinstance(x, Batches):
+            super().check_data(x, y)
 
     def fit_activations(self, z, targets, batch_size=256, epochs=1, seed=0, process=(0, 1), **kwargs):
         """As `fit`, on what `fitting_data` gives, which modules with other options, and later epochs, can share.

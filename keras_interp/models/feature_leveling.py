@@ -16,7 +16,7 @@ from keras_interp.checks import check_inputs
 from keras_interp.explain.explanation import Explanation
 from keras_interp.explain.gradients import input_gradient
 from keras_interp.layers.hard_concrete_gate import HardConcreteGate
-from keras_interp.models.base import InterpretableModel, output_labels, readout
+from keras_interp.models.base import InterpretableModel, output_labels, predict_all, readout
 from keras_interp.models.objective import NamedMeans, num_replicas
 
 
@@ -437,7 +437,7 @@ class FeatureLevelingNetwork(GatedNetwork):
             ValueError: for inputs of another shape, NaN or infinite values, or an unknown target.
         """
         inputs = check_inputs(inputs, self.input_shape)
-        scaled, *levels, logits = self._level_view.predict(inputs, batch_size, verbose=0)
+        scaled, *levels, logits = predict_all(self._level_view, inputs, batch_size)
         targets = self.explained_outputs(target, logits)
         effects, count = self._effects(), self.depth + 1
         features, maps, gradients = [], [], []
@@ -480,7 +480,7 @@ class FeatureLevelingNetwork(GatedNetwork):
             ValueError: for inputs of another shape, NaN or infinite values.
         """
         inputs = check_inputs(inputs, self.input_shape)
-        parts = _as_list(self._part_view.predict(inputs, batch_size, verbose=0))
+        parts = _as_list(predict_all(self._part_view, inputs, batch_size))
         rows = self._parts()[1]
         contributions = np.stack([part @ row for part, row in list(zip(parts, rows))[: self.depth + 1]], axis=1)
         return contributions * np.float32(self.target_scale), self._output_bias()
@@ -504,13 +504,13 @@ class FeatureLevelingNetwork(GatedNetwork):
             KeyError: for an unknown unit, or one that no output takes.
         """
         inputs = check_inputs(inputs, self.input_shape)
-        _, *levels, _ = self._level_view.predict(inputs, batch_size, verbose=0)
+        _, *levels, _ = predict_all(self._level_view, inputs, batch_size)
         names, numbers = self.unit_names, self.unit_levels - 1
         units = np.concatenate([self._level_units(number) for number in range(self.depth + 1)])
         for unit, value in values.items():
             index = unit_number(unit, names)
             levels[numbers[index]][..., units[index]] = value
-        return self._output_of_levels.predict(levels, batch_size, verbose=0)
+        return predict_all(self._output_of_levels, levels, batch_size)
 
 
 @keras.saving.register_keras_serializable("keras_interp")
@@ -544,7 +544,7 @@ class L0Network(GatedNetwork):
             ValueError: for inputs of another shape, NaN or infinite values, or an unknown target.
         """
         inputs = check_inputs(inputs, self.input_shape)
-        _, units, logits = self._level_view.predict(inputs, batch_size, verbose=0)
+        _, units, logits = predict_all(self._level_view, inputs, batch_size)
         targets = self.explained_outputs(target, logits)
         kernel, bias = self.readout_weights()
         names = tuple(f"unit {number}" for number in range(self.hidden_units[-1]))
@@ -566,7 +566,7 @@ class L0Network(GatedNetwork):
             KeyError: for an unknown unit.
         """
         inputs = check_inputs(inputs, self.input_shape)
-        _, units, _ = self._level_view.predict(inputs, batch_size, verbose=0)
+        _, units, _ = predict_all(self._level_view, inputs, batch_size)
         names = [f"unit {number}" for number in range(self.hidden_units[-1])]
         for unit, value in values.items():
             units[:, unit_number(unit, names)] = value

@@ -111,8 +111,6 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
         self.gate_layer.build((None, self.num_filters))
         if fixed_gate is not None:
             self.gate_layer.gate.assign(self._fixed_matrix(self.fixed_gate))
-        if align_readout and fixed_gate is None:
-            raise ValueError("`align_readout` is for a `fixed_gate`. Received: fixed_gate=None")
         self.align_readout = align_readout
         if align_readout:
             self._align_readout()
@@ -131,13 +129,18 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
         if matrix.shape != (self.num_classes, self.num_filters) or not ((matrix >= 0) & (matrix <= 1)).all():
             raise ValueError(
                 f"`fixed_gate` must be a number of filters or a matrix ({self.num_classes}, {self.num_filters}) with "
-                f"entries in [0, 1]. Received: shape={matrix.shape}, values from {matrix.min()} to {matrix.max()}"
+                f"entries in [0, 1]. Received: shape={matrix.shape}, {np.unique(matrix)[:8]}"
             )
         return matrix
 
     def _align_readout(self):
         gate, readout = self.gate, self.get_layer("logits").kernel
         own = np.count_nonzero(gate, axis=0) == 1
+        if self.fixed_gate is None or self.num_classes < 2 or not own.any():
+            raise ValueError(
+                "`align_readout` is for a `fixed_gate` in which some filters have one class, of several, to themselves. "
+                f"Received: fixed_gate={self.fixed_gate}"
+            )
         directions = (gate[:, own] > 0).T - 1 / self.num_classes
         kernel = ops.convert_to_numpy(readout).copy()
         lengths = np.linalg.norm(kernel[own], axis=1, keepdims=True)
@@ -187,22 +190,21 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
         self.phase.assign(float(gated))
 
     def training_callbacks(self):
-        gated = []
         schedule = keras.callbacks.LambdaCallback(
-            on_epoch_begin=lambda epoch, logs: gated.append(self.is_gated_epoch(epoch)) or self.set_phase(gated[-1]),
-            on_train_end=lambda logs: self._warn_of_open_gate(any(gated)),
+            on_epoch_begin=lambda epoch, logs: self.set_phase(self.is_gated_epoch(epoch)),
+            on_train_end=lambda logs: self._warn_of_open_gate(schedule.params["epochs"]),
         )
         return [schedule, *super().training_callbacks()]
 
-    def _warn_of_open_gate(self, gated):
-        if self.scheme == "alternating" and not gated:
+    def _warn_of_open_gate(self, epochs):
+        if self.scheme == "alternating" and not any(map(self.is_gated_epoch, range(epochs))):
             warnings.warn(
                 f"No epoch went through the gate: those with number % {self.period} == 1 from {self.first_gated_epoch} on do, "
                 "counted from `initial_epoch`. Fit more epochs at once, or give `initial_epoch`, or scheme='joint'.",
                 stacklevel=2,
             )
         # The first projection opens the gate; it takes 1 / (λ a ε) steps to close it.
-        elif self.fixed_gate is None and self.sparsity_weight and self.gate.mean() > 0.9:
+        if self.fixed_gate is None and self.sparsity_weight and self.gate.mean() > 0.9:
             warnings.warn(
                 f"The gate is still open (density {self.gate.mean():.2f}): train longer or raise `gate_learning_rate`.",
                 stacklevel=2,

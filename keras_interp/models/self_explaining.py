@@ -13,7 +13,7 @@ from keras import layers, ops
 from keras_interp.checks import check_inputs
 from keras_interp.explain.explanation import Explanation
 from keras_interp.explain.gradients import input_gradient
-from keras_interp.models.base import InterpretableModel, output_labels
+from keras_interp.models.base import InterpretableModel, output_labels, predict_all
 from keras_interp.models.objective import ObjectiveTrainer
 
 
@@ -199,7 +199,7 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
         Raises:
             ValueError: for inputs of another shape, or NaN or infinite values.
         """
-        return self._view.predict(check_inputs(inputs, self.input_shape), batch_size, verbose=0)[1:]
+        return predict_all(self._view, check_inputs(inputs, self.input_shape), batch_size)[1:]
 
     def explain(self, inputs, target=None, batch_size=256):
         """Explains one output for each input by the concepts.
@@ -263,7 +263,7 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
             ValueError: as for `activations`.
         """
         concepts, _, _ = self.activations(inputs, batch_size)
-        return self.decoder.predict(concepts, batch_size, verbose=0).reshape(-1, *self._preprocessed_shape)
+        return predict_all(self.decoder, concepts, batch_size).reshape(-1, *self._preprocessed_shape)
 
     def _unit_index(self, unit):
         unit = self.unit_names.index(unit) if unit in self.unit_names else unit

@@ -13,7 +13,7 @@ from keras import layers, ops
 from keras_interp.checks import check_attributes, check_features, check_inputs, check_labels
 from keras_interp.explain.gradients import input_gradient
 from keras_interp.layers.x_layer import XLayer
-from keras_interp.models.base import output_labels, readout, require_one_process, undistributed
+from keras_interp.models.base import output_labels, predict_all, readout, require_one_process
 from keras_interp.models.classifier import LinearReadout, pooled_features
 from keras_interp.models.objective import NamedMeans, ObjectiveTrainer, num_replicas, sum_over_replicas
 
@@ -236,17 +236,31 @@ class XNet(ObjectiveTrainer, LinearReadout):
                 f"The attributes must have the shape (batch, {count}): {', '.join(self.attributes)}. Received: shape={shape}"
             )
 
-    def _checked_targets(self, y):
-        self._check_names(y)
-        labels = check_labels(y["label"], self.num_classes)
-        attributes = self._checked_attributes(y["attributes"], len(labels))
-        return {"label": labels, "attributes": attributes.astype("float32")}
+    def check_targets(self, targets):
+        """Returns class numbers (n,), or these with attributes, as a dict, or raises."""
+        if not isinstance(targets, dict):
+            return super().check_targets(targets)
+        self._check_names(targets)
+        labels = check_labels(targets["label"], self.num_classes)
+        return {"label": labels, "attributes": self._attribute_rows(targets["attributes"], len(labels)).astype("float32")}
 
-    def _checked_attributes(self, attributes, count):
-        """Attributes as uint8 (n, attributes), each with an example at least."""
+    def _checked_targets(self, y):
+        """Targets to train on: of each attribute, there is an example at least."""
+        self._check_names(y)
+        checked = self.check_targets(y)
+        self._checked_attributes(checked["attributes"], len(checked["label"]))
+        return checked
+
+    def _attribute_rows(self, attributes, count):
+        """Attributes as uint8 (n, attributes)."""
         attributes = check_attributes(attributes, len(self.attributes))
         if len(attributes) != count:
             raise ValueError(f"Each of {count} labels needs a row of attributes. Received: {len(attributes)} rows")
+        return attributes
+
+    def _checked_attributes(self, attributes, count):
+        """The same, each attribute with an example at least."""
+        attributes = self._attribute_rows(attributes, count)
         for attribute, found in zip(self.attributes, attributes.sum(axis=0)):
             if not found:
                 raise ValueError(f"No example has an attribute that a neuron is to answer for. Received: {attribute!r}")
@@ -376,7 +390,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
             ValueError: for images of another shape, or NaN or infinite pixels.
         """
         images = check_inputs(images, self.input_shape)
-        return self._explained_view.predict(images, batch_size, verbose=0)[1].astype("float32", copy=False)
+        return predict_all(self._explained_view, images, batch_size)[1].astype("float32", copy=False)
 
     def drop_loss_matrix(self, images, labels, attributes, batch_size=256):
         """The mean drop loss of each neuron over the images with each attribute (Algorithm 1).
@@ -415,7 +429,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
         return maps
 
     def _explained(self, images, batch_size):
-        maps, _, neurons, logits = self._explained_view.predict(images, batch_size, verbose=0)
+        maps, _, neurons, logits = predict_all(self._explained_view, images, batch_size)
         check_features(neurons, logits)
         if maps.ndim == 2:
             return neurons, neurons, logits
@@ -540,8 +554,7 @@ class NeuronMatching(keras.callbacks.Callback):
             return
         self._matched = True
         dataset = self.dataset
-        with undistributed("Neurons are matched"):
-            matrix = self.model.drop_loss_matrix(dataset.inputs, dataset.targets, dataset.attributes, self.batch_size)
+        matrix = self.model.drop_loss_matrix(dataset.inputs, dataset.targets, dataset.attributes, self.batch_size)
         self.model.match(match_neurons(matrix))
 
     def on_epoch_end(self, epoch, logs=None):

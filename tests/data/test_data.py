@@ -194,3 +194,13 @@ def test_mnist():
     part = data.load("mnist", "test[:100]")
     assert part.inputs.shape == (100, 28, 28, 1) and part.inputs.dtype == np.uint8
     assert set(part.targets) == set(range(10)) and part.class_names == tuple("0123456789")
+
+
+def test_files_that_are_no_archive(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        data.load_npz(tmp_path / "missing.npz")
+    np.savez(tmp_path / "whole.npz", inputs=np.zeros((4, 2, 2, 3), "uint8"), targets=np.arange(4))
+    content = (tmp_path / "whole.npz").read_bytes()
+    (tmp_path / "part.npz").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="must be an"):
+        data.load_npz(tmp_path / "part.npz")

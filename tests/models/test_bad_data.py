@@ -92,6 +92,45 @@ def test_a_bad_row_of_a_stream(rng):
         network.fit(((rows, LABELS) for _ in range(2)), steps_per_epoch=2, verbose=0)
 
 
+@pytest.mark.parametrize("arrays", [True, False])
+def test_bad_labels_beside_attributes(images, arrays):
+    net = XNet(tiny_backbone(), ("a", "b"), 3).compile_by_default()
+    good = {"label": LABELS, "attributes": np.ones((16, 2), "float32")}
+    bad = {**good, "label": np.where(np.arange(16) == 3, 99, LABELS)}
+    data = (images, bad) if arrays else (Batches((images, bad), 8, shuffle=False),)
+    validation = data if arrays else data[0]
+    for call in (lambda: net.evaluate(*data, verbose=0), lambda: net.fit(images, good, validation_data=validation, verbose=0)):
+        with pytest.raises(ValueError, match=r"Received: \[99\]"):
+            call()
+    # An attribute without an example is one to evaluate on, not to train on.
+    absent = {**good, "attributes": np.zeros((16, 2), "float32")}
+    assert np.isfinite(net.evaluate(images, absent, verbose=0)[0])
+
+
+@pytest.mark.parametrize(("dtype", "classes"), [("uint8", 256), ("int8", 128), ("uint8", 1000)])
+def test_labels_of_few_bits(rng, dtype, classes):
+    inputs = keras.Input((4,))
+    model = Classifier(keras.Model(inputs, keras.layers.ReLU()(inputs)), classes).compile_by_default()
+    rows, labels = rng.random((16, 4)).astype("float32"), np.arange(100, 116).astype(dtype)
+    assert np.isfinite(model.fit(rows, labels, verbose=0).history["loss"]).all()
+    assert np.isfinite(model.fit(((rows, labels) for _ in range(1)), steps_per_epoch=1, verbose=0).history["loss"]).all()
+
+
+def test_booleans_and_lists_of_a_stream_pass(rng):
+    inputs = keras.Input((4,))
+    model = Classifier(keras.Model(inputs, keras.layers.ReLU()(inputs)), 2).compile_by_default()
+    rows = rng.random((16, 4)).astype("float32")
+    for targets in (np.arange(16) % 2 == 0, (np.arange(16) % 2,)):
+        assert np.isfinite(model.fit(((rows, targets) for _ in range(1)), steps_per_epoch=1, verbose=0).history["loss"]).all()
+
+
+def test_classes_to_ignore_are_refused_with_a_way_out(images):
+    model = Classifier(tiny_backbone(), 3)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=2))
+    with pytest.raises(ValueError, match="sample_weight"):
+        model.fit(images, LABELS, verbose=0)
+
+
 def test_one_hot_labels_of_a_stream_pass(images):
     model = Classifier(tiny_backbone(), 3)
     model.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True))

@@ -205,7 +205,7 @@ np.savez(folder + f"/{devices}.npz", **train())
 EXPLANATIONS = """
 import keras, numpy as np
 keras.distribution.set_distribution(keras.distribution.DataParallel(devices=keras.distribution.list_devices()))
-from keras_interp.models import Classifier
+from keras_interp.models import Classifier, FeatureLevelingNetwork, XNet
 from tests.tiny import tiny_backbone
 images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), dtype="uint8")
 model = Classifier(tiny_backbone(), 3).compile_by_default()
@@ -216,6 +216,13 @@ np.testing.assert_allclose(odd.contributions, whole.contributions[:15], atol=1e-
 np.testing.assert_allclose(model.intervene(images[:15], {2: 0.0}), model.intervene(images, {2: 0.0})[:15], atol=1e-5)
 assert np.isfinite(model.evaluate(images, np.arange(16) % 3, verbose=0)).all()
 model.fit(images, np.arange(16) % 3, verbose=0)
+
+rows = np.random.default_rng(0).normal(size=(16, 5)).astype("float32")
+inputs = keras.Input((5,))
+backbone = keras.Model(inputs, keras.layers.Dense(6, "relu")(inputs))
+for model in (FeatureLevelingNetwork((8, 4), 3, (5,)), XNet(backbone, ("a",), 3)):
+    whole, odd = model.explain(rows), model.explain(rows[:15])
+    np.testing.assert_allclose(odd.contributions, whole.contributions[:15], atol=1e-5)
 """
 
 

@@ -579,3 +579,10 @@ def test_comparisons_are_options(rng):
         module = module_of(**options).compile_by_default()
         logs[name] = module.fit(rows, classes, epochs=2, verbose=0).history
     assert set(logs) == {"srae", "nn", "sae", "cae"} and all(np.isfinite(log["loss"]).all() for log in logs.values())
+
+
+def test_predict_checks_rows(rng):
+    rows, _ = rows_of(rng)
+    rows[3, 1] = np.nan
+    with pytest.raises(ValueError, match=r"rows \[3\]"):
+        module_of().predict(rows, verbose=0)

@@ -1,5 +1,6 @@
 import itertools
 import json
+import warnings
 
 import keras
 import numpy as np
@@ -199,6 +200,10 @@ def test_a_fit_without_a_gated_epoch_warns(images):
     with pytest.warns(UserWarning, match="No epoch went through the gate.*initial_epoch"):
         model.fit(images, np.arange(16) % 10, verbose=0)
     assert (model.gate == 0.5).all()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="No epoch went")
+        model.fit(images, np.arange(16) % 10, epochs=2, verbose=0)
+        model.fit(images, np.arange(16) % 10, epochs=3, initial_epoch=2, verbose=0)
 
 
 @pytest.mark.parametrize("kind", ["arrays", "PyDataset"])
@@ -294,7 +299,9 @@ def test_unit_names_tell_the_classes():
         ({"period": 2.5}, "integer"),
         ({"period": "3"}, "integer"),
         ({"first_gated_epoch": -1}, "first_gated_epoch"),
+        ({"fixed_gate": []}, r"\(10, 16\)"),
         ({"align_readout": True}, "fixed_gate"),
+        ({"align_readout": True, "fixed_gate": np.ones((10, 16))}, "to themselves"),
     ],
 )
 def test_bad_options(options, message):
