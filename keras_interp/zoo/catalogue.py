@@ -64,8 +64,8 @@ def list_models(pattern="*", trained=None, hub=None):
 
     Example:
 
-    >>> list_models("lsg_*resnet20*")
-    ['lsg_dense_resnet20_cifar10', 'lsg_fixed_resnet20_cifar10', 'lsg_resnet20_cifar10']
+    >>> list_models("lsg_*alexnet*")
+    ['lsg_fixed_alexnet_cifar10', 'lsg_fixed_cold_alexnet_cifar10']
     """
     if hub is not None:
         return [f"hf://{model.id}" for model in models_of(hub, pattern)]

@@ -52,7 +52,10 @@ def test_explains_completely(name):
 @pytest.mark.parametrize("name", [name for name in SHIPPED if name in REMEASURED])
 def test_evaluate_reproduces_the_metrics(name):
     expected = zoo.info(name).metrics
-    found = zoo.evaluate(name, os.environ["TFDS_DATA_DIR"])["values"]
+    try:
+        found = zoo.evaluate(name, os.environ["TFDS_DATA_DIR"])["values"]
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
     for metric, value in expected.items():
         assert found[metric] == pytest.approx(value, abs=1e-4), metric
 
