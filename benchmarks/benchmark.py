@@ -7,6 +7,7 @@ the machine's load touches both.
 """
 
 import argparse
+import importlib
 import resource
 import statistics
 import subprocess
@@ -37,7 +38,9 @@ images = rng.integers(0, 256, (4 * arguments.batch_size, 32, 32, 3), dtype="uint
 labels = rng.integers(0, 10, len(images)).astype("int32")
 batch = images[: arguments.batch_size], labels[: arguments.batch_size]
 
-fused = backbones.resnet.FusedBatchNormalization
+# The module: in `backbones` the function of that name hides it.
+resnet = importlib.import_module("keras_interp.backbones.resnet")
+fused = resnet.FusedBatchNormalization
 steps = {}
 for policy in ("float32", "mixed_bfloat16"):
     keras.config.set_dtype_policy(policy)
@@ -46,7 +49,7 @@ for policy in ("float32", "mixed_bfloat16"):
         ("gated", models.LabelSensitiveClassifier, fused),
         ("unfused", models.Classifier, lambda name: keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)),
     ):
-        backbones.resnet.FusedBatchNormalization = normalization
+        resnet.FusedBatchNormalization = normalization
         model = model_class(backbones.cifar_resnet(20), 10).compile_by_default()
         if name == "gated":
             model.set_phase(True)
@@ -57,7 +60,7 @@ for _ in range(arguments.steps):
     for key, model in steps.items():
         times[key].append(seconds(lambda model=model: model.train_on_batch(*batch)))
 keras.config.set_dtype_policy("float32")
-backbones.resnet.FusedBatchNormalization = fused
+resnet.FusedBatchNormalization = fused
 medians = {key: statistics.median(values) for key, values in times.items()}
 
 table = Table("what", "value", title=f"{keras.backend.backend()}, Keras {keras.__version__}, batch {arguments.batch_size}")
