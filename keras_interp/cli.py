@@ -5,6 +5,10 @@ import pathlib
 
 import click
 
+# Inputs in one picture of `explain`, and files or rows that are read and answered at a time.
+PICTURE_ROWS = 12
+FILE_BATCH = 256
+
 
 class _Group(click.Group):
     """Shows the errors that the package raises on bad input as one line, without a traceback."""
@@ -72,36 +76,108 @@ def info(name):
     click.echo(json.dumps(dataclasses.asdict(zoo.info(name)), indent=1))
 
 
+files_argument = click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=pathlib.Path))
+
+
 @main.command()
 @click.argument("name")
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=pathlib.Path))
+@files_argument
 @click.option("--top", default=3, type=click.IntRange(min=1), help="How many classes to print.")
 def predict(name, files, top):
-    """Predict for FILES, images or CSV tables with a header, with the model NAME (or a folder)."""
+    """Predict for FILES, images or CSV tables, with the model NAME (or a folder).
+
+    A table's columns are found by the names in its header. Exits with 1 where a file or a row could not be used.
+    """
     from keras_interp import zoo
 
     model = zoo.load(name)
-    names, inputs = read_inputs(files, model.input_shape)
-    print_predictions(names, model.explain(inputs), top)
+    faults = {}
+    for names, inputs in read_inputs(files, model, faults):
+        print_predictions(model, names, model.predict(inputs, verbose=0), top)
+    report_faults(faults)
 
 
 @main.command()
 @click.argument("name")
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=pathlib.Path))
+@files_argument
 @click.option("--target", help="Name or number of the class to explain; by default the predicted.")
-@click.option("--output", default="explanation.png", type=click.Path(path_type=pathlib.Path), show_default=True)
-def explain(name, files, target, output):
-    """Explain in a picture what the model NAME predicts for FILES, images or CSV tables with a header."""
+@click.option(
+    "--output",
+    default="explanation.png",
+    type=click.Path(),
+    show_default=True,
+    help="Picture to write, or a folder.",
+)
+@click.option("--all", "draw_all", is_flag=True, help=f"Draw all inputs, {PICTURE_ROWS} in a picture, in numbered files.")
+def explain(name, files, target, output, draw_all):
+    """Explain in a picture what the model NAME predicts for FILES, images or CSV tables.
+
+    Predictions are printed first. The picture shows the first 12 inputs. Exits with 1 where a file or a row could not be used.
+    """
+    import numpy as np
+
     from keras_interp import zoo
 
+    output = picture_path(output)
     model = zoo.load(name)
-    target = target if target in model.labels or target is None or not target.isdecimal() else int(target)
-    names, inputs = read_inputs(files, model.input_shape)
-    explanation = model.explain(inputs, target)
+    if not hasattr(model, "explain"):
+        raise ValueError(f"A plain Keras model has predictions but no explanations. Received: {name}")
+    if target is not None and target not in model.labels and target.isdecimal():
+        target = int(target)
+    model.explained_outputs(target, np.zeros((1, model.num_outputs), "float32"))
+    faults, shown, pieces = {}, [], []
+    for names, inputs in read_inputs(files, model, faults):
+        logits = model.predict(inputs, verbose=0)
+        print_predictions(model, names, logits, 1)
+        room = len(names) if draw_all else max(PICTURE_ROWS - len(shown), 0)
+        shown += zip(names[:room], logits[:room])
+        pieces.append(inputs[:room])
+    if shown:
+        draw_explanations(model, shown, np.concatenate(pieces), target, output)
+    report_faults(faults)
+
+
+def draw_explanations(model, shown, inputs, target, output):
+    """Writes the pictures, with a bar where there are several, and says of each input what is drawn where that differs."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    starts = range(0, len(inputs), PICTURE_ROWS)
+    width = len(str(len(starts)))
+    paths = [output.with_stem(f"{output.stem}_{number:0{width}}") for number in range(1, len(starts) + 1)]
+    paths = paths if len(paths) > 1 else [output]
     output.parent.mkdir(parents=True, exist_ok=True)
-    explanation.plot(path=output)
-    print_predictions(names, explanation, 1)
-    click.echo(f"Wrote {output}")
+    written = []
+    try:
+        with Progress(console=Console(stderr=True), disable=len(paths) == 1, transient=True) as bar:
+            for start, path in zip(bar.track(starts, description="Drawing"), paths):
+                part = slice(start, start + PICTURE_ROWS)
+                explanation = model.explain(inputs[part], target)
+                for (name, logits), explained in zip(shown[part], explanation.target):
+                    print_target(model, name, logits, int(explained), target)
+                # Whole or not at all, so that a stop leaves no torn picture.
+                partial = path.with_name(f".partial_{path.name}")
+                explanation.plot(path=partial)
+                partial.replace(path)
+                written.append(path)
+    except KeyboardInterrupt:
+        click.echo(f"Stopped. Wrote {len(written)} of {len(paths)} pictures.", err=True)
+        raise click.exceptions.Exit(130) from None
+    click.echo(f"Wrote {written[0]}" + (f" to {written[-1].name}" if len(written) > 1 else ""))
+
+
+def print_target(model, name, logits, explained, target):
+    """Says which class is drawn, where it was asked for or is not the predicted one."""
+    if len(model.labels) == 1:
+        return
+    predicted = int(logits.argmax())
+    label = f"{model.labels[explained]} ({softmax(logits)[explained]:.1%})"
+    if target is not None:
+        click.echo(f"{name}: explained is {label}")
+    elif explained != predicted:
+        click.echo(
+            f"{name}: {model.labels[predicted]} is not among the explained classes; drawn is {label}, the likeliest of them"
+        )
 
 
 @main.command()
@@ -112,9 +188,9 @@ def demo(output):
 
     paths = sorted((pathlib.Path(__file__).parent / "assets").glob("*.png"))
     model = zoo.load("lsg_resnet20_cifar10")
-    names, images = read_inputs(paths, model.input_shape)
+    ((names, images),) = read_inputs(paths, model, {})
     explanation = model.explain(images)
-    print_predictions(names, explanation, 3)
+    print_predictions(model, names, explanation.logits, 3)
     output.mkdir(parents=True, exist_ok=True)
     explanation.plot(path=output / "explanation.png")
     click.echo(f"Wrote {output / 'explanation.png'}: red bars are the filters that the gate gives to the class.")
@@ -150,11 +226,12 @@ def prepare(dataset, data_dir, manual_dir, random_access):
 def train(name, data_dir, output, npz, progress, **options):
     """Train the model NAME by its recipe. Run the same command again to resume."""
     from keras_interp import data, zoo
+    from keras_interp.zoo.registry import get_entry
 
     recipe_fields = ("epochs", "batch_size", "seed", "dtype_policy")
     overrides = {field: options.pop(field) for field in recipe_fields}
     options |= {field: value for field, value in overrides.items() if value is not None}
-    dataset = data.load_npz(npz) if npz else None
+    dataset = data.load_npz(npz, get_entry(name).task) if npz else None
     zoo.train(name, data_dir, output, dataset=dataset, verbose=1 if progress else 2, **options)
     click.echo(f"Wrote {output or pathlib.Path('runs') / name}")
 
@@ -166,9 +243,9 @@ def train(name, data_dir, output, npz, progress, **options):
 @click.option("--data", "npz", type=click.Path(exists=True, path_type=pathlib.Path), help="Measure on this .npz file instead.")
 def evaluate(name, data_dir, output, npz):
     """Measure the model NAME (or a folder) on the test split of its data set."""
-    from keras_interp import data, zoo
+    from keras_interp import zoo
 
-    metrics = zoo.evaluate(name, data_dir, data.load_npz(npz) if npz else None)
+    metrics = zoo.evaluate(name, data_dir, npz)
     text = json.dumps(metrics, indent=1)
     if output:
         output.write_text(text + "\n")
@@ -249,30 +326,88 @@ def view(name, data_dir, split, npz, host, port, notes, browser):
             f"A model outside the zoo has no data set: give images with --data FILE.npz. Received: {model.name!r}"
         )
     entry = ENTRIES.get(model.name)
-    dataset = data.load_npz(npz) if npz else entry.load_data(split, data_dir)
+    dataset = data.load_npz(npz, "classification") if npz else entry.load_data(split, data_dir)
     part_names = entry.part_names if entry else ()
     click.echo(f"Names, votes and answers are kept in {notes.path}")
     viewer.serve(viewer.build(model, dataset.inputs, dataset.targets, part_names, notes), host, port, browser)
 
 
-def read_inputs(paths, input_shape):
-    """Images in the model's size and colours, or the rows of CSV tables: names (n,) and an array (n, ...)."""
-    import keras
+def read_inputs(paths, model, faults):
+    """Inputs from files, some at a time, as a model takes them.
+
+    Args:
+        paths: paths of images, or of CSV tables for a model of rows.
+        model: the model.
+        faults: dict to which {what could not be used: why} is added.
+
+    Yields:
+        Names (n,) and an array (n, ...).
+    """
+    from keras_interp.data.pictures import load_pictures
+    from keras_interp.data.tables import read_rows
+
+    shape = model.input_shape
+    if len(shape) == 2:
+        for path in paths:
+            try:
+                table = read_rows(path, getattr(model, "column_names", ()), shape[1])
+            except ValueError as error:
+                faults[str(path)] = str(error)
+                continue
+            if table.unused:
+                click.echo(
+                    f"{path.name}: columns that the model does not know are left out: {', '.join(table.unused)}", err=True
+                )
+            faults.update({f"{path.name} row {row + 1}": sentence for row, sentence in sorted(table.faults.items())})
+            kept = [row for row in range(len(table.rows)) if row not in table.faults]
+            for start in range(0, len(kept), FILE_BATCH):
+                part = kept[start : start + FILE_BATCH]
+                yield [f"{path.name} row {row + 1}" for row in part], table.rows[part]
+        return
+    for start in range(0, len(paths), FILE_BATCH):
+        pixels, names, wrong = load_pictures(paths[start : start + FILE_BATCH], shape[1:3], shape[-1])
+        faults.update({str(path): message for path, message in wrong.items()})
+        if names:
+            yield names, pixels
+
+
+def report_faults(faults):
+    """Prints what could not be used, and exits with 1 where that is anything."""
+    for name, sentence in faults.items():
+        click.echo(f"Not used: {sentence if name in sentence else f'{name}: {sentence}'}", err=True)
+    if faults:
+        click.echo(f"{len(faults)} of the inputs could not be used.", err=True)
+        raise click.exceptions.Exit(1)
+
+
+def picture_path(output):
+    """The path of a picture, with an ending that matplotlib knows."""
+    from matplotlib.figure import Figure
+
+    names_folder = str(output).endswith(("/", "\\"))
+    output = pathlib.Path(output)
+    if names_folder or output.is_dir():
+        return output / "explanation.png"
+    endings = Figure().canvas.get_supported_filetypes()
+    if not output.suffix:
+        return output.with_suffix(".png")
+    if output.suffix[1:].lower() not in endings:
+        raise ValueError(f"--output must end in one of {', '.join(sorted(endings))}. Received: {output}")
+    return output
+
+
+def softmax(logits):
+    """Probabilities of logits (..., classes)."""
     import numpy as np
 
-    if len(input_shape) == 2:
-        tables = [np.loadtxt(path, "float32", delimiter=",", skiprows=1, ndmin=2) for path in paths]
-        names = [f"{path.name} row {number}" for path, table in zip(paths, tables) for number in range(1, len(table) + 1)]
-        return names, np.concatenate(tables)
-    colours = "grayscale" if input_shape[-1] == 1 else "rgb"
-    options = {"target_size": tuple(input_shape[1:3]), "interpolation": "lanczos", "keep_aspect_ratio": True}
-    images = [keras.utils.load_img(path, color_mode=colours, **options) for path in paths]
-    return [path.name for path in paths], np.stack([keras.utils.img_to_array(image) for image in images])
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return shifted / shifted.sum(axis=-1, keepdims=True)
 
 
-def print_predictions(names, explanation, count):
+def print_predictions(model, names, logits, count):
     """Prints the likeliest classes, or the predicted value, of each input."""
-    for name, probabilities, value in zip(names, explanation.probabilities, explanation.prediction):
+    labels = getattr(model, "labels", None) or tuple(map(str, range(logits.shape[-1])))
+    for name, values, probabilities in zip(names, logits, softmax(logits)):
         top = probabilities.argsort()[::-1][:count]
-        classes = ", ".join(f"{explanation.labels[number]} {probabilities[number]:.1%}" for number in top)
-        click.echo(f"{name}: " + (classes if len(explanation.labels) > 1 else f"{explanation.labels[0]} {value:.4g}"))
+        classes = ", ".join(f"{labels[number]} {probabilities[number]:.1%}" for number in top)
+        click.echo(f"{name}: " + (classes if len(labels) > 1 else f"{labels[0]} {values[0]:.4g}"))

@@ -4,6 +4,7 @@ from keras_interp.data.arrays import ArrayDataset, Batches, augment
 from keras_interp.data.birds import BirdDataset, load_birds
 from keras_interp.data.independent_xor import load_independent_xor
 from keras_interp.data.lazy import LazyDataset
+from keras_interp.data.pictures import load_picture
 from keras_interp.data.segmentation import SegmentationDataset, load_broden, load_segmentation
 from keras_interp.data.sources import load, load_lazily, load_npz, prepare
 
@@ -20,6 +21,7 @@ __all__ = [
     "load_independent_xor",
     "load_lazily",
     "load_npz",
+    "load_picture",
     "load_segmentation",
     "prepare",
 ]

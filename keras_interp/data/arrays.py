@@ -1,11 +1,21 @@
 """Data sets as arrays, and batches whose order and augmentation are functions of (seed, epoch)."""
 
 import dataclasses
+import hashlib
+import json
 
 import keras
 import numpy as np
 
-from keras_interp.checks import check_attributes, check_inputs, check_labels, check_values
+from keras_interp.checks import (
+    as_array,
+    check_attributes,
+    check_inputs,
+    check_labels,
+    check_values,
+    column_names_of,
+    is_named_table,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,14 +23,16 @@ class ArrayDataset:
     """A split of a data set in memory: images or the rows of a table, with class numbers or values to predict.
 
     Attributes:
-        inputs: images, uint8 array (n, height, width, channels) of pixels in 0..255; or rows, float32 array (n, columns).
-        targets: class numbers, int32 array (n,); or for a regression values, float32 array (n,).
+        inputs: images, uint8 array (n, height, width, channels) of pixels in 0..255; or rows, float32 array (n, columns). A
+            data frame gives `column_names` too, or is brought into their order.
+        targets: class numbers, int32 array (n,), or names out of `class_names`; or for a regression values, float32
+            array (n,).
         class_names: names of the classes, in the order of the numbers; empty for a regression.
         name: name of the data set and split, as in "cifar10 test".
         column_names: names of a table's columns.
         attributes: None, or what else is known of each image: an array (n, attributes) of 0 and 1. The targets of a batch are
             then {"label": class numbers, "attributes": float32 array (batch, attributes)}.
-        attribute_names: names of the attributes.
+        attribute_names: names of the attributes; a data frame of attributes gives them too, or is brought into their order.
 
     Raises:
         ValueError: for inputs, targets or attributes of another shape, class numbers out of range, values that are not finite,
@@ -37,8 +49,13 @@ class ArrayDataset:
     attribute_names: tuple = ()
 
     def __post_init__(self):
-        check_inputs(self.inputs, (None,) * (2 if np.ndim(self.inputs) == 2 else 4))
-        targets = check_labels(self.targets, len(self.class_names)) if self.class_names else check_values(self.targets)
+        if is_named_table(self.inputs):
+            object.__setattr__(self, "column_names", tuple(self.column_names) or column_names_of(self.inputs))
+        rank = 2 if is_named_table(self.inputs) else np.ndim(self.inputs)
+        inputs = check_inputs(self.inputs, (None,) * (2 if rank == 2 else 4), self.column_names)
+        object.__setattr__(self, "inputs", inputs.astype("float32") if is_named_table(self.inputs) else inputs)
+        names = self.class_names
+        targets = check_labels(self.targets, len(names), names) if names else check_values(self.targets)
         object.__setattr__(self, "targets", targets)
         if len(self.inputs) != len(self.targets) or not len(self.inputs):
             raise ValueError(
@@ -50,7 +67,9 @@ class ArrayDataset:
                 f"There must be one name for each of {self.inputs.shape[1]} columns. Received: {len(self.column_names)} names"
             )
         if self.attributes is not None:
-            attributes = check_attributes(self.attributes, len(self.attribute_names))
+            names = tuple(self.attribute_names) or column_names_of(self.attributes)
+            object.__setattr__(self, "attribute_names", names)
+            attributes = check_attributes(self.attributes, names)
             object.__setattr__(self, "attributes", attributes)
             if len(attributes) != len(self.inputs):
                 raise ValueError(
@@ -69,6 +88,23 @@ class ArrayDataset:
         """A slice or an index array of the examples, as a data set."""
         attributes = None if self.attributes is None else self.attributes[part]
         return dataclasses.replace(self, inputs=self.inputs[part], targets=self.targets[part], attributes=attributes)
+
+    def select_columns(self, names):
+        """The same examples with the columns of these names, in this order, as a data set.
+
+        Raises:
+            ValueError: for a data set without names, or without one of these.
+        """
+        missing = [name for name in names if name not in self.column_names]
+        if missing:
+            raise ValueError(f"The data set has the columns {list(self.column_names)}. Received: others, {missing}")
+        order = [self.column_names.index(name) for name in names]
+        return dataclasses.replace(self, inputs=self.inputs[:, order], column_names=tuple(names))
+
+    def fingerprint(self):
+        """A sha256 of inputs, targets, attributes and class names, as a string: equal for equal data."""
+        names = json.dumps([self.class_names, self.column_names, self.attribute_names])
+        return sha256_of(names, self.inputs, self.targets, *([] if self.attributes is None else [self.attributes]))
 
     def read(self, part, rng=None):
         """Inputs and targets of a slice or an index array of the examples, as `model.fit` takes them."""
@@ -106,7 +142,8 @@ class Batches(keras.utils.PyDataset):
     `shuffle=False` to `fit` where the order matters: by default Keras takes the batches of a `PyDataset` in its own order.
 
     Args:
-        dataset: an `ArrayDataset`, a `data.LazyDataset`, or a pair of arrays (inputs, targets).
+        dataset: an `ArrayDataset`, a `data.LazyDataset`, or a pair (inputs, targets) of arrays, lists, tensors or data frames,
+            which are taken in their order, whatever their index; targets may be a dict of these.
         batch_size: examples in a batch, over all processes. The last, smaller batch is dropped when shuffling.
         pad: pixels of zero padding for random crops of the original size; 0 for none.
         flip: whether to mirror half of the images, chosen at random.
@@ -230,15 +267,27 @@ class _Pair:
 
     inputs: np.ndarray
     targets: object
+    column_names: tuple = ()
 
     @classmethod
     def of(cls, inputs, targets):
-        """The pair, lists as arrays, or raises where they are not of one length."""
-        inputs, targets = (np.asarray(values) if isinstance(values, list) else values for values in (inputs, targets))
-        lengths = [np.shape(values)[:1] for values in keras.tree.flatten((inputs, targets))]
+        """The pair as arrays, or raises where they are not of one length, or targets are text."""
+        names = column_names_of(inputs)
+        # A dict of targets has several parts; that of a table, columns.
+        inputs = check_inputs(inputs, (None, None), names) if is_named_table(inputs) else as_array(inputs)
+        targets = (
+            {part: as_array(values) for part, values in targets.items()} if isinstance(targets, dict) else as_array(targets)
+        )
+        parts = list(targets.values()) if isinstance(targets, dict) else [targets]
+        lengths = [np.shape(values)[:1] for values in (inputs, *parts)]
         if () in lengths or len(set(lengths)) > 1:
             raise ValueError(f"There must be one target for each input. Received: lengths {[*sum(lengths, ())]}")
-        return cls(inputs, targets)
+        if any(part.dtype.kind not in "buif" for part in parts):
+            raise TypeError(
+                "Targets must be numbers without gaps; names of classes take a `data.ArrayDataset(inputs, targets, names)`. "
+                f"Received: dtypes {[str(part.dtype) for part in parts]}"
+            )
+        return cls(inputs, targets, names)
 
     def __len__(self):
         return len(self.inputs)
@@ -249,6 +298,15 @@ class _Pair:
 
     def read(self, part, rng=None):
         return self.inputs[part], keras.tree.map_structure(lambda values: values[part], self.targets)
+
+
+def sha256_of(text, *arrays):
+    """A sha256 of a text and of arrays, their dtypes and shapes included, as a string."""
+    digest = hashlib.sha256(text.encode())
+    for array in arrays:
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).view("uint8").data if array.size else b"")
+    return digest.hexdigest()
 
 
 def augment(images, rng, pad=4, flip=True):

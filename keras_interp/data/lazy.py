@@ -1,11 +1,12 @@
 """Images that are read when they are needed, for data sets larger than memory."""
 
+import json
 import math
 
 import numpy as np
 from PIL import Image
 
-from keras_interp.data.arrays import ArrayDataset
+from keras_interp.data.arrays import ArrayDataset, sha256_of
 
 # Shares of the area, and ratios of width to height, of random crops (Szegedy et al., 2015, as widely used since).
 CROP_AREAS, CROP_RATIOS, CROP_TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10
@@ -59,6 +60,14 @@ class LazyDataset:
     def __getitem__(self, part):
         """A slice or an index array of the examples, as a data set."""
         return LazyDataset(self.source, self.crop_size, self.class_names, self.name, self._numbers[part])
+
+    def fingerprint(self):
+        """A sha256 of the examples' numbers, the class names, and 64 examples spread over the data, as a string.
+
+        All of the data would have to be decoded for more.
+        """
+        sample = self.read(np.unique(np.linspace(0, len(self) - 1, 64).astype(int)))
+        return sha256_of(json.dumps([self.class_names, self.crop_size]), self._numbers, *sample)
 
     def read(self, part, rng=None):
         """Reads a slice or an index array of the examples.

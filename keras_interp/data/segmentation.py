@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
+from keras_interp.data.pictures import load_picture
 from keras_interp.data.sources import _import_tfds, _prepared_builder, _resize
 
 
@@ -272,8 +273,13 @@ def _check_rows(folder, rows, num_concepts):
 
 def _read_image(path, size):
     with Image.open(path) as image:
-        image = image.convert("RGB")
-        return np.asarray(image if image.size == size[::-1] else image.resize(size[::-1], Image.Resampling.BILINEAR))
+        if image.getexif().get(0x0112, 1) != 1:
+            raise ValueError(
+                f"{path} must lie as its label map does. Received: an orientation tag, which the label map has none of: turn "
+                "the picture and save it without the tag"
+            )
+    image = Image.fromarray(load_picture(path))
+    return np.asarray(image if image.size == size[::-1] else image.resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 def _read_label_map(path, expected, size):

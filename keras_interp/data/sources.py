@@ -7,6 +7,7 @@ import zipfile
 
 import numpy as np
 
+from keras_interp.checks import check_labels
 from keras_interp.data.arrays import ArrayDataset
 from keras_interp.data.independent_xor import generate_independent_xor
 from keras_interp.data.lazy import LazyDataset
@@ -34,8 +35,7 @@ def load(name, split="train", data_dir=None, image_size=None, label=None, attrib
               values in $100,000.
             - "independent_xor": the made-up table of the feature-leveling paper, float32 rows (n, 3) of two classes. It needs
               neither `data_dir` nor TFDS.
-            - the path of an `.npz` file with the arrays `inputs` and `targets` and optionally `class_names`, `column_names`,
-              `attributes` and `attribute_names` (see `ArrayDataset`), which needs no TensorFlow.
+            - the path of an `.npz` file, see `load_npz`, which needs no TensorFlow.
         split: split, in the notation of TFDS: "train", "test", "train[:90%]". An `.npz` file is read whole, and
             "independent_xor" has "train" and "test" only.
         data_dir: folder of the prepared data sets; by default `TFDS_DATA_DIR`, then TFDS's own default.
@@ -198,8 +198,23 @@ def _load_images(builder, split, image_size, label, attributes):
     )
 
 
-def load_npz(path):
-    """Loads an `.npz` file, see `load`. Never unpickles."""
+def load_npz(path, task=None):
+    """Loads an `.npz` file with the arrays `inputs` and `targets`. Never unpickles.
+
+    It may also hold `class_names`, `column_names`, `attributes` and `attribute_names`, see `ArrayDataset`, and `task`, the
+    text "classification" or "regression".
+
+    Args:
+        path: path of the file.
+        task: what the targets are for, where the file does not say it. Integers without `class_names` may be either: class
+            numbers, whose names are then "0", "1", ..., or values.
+
+    Returns:
+        An `ArrayDataset`.
+
+    Raises:
+        ValueError: for a file without the arrays, or integer targets of which nothing says what they are.
+    """
     with open(path, "rb") as file:
         if not zipfile.is_zipfile(file):
             raise ValueError(f"{path} must be an .npz file with the arrays 'inputs' and 'targets'. Received: no whole archive")
@@ -211,7 +226,18 @@ def load_npz(path):
         kinds = ("class_names", "column_names", "attribute_names")
         names = {key: tuple(map(str, file[key])) if key in file.files else () for key in kinds}
         attributes = file["attributes"] if "attributes" in file.files else None
-        if targets.dtype.kind in "ui":
-            targets = targets.astype("int32")
-            names["class_names"] = names["class_names"] or tuple(map(str, range(int(targets.max()) + 1)))
+        said = str(file["task"]) if "task" in file.files else "classification" if names["class_names"] else None
+        if said and task and said != task:
+            raise ValueError(f"{path} is for a {said}. Received: task={task!r}")
+        task = said or task or ("regression" if targets.dtype.kind == "f" else None)
+        if task not in ("classification", "regression"):
+            raise ValueError(
+                f"{path} must say what its {targets.dtype} targets are: add the array `class_names`, or "
+                f"task='classification' or 'regression'. Received: task={task!r}"
+            )
+        if task == "classification" and not names["class_names"]:
+            labels = check_labels(targets, np.iinfo("int32").max)
+            names["class_names"] = tuple(map(str, range(int(labels.max(initial=0)) + 1)))
+        elif task == "regression":
+            names["class_names"] = ()
         return ArrayDataset(file["inputs"], targets, name=pathlib.Path(path).stem, attributes=attributes, **names)

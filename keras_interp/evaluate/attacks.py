@@ -208,7 +208,8 @@ def local_search_attack(
 
     Args:
         predict: callable from float pixels (m, height, width, channels) to logits (m, classes); m is at most `batch_size` and
-            varies. Unless `probe` is 0.5 or less, the probes lie far outside 0..255 and must be taken as they are.
+            varies. Unless `probe` is 0.5 or less, the probes lie far outside 0..255 and must be taken as they are, which the
+            `predict` of our models refuses: give that of `keras.Model(model.inputs, model.outputs)`, which checks nothing.
         images: array (n, height, width, channels) of pixels in 0..255, uint8 or float.
         labels: integers (n,), the true classes.
         rounds: largest number of rounds, R of the paper.

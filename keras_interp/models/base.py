@@ -1,12 +1,24 @@
 """What the models of all methods share: a task, named outputs, inputs that are checked, and a loss that fits."""
 
+from collections.abc import Mapping
+
 import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_interp.checks import check_inputs, check_labels, check_values
+from keras_interp.checks import (
+    RANGE_TOLERANCE,
+    check_inputs,
+    check_labels,
+    check_values,
+    check_weights,
+    column_names_of,
+    is_named_table,
+)
 from keras_interp.data.arrays import Batches
 from keras_interp.optimizers import CoupledSGD
+
+PIXELS = (0.0, 255.0)
 
 
 class InterpretableModel(keras.Model):
@@ -22,6 +34,10 @@ class InterpretableModel(keras.Model):
         name: name of the model.
         dtype: dtype policy that the model is trained in, by default the global one; "mixed_float16" makes `compile` scale the
             loss. The layers keep their own.
+
+    Attributes:
+        input_range: smallest and largest value that an input may have: (0, 255) for images, None for tables, which have none.
+            Set it to None for a backbone that takes other values than raw pixels.
     """
 
     def __init__(
@@ -34,6 +50,44 @@ class InterpretableModel(keras.Model):
         self.task = task
         self.target_mean = float(target_mean)
         self.target_scale = float(target_scale)
+        self.input_range = PIXELS if len(inputs.shape) == 4 else None
+        self._column_names = ()
+
+    @property
+    def column_names(self):
+        """Names of a table's columns, in the order in which the model takes them; () where it knows none.
+
+        A data frame, or a dict of columns, is brought into this order by its names; a column "name=category" is 1 where the
+        column "name" says "category". A model without names takes those of the first named table that it is fitted to.
+
+        Raises:
+            ValueError: where it is set to names that are not unique, or not one for each column.
+        """
+        return self._column_names
+
+    @column_names.setter
+    def column_names(self, names):
+        names = tuple(names or ())
+        if names and (len(self.input_shape) != 2 or len(names) != self.input_shape[-1] or len(set(names)) < len(names)):
+            raise ValueError(
+                f"Each of {self.input_shape[1:]} columns must have a name of its own. Received: {len(names)} names"
+            )
+        self._column_names = names
+
+    def _facts(self):
+        """The part of the config that is no option of a constructor."""
+        facts = {"column_names": list(self.column_names)} if self.column_names else {}
+        return {**facts, "input_range": self.input_range} if len(self.input_shape) == 4 else facts
+
+    @classmethod
+    def _with_facts(cls, config):
+        """The model of a config: of the constructor's options, and of `_facts`."""
+        config = dict(config)
+        facts = {name: config.pop(name) for name in ("column_names", "input_range") if name in config}
+        model = cls(**config)
+        for name, value in facts.items():
+            setattr(model, name, None if value is None else tuple(value))
+        return model
 
     @property
     def num_outputs(self):
@@ -72,8 +126,21 @@ class InterpretableModel(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         y, usable = self.checked_batch(x, y)
         if self.task == "regression":
-            y, y_pred = self.standardize(ops.cast(y, "float32")), self.standardize(y_pred)
+            y, y_pred = self.standardize(self.values_like(y, y_pred)), self.standardize(y_pred)
         return nan_unless(usable, super().compute_loss(x, y, y_pred, sample_weight, training))
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        if self.task == "regression":
+            y = self.values_like(y, y_pred)
+        return super().compute_metrics(x, y, y_pred, sample_weight)
+
+    @staticmethod
+    def values_like(y, y_pred):
+        """The values of a regression, (batch,) or (batch, 1), in the shape of the predictions (batch, 1), as float32.
+
+        A loss or metric that is a function would make a matrix (batch, batch) of the two shapes.
+        """
+        return ops.reshape(ops.cast(y, "float32"), ops.shape(y_pred))
 
     def checked_batch(self, x, y):
         """The targets of a batch of a stream as the loss can take them, and whether the batch is as it should be.
@@ -86,14 +153,23 @@ class InterpretableModel(keras.Model):
             y: tensor of class numbers (batch,) or (batch, 1), or a dict with these as "label"; other targets pass as they are.
 
         Returns:
-            The targets, and a boolean scalar: False for class numbers out of range or with fractions, NaN or infinite inputs.
+            The targets, and a boolean scalar: False for class numbers out of range or with fractions, inputs that are NaN,
+            infinite, or out of `input_range`.
         """
         usable = ops.convert_to_tensor(True)
         for values in keras.tree.flatten(x):
-            if values is not None and keras.backend.is_float_dtype(values.dtype):
-                usable = ops.logical_and(usable, ops.all(ops.isfinite(values)))
+            dtype = None if values is None else keras.backend.standardize_dtype(values.dtype)
+            if dtype in (None, "bool", "uint8"):
+                continue
+            # What an explanation module trains on are no images.
+            if self.input_range is not None and _rank(values) == len(self.input_shape):
+                low, high = self.input_range
+                inside = ops.logical_and(values >= low - RANGE_TOLERANCE, values <= high + RANGE_TOLERANCE)
+                usable = ops.logical_and(usable, ops.all(inside))
+            elif keras.backend.is_float_dtype(dtype):
+                usable = ops.logical_and(usable, ops.all(ops.isfinite(ops.cast(values, "float32"))))
         labels = y.get("label") if isinstance(y, dict) else y
-        if self.task != "classification" or not hasattr(labels, "shape") or _is_one_hot(labels):
+        if self.task != "classification" or not hasattr(labels, "shape") or is_one_hot(labels):
             return y, usable
         if not keras.backend.is_float_dtype(labels.dtype):
             # In 8 bits, 256 classes would be 0.
@@ -109,16 +185,52 @@ class InterpretableModel(keras.Model):
 
     def training_callbacks(self):
         """Callbacks that every `fit` of this model runs with, before the user's."""
-        return [StopAtNaN()]
+        return []
 
-    def check_data(self, x, y=None):
-        """Raises where inputs or targets that are arrays, or `data.Batches` of arrays, are not what the model takes."""
+    def check_inputs(self, inputs):
+        """Returns inputs as an array in the order of the model's columns, see `checks.check_inputs`, or raises."""
+        if isinstance(inputs, (list, tuple)) and len(inputs) == 1 and np.ndim(inputs[0]) == len(self.input_shape):
+            inputs = inputs[0]
+        if isinstance(inputs, Mapping) and set(inputs) == {self.inputs[0].name}:
+            values = inputs[self.inputs[0].name]
+            inputs = values if np.ndim(values) == len(self.input_shape) else inputs
+        dtype = getattr(self.layers[min(1, len(self.layers) - 1)], "compute_dtype", "float32")
+        return check_inputs(inputs, self.input_shape, self.column_names, self.input_range, dtype)
+
+    def check_data(self, x, y=None, sample_weight=None):
+        """Inputs, targets and weights as Keras can take them, or raises.
+
+        Arrays, lists, tensors and data frames become arrays, see `check_inputs` and `check_targets`. `data.Batches` of arrays
+        are checked, and so is the first batch of a `keras.utils.PyDataset`; a stream passes as it is.
+        """
         if isinstance(x, Batches):
-            x, y = (getattr(x.dataset, part, None) for part in ("inputs", "targets"))
-        if hasattr(x, "__array__"):
-            check_inputs(x, self.input_shape)
-        if hasattr(y, "__array__") or isinstance(y, dict):
-            self.check_targets(y)
+            inputs, targets = (getattr(x.dataset, part, None) for part in ("inputs", "targets"))
+            names = getattr(x.dataset, "column_names", ())
+            if names and self.column_names and tuple(names) != self.column_names:
+                raise ValueError(
+                    "The columns must be those of the model, in its order: give `dataset.select_columns(model.column_names)`. "
+                    f"Received: columns {list(names)} for {list(self.column_names)}"
+                )
+            if inputs is not None:
+                self.check_inputs(inputs)
+            if targets is not None:
+                self.check_targets(targets)
+        elif isinstance(x, keras.utils.PyDataset) and len(x):
+            first = x[0]
+            self.check_inputs(first[0] if isinstance(first, tuple) else first)
+        elif is_array(x):
+            x = self.check_inputs(x)
+            y = None if y is None else self.check_targets(y)
+            if sample_weight is not None and not isinstance(sample_weight, dict):
+                sample_weight = check_weights(sample_weight, len(x))
+        return x, y, sample_weight
+
+    def _adopt_names(self, x):
+        """Takes over the column names of a table that the model is fitted to, where it has none."""
+        table = getattr(x, "dataset", x)
+        names = column_names_of(table) or getattr(table, "column_names", ())
+        if names and not self.column_names and len(self.input_shape) == 2 and len(names) == self.input_shape[-1]:
+            self.column_names = names
 
     def fit(
         self,
@@ -130,55 +242,103 @@ class InterpretableModel(keras.Model):
         callbacks=None,
         validation_split=0.0,
         validation_data=None,
-        *args,
+        shuffle=True,
+        class_weight=None,
+        sample_weight=None,
         **kwargs,
     ):
         """As `keras.Model.fit`, after checking inputs and targets where they are arrays, and that the loss takes logits.
 
-        Labels are class numbers; those of a stream may be one-hot, where the loss takes that.
+        Inputs may be arrays, lists, tensors or data frames, see `column_names`. Labels are class numbers, or names out of
+        `class_names`; those of a stream may be one-hot, where the loss takes that.
 
         Raises:
-            ValueError: for arrays of another shape, NaN or infinite inputs, labels out of range, or a loss of probabilities or
-                with an `ignore_class`: give such examples the weight 0.
+            ValueError: for arrays of another shape, NaN or infinite inputs, pixels or labels out of range, or a loss of
+                probabilities or with an `ignore_class`: give such examples the weight 0.
             TypeError: for labels that are not integers.
-            FloatingPointError: at the first loss that is NaN or infinite, which a stream's bad inputs and labels make it.
+            FloatingPointError: at the first loss that is NaN or infinite, which a stream's bad inputs and labels make it. The
+                model then has the weights, and the optimizer the state, of before that epoch.
         """
-        self.check_data(x, y)
+        self._adopt_names(x)
+        x, y, sample_weight = self.check_data(x, y, sample_weight)
         if isinstance(validation_data, (tuple, list)):
-            self.check_data(*validation_data[:2])
+            checked = self.check_data(*validation_data)
+            validation_data = checked[: len(validation_data)]
         elif validation_data is not None:
             self.check_data(validation_data)
-        classifies = self.task == "classification"
         if getattr(self.loss, "ignore_class", None) is not None:
             raise ValueError(
                 f"Give examples that are to be ignored a `sample_weight` of 0. Received: ignore_class={self.loss.ignore_class}"
             )
-        if classifies and (isinstance(self.loss, str) or getattr(self.loss, "from_logits", True) is False):
+        if self.task == "classification" and (isinstance(self.loss, str) or getattr(self.loss, "from_logits", True) is False):
             raise ValueError(
                 "The model's outputs are logits, so the loss must be one of logits, as "
                 f"keras.losses.SparseCategoricalCrossentropy(from_logits=True). Received: loss={self.loss!r}"
             )
         callbacks = callbacks if isinstance(callbacks, (list, tuple)) else [] if callbacks is None else [callbacks]
-        callbacks = [*self.training_callbacks(), *callbacks]
-        return super().fit(x, y, batch_size, epochs, verbose, callbacks, validation_split, validation_data, *args, **kwargs)
+        guard = StopAtNaN()
+        try:
+            return super().fit(
+                x,
+                y,
+                batch_size,
+                epochs,
+                verbose,
+                [guard, *self.training_callbacks(), *callbacks],
+                validation_split,
+                validation_data,
+                shuffle,
+                class_weight,
+                sample_weight,
+                **kwargs,
+            )
+        except FloatingPointError:
+            # Only now: Keras's JAX trainer puts its own last state back when a callback raises.
+            guard.restore()
+            raise
 
-    def evaluate(self, x=None, y=None, *args, **kwargs):
+    def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, *args, **kwargs):
         """As `keras.Model.evaluate`, after the checks of `fit`. The loss of a stream with bad inputs or labels is NaN."""
-        self.check_data(x, y)
-        return super().evaluate(x, y, *args, **kwargs)
+        if not kwargs.get("_use_cached_eval_dataset"):  # Then `fit` has checked them.
+            x, y, sample_weight = self.check_data(x, y, sample_weight)
+        return super().evaluate(x, y, batch_size, verbose, sample_weight, *args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
-        """As `keras.Model.predict`, after checking inputs that are arrays.
+        """As `keras.Model.predict`, after checking inputs that are arrays, and the first batch of a `tf.data.Dataset`.
 
         Raises:
-            ValueError: for an array of another shape, or NaN or infinite values.
+            ValueError: for inputs of another shape, NaN or infinite values, pixels out of range, or columns that are missing.
         """
-        self.check_data(x)
-        return super().predict(x, *args, **kwargs)
+        if hasattr(x, "element_spec"):
+            first = next(iter(x.take(1)), None)
+            if first is not None:
+                self.check_inputs(first[0] if isinstance(first, tuple) else first)
+        return super().predict(self.check_data(x)[0], *args, **kwargs)
+
+    def train_on_batch(self, x, y=None, sample_weight=None, *args, **kwargs):
+        """As `keras.Model.train_on_batch`, after the checks of `fit`."""
+        return super().train_on_batch(*self._check_batch(x, y, sample_weight), *args, **kwargs)
+
+    def test_on_batch(self, x, y=None, sample_weight=None, *args, **kwargs):
+        """As `keras.Model.test_on_batch`, after the checks of `fit`."""
+        return super().test_on_batch(*self._check_batch(x, y, sample_weight), *args, **kwargs)
+
+    def predict_on_batch(self, x):
+        """As `keras.Model.predict_on_batch`, after the checks of `predict`."""
+        return super().predict_on_batch(self.check_data(x)[0])
+
+    def _check_batch(self, x, y, sample_weight):
+        """As `check_data`, for a batch of a stream, whose labels may be one-hot."""
+        labels = y.get("label") if isinstance(y, dict) else y
+        if self.task == "classification" and np.ndim(labels) == 2 and np.shape(labels)[1] == self.num_classes:
+            return self.check_data(x)[0], y, sample_weight
+        return self.check_data(x, y, sample_weight)
 
     def check_targets(self, targets):
         """Returns class numbers, or the values of a regression, as an array (n,), or raises."""
-        return check_labels(targets, self.num_classes) if self.task == "classification" else check_values(targets)
+        if self.task == "classification":
+            return check_labels(targets, self.num_classes, self.labels)
+        return check_values(targets)
 
     def explained_outputs(self, target, outputs):
         """The numbers (n,) of the outputs that a `target` of `explain` names, for outputs (n, classes)."""
@@ -261,10 +421,24 @@ def nan_unless(usable, loss):
     return ops.where(usable, loss, float("nan"))
 
 
-def _is_one_hot(labels):
-    # A stream of TensorFlow may leave the rank open.
-    rank = labels.shape.rank if hasattr(labels.shape, "rank") else len(labels.shape)
-    return rank == 2 and labels.shape[-1] != 1
+def is_array(x):
+    """Whether these are examples that are there as a whole, and not a stream of batches."""
+    return isinstance(x, (list, tuple, Mapping)) or hasattr(x, "__array__") or is_named_table(x)
+
+
+def is_one_hot(labels):
+    """Whether labels are rows of one number for each class, and not class numbers."""
+    return _rank(labels) == 2 and labels.shape[-1] != 1
+
+
+def class_numbers(labels):
+    """Class numbers, an int32 tensor (batch,), of these (batch,) or (batch, 1), or of one-hot rows (batch, classes)."""
+    return ops.argmax(labels, axis=-1) if is_one_hot(labels) else ops.reshape(ops.cast(labels, "int32"), (-1,))
+
+
+def _rank(tensor):
+    # A stream of TensorFlow may leave it open.
+    return tensor.shape.rank if hasattr(tensor.shape, "rank") else len(tensor.shape)
 
 
 class StopAtNaN(keras.callbacks.Callback):
@@ -273,10 +447,25 @@ class StopAtNaN(keras.callbacks.Callback):
     # Lets the steps of the JAX backend run ahead; the loss is looked at as soon as it is there.
     async_safe = True
 
+    def __init__(self):
+        super().__init__()
+        self._kept, self._epoch = [], 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        variables = {id(variable): variable for variable in (*self.model.variables, *self.model.optimizer.variables)}
+        self._kept = [(variable, np.array(ops.convert_to_numpy(variable))) for variable in variables.values()]
+        self._epoch = epoch
+
     def on_train_batch_end(self, batch, logs=None):
         loss = (logs or {}).get("loss")
         if loss is not None and not np.isfinite(loss):
             raise FloatingPointError(
-                f"The loss is not finite at batch {batch}. The likely causes are a label outside [0, num_classes), attributes "
-                f"other than 0 and 1, NaN or infinite inputs, or a learning rate that is too high. Received: loss={loss}"
+                f"The loss is not finite at batch {batch} of epoch {self._epoch}, from 0. The likely causes are a label "
+                "outside [0, num_classes), attributes other than 0 and 1, NaN or infinite inputs, pixels outside 0..255, or a "
+                f"learning rate that is too high. The model has the weights of before this epoch. Received: loss={loss}"
             )
+
+    def restore(self):
+        """Gives the model and its optimizer what they had at the beginning of the epoch."""
+        for variable, value in self._kept:
+            variable.assign(value)

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_interp.checks import check_features, check_inputs
+from keras_interp.checks import check_features
 from keras_interp.explain.explanation import Explanation
 from keras_interp.models.base import InterpretableModel, output_labels, predict_all, readout
 
@@ -78,7 +78,7 @@ class LinearReadout(InterpretableModel):
         Raises:
             ValueError: for images of another shape, NaN or infinite pixels, or features that are.
         """
-        images = check_inputs(images, self.input_shape)
+        images = self.check_inputs(images)
         outputs = predict_all(self._feature_view, images, batch_size)
         maps, pooled, logits = (np.asarray(output, "float32") for output in outputs)
         check_features(pooled, logits)
@@ -99,7 +99,7 @@ class LinearReadout(InterpretableModel):
         Raises:
             ValueError: for images of another shape, NaN or infinite pixels, or an unknown target.
         """
-        images = check_inputs(images, self.input_shape)
+        images = self.check_inputs(images)
         maps, pooled, logits = self._explained(images, batch_size)
         targets = self.explained_outputs(target, logits)
         weights = self.acting_weights(pooled, targets)
@@ -167,6 +167,7 @@ class LinearReadout(InterpretableModel):
             "labels": list(self.labels),
             "name": self.name,
             "dtype": self.dtype_policy.name,
+            **self._facts(),
             **({"concepts": list(self.concepts)} if self.concepts else {}),
         }
 
@@ -175,7 +176,7 @@ class LinearReadout(InterpretableModel):
         config = dict(config)
         config["backbone"] = keras.saving.deserialize_keras_object(config["backbone"], custom_objects=custom_objects)
         concepts = config.pop("concepts", None)
-        model = cls(**config)
+        model = cls._with_facts(config)
         model.concepts = concepts
         return model
 

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_interp.checks import check_inputs, check_labels
+from keras_interp.checks import check_labels
 from keras_interp.data.arrays import Batches
 from keras_interp.explain.excitation_backprop import ExcitationBackprop, winning_probabilities
 from keras_interp.explain.explanation import Explanation
@@ -53,6 +53,11 @@ class ConceptExplainer(InterpretableModel):
         labels = getattr(classifier, "labels", None) if labels is None else tuple(labels)
         labels = output_labels(logits.shape[-1], labels, "labels")
         super().__init__(inputs, logits, labels, name=name)
+        # What another classifier takes is known where it scales pixels itself.
+        own = isinstance(classifier, InterpretableModel)
+        scales = any(isinstance(one, (layers.Rescaling, layers.Normalization)) for one in classifier.layers[:3])
+        self.input_range = classifier.input_range if own else self.input_range if scales else None
+        self.column_names = getattr(classifier, "column_names", ())
         self.layer_name = layer
         self.heatmap_layer = heatmap_layer
         self.positive_share = positive_share
@@ -149,7 +154,7 @@ class ConceptExplainer(InterpretableModel):
             ValueError: for images of another shape, NaN or infinite values.
             NotImplementedError: in one of several JAX processes.
         """
-        images = check_inputs(images, self.input_shape)
+        images = self.check_inputs(images)
         return [np.asarray(output, "float32") for output in predict_all(self._activation_view, images, batch_size)]
 
     def x_features(self, images, batch_size=256):
@@ -189,7 +194,7 @@ class ConceptExplainer(InterpretableModel):
         Raises:
             ValueError: for images of another shape, NaN or infinite values, or a class that is not explained.
         """
-        images = check_inputs(images, self.input_shape)
+        images = self.check_inputs(images)
         z, logits = self.activations(images, batch_size)
         numbers, modules = np.array(self.target_numbers), self._modules_of(target, logits)
         kernel, bias = self.predictor()
@@ -267,7 +272,7 @@ class ConceptExplainer(InterpretableModel):
 
     def _with_modules(self, images, target, batch_size):
         """Images, checked, with their activations and the numbers (n,) of the modules that `target` names."""
-        images = check_inputs(images, self.input_shape)
+        images = self.check_inputs(images)
         if images.ndim != 4:
             raise ValueError(f"Heatmaps are of images. Received: shape={images.shape}")
         z, logits = self.activations(images, batch_size)
@@ -304,9 +309,9 @@ class ConceptExplainer(InterpretableModel):
         Raises:
             ValueError: as for `ExplanationModule.fit`.
         """
-        if y is not None and len(y) != len(x):
-            raise ValueError(f"There must be one label for each of the {len(x)} inputs. Received: {len(y)} labels")
-        classes = None if y is None else check_labels(y, self.num_classes)
+        x, classes = self.check_inputs(x), None if y is None else check_labels(y, self.num_classes, self.labels)
+        if classes is not None and len(classes) != len(x):
+            raise ValueError(f"There must be one label for each of the {len(x)} inputs. Received: {len(classes)} labels")
         z, logits = self.activations(x)
         classes = logits.argmax(axis=1) if classes is None else classes
         return z, {"logits": logits[:, list(self.target_numbers)], "weights": self.example_weights(classes)}
@@ -357,12 +362,14 @@ class ConceptExplainer(InterpretableModel):
             # As pairs: the keys of JSON are text, and some of these may be numbers.
             "concept_names": [[target, list(names)] for target, names in self.concept_names.items()],
             "name": self.name,
+            **self._facts(),
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         classifier = keras.saving.deserialize_keras_object(config["classifier"], custom_objects=custom_objects)
-        return cls(**{**config, "classifier": classifier, "concept_names": dict(config.get("concept_names") or {})})
+        names = dict(config.get("concept_names") or {})
+        return cls._with_facts({**config, "classifier": classifier, "concept_names": names})
 
 
 @keras.saving.register_keras_serializable("keras_interp")
@@ -523,7 +530,9 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
 
     def log_objective(self, y, sample_weight, outputs):
         """Updates the metrics of the objective's parts."""
-        self.means.update_state(outputs["parts"], ops.ones(len(self.objective_metrics)))
+        # Means over examples, as the loss is.
+        examples = ops.cast(ops.shape(outputs["y_pred"])[0], "float32")
+        self.means.update_state(outputs["parts"] * examples, ops.ones(len(self.objective_metrics)) * examples)
 
     def fit(self, x, y=None, batch_size=256, epochs=1, **kwargs):
         """Trains the modules on the activations of the layer, which are computed once.
@@ -556,10 +565,16 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
             x, y = x.dataset.read(slice(None))
         return self.fit_activations(*self.fitting_data(x, y), batch_size, epochs, **kwargs)
 
-    def check_data(self, x, y=None):
+    def check_data(self, x, y=None, sample_weight=None):
         # The batches of `fit_activations` hold activations, of inputs that were checked.
-        if not isinstance(x, Batches):
-            super().check_data(x, y)
+        return (x, y, sample_weight) if isinstance(x, Batches) else super().check_data(x, y, sample_weight)
+
+    def _check_batch(self, x, y, sample_weight):
+        return x, y, sample_weight
+
+    def _adopt_names(self, x):
+        # The classifier's own, if it has any.
+        pass
 
     def fit_activations(self, z, targets, batch_size=256, epochs=1, seed=0, process=(0, 1), **kwargs):
         """As `fit`, on what `fitting_data` gives, which modules with other options, and later epochs, can share.

@@ -12,7 +12,6 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_interp.checks import check_inputs
 from keras_interp.explain.explanation import Explanation
 from keras_interp.explain.gradients import input_gradient
 from keras_interp.layers.hard_concrete_gate import HardConcreteGate
@@ -74,10 +73,6 @@ class GatedNetwork(InterpretableModel):
             )
         if strides is not None and len(strides) != len(hidden_units):
             raise ValueError(f"`strides` must be one for each of {len(hidden_units)} layers. Received: strides={strides}")
-        if column_names and len(column_names) != input_shape[0]:
-            raise ValueError(
-                f"There must be one name for each of {input_shape[0]} columns. Received: {len(column_names)} names"
-            )
         dtype = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         activation = keras.activations.get(activation)
         options = {"learning_rate_multiplier": gate_learning_rate_multiplier, "dtype": dtype, **(gate_options or {})}
@@ -128,7 +123,7 @@ class GatedNetwork(InterpretableModel):
         self.l0_weight = l0_weight
         self.l0_reduction = l0_reduction
         self.num_samples = num_samples
-        self.column_names = tuple(column_names or ())
+        self.column_names = column_names
         self._config = {
             "hidden_units": list(hidden_units),
             "input_shape": list(input_shape),
@@ -144,7 +139,6 @@ class GatedNetwork(InterpretableModel):
             "num_samples": num_samples,
             "gate_learning_rate_multiplier": gate_learning_rate_multiplier,
             "gate_options": gate_options,
-            "column_names": list(column_names) if column_names else None,
             "target_mean": self.target_mean,
             "target_scale": self.target_scale,
             "seed": seed,
@@ -205,14 +199,15 @@ class GatedNetwork(InterpretableModel):
 
     def get_config(self):
         preprocessing = self._preprocessing and keras.saving.serialize_keras_object(self._preprocessing)
-        return {**self._config, "preprocessing": preprocessing, "name": self.name, "dtype": self.dtype_policy.name}
+        config = {**self._config, "preprocessing": preprocessing, "name": self.name, "dtype": self.dtype_policy.name}
+        return {**config, **self._facts()}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
         if config["preprocessing"] is not None:
             config["preprocessing"] = keras.saving.deserialize_keras_object(config["preprocessing"], custom_objects)
-        return cls(**config)
+        return cls._with_facts(config)
 
 
 @keras.saving.register_keras_serializable("keras_interp")
@@ -436,7 +431,7 @@ class FeatureLevelingNetwork(GatedNetwork):
         Raises:
             ValueError: for inputs of another shape, NaN or infinite values, or an unknown target.
         """
-        inputs = check_inputs(inputs, self.input_shape)
+        inputs = self.check_inputs(inputs)
         scaled, *levels, logits = predict_all(self._level_view, inputs, batch_size)
         targets = self.explained_outputs(target, logits)
         effects, count = self._effects(), self.depth + 1
@@ -479,7 +474,7 @@ class FeatureLevelingNetwork(GatedNetwork):
         Raises:
             ValueError: for inputs of another shape, NaN or infinite values.
         """
-        inputs = check_inputs(inputs, self.input_shape)
+        inputs = self.check_inputs(inputs)
         parts = _as_list(predict_all(self._part_view, inputs, batch_size))
         rows = self._parts()[1]
         contributions = np.stack([part @ row for part, row in list(zip(parts, rows))[: self.depth + 1]], axis=1)
@@ -503,7 +498,7 @@ class FeatureLevelingNetwork(GatedNetwork):
         Raises:
             KeyError: for an unknown unit, or one that no output takes.
         """
-        inputs = check_inputs(inputs, self.input_shape)
+        inputs = self.check_inputs(inputs)
         _, *levels, _ = predict_all(self._level_view, inputs, batch_size)
         names, numbers = self.unit_names, self.unit_levels - 1
         units = np.concatenate([self._level_units(number) for number in range(self.depth + 1)])
@@ -543,7 +538,7 @@ class L0Network(GatedNetwork):
         Raises:
             ValueError: for inputs of another shape, NaN or infinite values, or an unknown target.
         """
-        inputs = check_inputs(inputs, self.input_shape)
+        inputs = self.check_inputs(inputs)
         _, units, logits = predict_all(self._level_view, inputs, batch_size)
         targets = self.explained_outputs(target, logits)
         kernel, bias = self.readout_weights()
@@ -565,7 +560,7 @@ class L0Network(GatedNetwork):
         Raises:
             KeyError: for an unknown unit.
         """
-        inputs = check_inputs(inputs, self.input_shape)
+        inputs = self.check_inputs(inputs)
         _, units, _ = predict_all(self._level_view, inputs, batch_size)
         names = [f"unit {number}" for number in range(self.hidden_units[-1])]
         for unit, value in values.items():

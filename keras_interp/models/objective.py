@@ -1,5 +1,7 @@
 """Training by an objective that is more than one loss: the part that all methods share, once for each backend."""
 
+import contextlib
+
 import keras
 from keras import ops
 
@@ -21,13 +23,14 @@ class ObjectiveTrainer:
 
     extra_variables = ()
     objective_metrics = ()
+    _accumulators = ()
 
     def task_loss(self, y, y_pred, sample_weight=None):
         """The compiled loss (a regression's, standardised) as a mean over the replica's batch, for any number of replicas."""
         if self.loss is None:
             raise ValueError("Compile the model with a loss before training it. Received: loss=None")
         if self.task == "regression":
-            y, y_pred = self.standardize(ops.cast(y, "float32")), self.standardize(y_pred)
+            y, y_pred = self.standardize(self.values_like(y, y_pred)), self.standardize(y_pred)
         loss = keras.losses.get(self.loss)
         if isinstance(loss, keras.losses.Loss):
             # A Keras loss divides itself by the number of replicas.
@@ -59,7 +62,37 @@ class ObjectiveTrainer:
         """The weights of the examples; where targets have several parts, `fit` gives each of them the same weights."""
         return sample_weight["label"] if isinstance(sample_weight, dict) else sample_weight
 
+    def make_train_function(self, force=False):
+        # Where gradients are accumulated over steps, those of the extra variables are too; with the optimizer's state, in
+        # which a resumed run finds them. Not in `compile`: Keras does not compile a loaded model whose class overrides it.
+        optimizer = self._unscaled_optimizer()
+        if optimizer.gradient_accumulation_steps and self.__dict__.get("_accumulating") is not optimizer:
+            options = {"dtype": "float32", "aggregation": "mean"}
+            with self.distribute_strategy.scope() if keras.backend.backend() == "tensorflow" else contextlib.nullcontext():
+                accumulators = [
+                    optimizer.add_variable(variable.shape, name=f"{variable.name}_accumulator", **options)
+                    for variable in self.extra_variables
+                ]
+            # Past Keras's attribute tracking: they belong to the optimizer.
+            self.__dict__["_accumulators"], self.__dict__["_accumulating"] = accumulators, optimizer
+        return super().make_train_function(force)
+
+    def _unscaled_optimizer(self):
+        return getattr(self.optimizer, "inner_optimizer", self.optimizer)
+
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The compiled loss of outputs, for evaluation.
+
+        Raises:
+            NotImplementedError: with `training=True`: the objective is more than a loss of the outputs, and a loop that
+                minimises this one would leave out what makes the model interpretable.
+        """
+        if training:
+            raise NotImplementedError(
+                f"The objective of {type(self).__name__} is more than a loss of its outputs: train it with `fit` or "
+                "`train_on_batch`, or minimise `objective(extra, x, y, sample_weight)` in your own loop. For the plain loss, "
+                "give training=False."
+            )
         return super().compute_loss(x, self.targets_of(y), y_pred, self.weights_of(sample_weight), training)
 
     def train_step(self, *args):
@@ -90,8 +123,9 @@ class ObjectiveTrainer:
         if extra_gradients:
             extra_gradients = tf.distribute.get_replica_context().all_reduce("sum", extra_gradients)
         scale = self.optimizer.scale_loss(tf.ones(()))
+        updates = self._extra_updates(extra, extra_gradients, scale)
         self.optimizer.apply_gradients(zip(gradients, trainable))
-        for variable, value in zip(self.extra_variables, self._finite_update(extra, extra_gradients, scale)):
+        for variable, value in updates:
             variable.assign(value)
         return self._log_step(loss * num_replicas(), x, y, sample_weight, outputs)
 
@@ -126,9 +160,11 @@ class ObjectiveTrainer:
         (_, (loss, outputs, non_trainable)), (gradients, extra_gradients) = gradient_function(trainable, extra)
         with scope(trainable, non_trainable, metrics) as inner:
             scale = self.optimizer.scale_loss(ops.ones(()))
-            for number, value in enumerate(self._finite_update(extra, extra_gradients, scale)):
-                non_trainable[positions[number]] = value
-                inner.add_update((self.extra_variables[number], value))
+            updates = self._extra_updates(extra, extra_gradients, scale)
+            for variable, value in updates:
+                inner.add_update((variable, value))
+            non_trainable = [inner.get_current_value(variable) for variable in self.non_trainable_variables]
+            optimizer_state = [inner.get_current_value(variable) for variable in self.optimizer.variables]
             logs = self._log_step(loss, x, y, sample_weight, outputs)
         metrics = [inner.get_current_value(variable) for variable in self.metrics_variables]
         trainable, optimizer_state = self.optimizer.stateless_apply(optimizer_state, gradients, trainable)
@@ -138,12 +174,29 @@ class ObjectiveTrainer:
         """Sum of the losses that layers added: regularisers of weights and activities."""
         return sum(ops.sum(ops.cast(loss, "float32")) for loss in self.losses)
 
-    def _finite_update(self, extra, gradients, scale):
-        """The new extra values; the old ones where a gradient overflowed, as a loss-scaled optimizer skips such a step too."""
+    def _extra_updates(self, extra, gradients, scale):
+        """Pairs of a variable and its new value: the extra variables, and what their gradients add up to over several steps.
+
+        Where a gradient overflowed the old values stay, as a loss-scaled optimizer skips such a step too. Called before the
+        optimizer counts the step.
+        """
         gradients = [gradient / scale for gradient in gradients]
         finite = [ops.all(ops.isfinite(gradient)) for gradient in gradients]
-        values = self.update_extra(extra, [ops.where(ok, g, ops.zeros_like(g)) for ok, g in zip(finite, gradients)])
-        return [ops.where(ok, value, old) for ok, value, old in zip(finite, values, extra)]
+        gradients = [ops.where(ok, g, ops.zeros_like(g)) for ok, g in zip(finite, gradients)]
+        sums, moves = [], [True] * len(extra)
+        # With a scaled loss, an overflow is no step of the optimizer within.
+        optimizer = self._unscaled_optimizer()
+        if steps := optimizer.gradient_accumulation_steps:
+            last = (ops.convert_to_tensor(optimizer._iterations) + 1) % steps == 0
+            totals = [ops.convert_to_tensor(kept) + gradient for kept, gradient in zip(self._accumulators, gradients)]
+            gradients, moves = [total / steps for total in totals], [last] * len(extra)
+            sums = [
+                (kept, ops.where(ok, ops.where(last, ops.zeros_like(total), total), kept))
+                for kept, ok, total in zip(self._accumulators, finite, totals)
+            ]
+        values = self.update_extra(extra, gradients)
+        kept = [ops.where(ops.logical_and(ok, move), new, old) for ok, move, new, old in zip(finite, moves, values, extra)]
+        return [*zip(self.extra_variables, kept), *sums]
 
     def _log_step(self, loss, x, y, sample_weight, outputs):
         self._loss_tracker.update_state(loss, sample_weight=ops.shape(outputs["y_pred"])[0])

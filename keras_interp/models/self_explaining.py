@@ -10,7 +10,6 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_interp.checks import check_inputs
 from keras_interp.explain.explanation import Explanation
 from keras_interp.explain.gradients import input_gradient
 from keras_interp.models.base import InterpretableModel, output_labels, predict_all
@@ -175,9 +174,10 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
         return ops.mean(ops.sum(ops.square(gradient), axis=-1))
 
     def log_objective(self, y, sample_weight, outputs):
-        """Updates the metrics of the penalties."""
+        """Updates the metrics of the penalties, means over examples."""
+        examples = ops.shape(outputs["y_pred"])[0]
         for name in self.objective_metrics:
-            getattr(self, name).update_state(outputs[name])
+            getattr(self, name).update_state(outputs[name], sample_weight=examples)
 
     # --- What the network says of itself.
 
@@ -199,7 +199,7 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
         Raises:
             ValueError: for inputs of another shape, or NaN or infinite values.
         """
-        return predict_all(self._view, check_inputs(inputs, self.input_shape), batch_size)[1:]
+        return predict_all(self._view, self.check_inputs(inputs), batch_size)[1:]
 
     def explain(self, inputs, target=None, batch_size=256):
         """Explains one output for each input by the concepts.
@@ -216,10 +216,11 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
         Raises:
             ValueError: for inputs of another shape, NaN or infinite values, or an unknown target.
         """
+        inputs = self.check_inputs(inputs)
         concepts, relevances, outputs = self.activations(inputs, batch_size)
         targets = self.explained_outputs(target, outputs)
         return Explanation(
-            inputs=np.asarray(inputs),
+            inputs=inputs,
             logits=outputs,
             labels=self.labels,
             target=targets,
@@ -284,12 +285,13 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
             **{name: getattr(self, name) for name in names},
             "name": self.name,
             "dtype": self.dtype_policy.name,
+            **self._facts(),
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         layer = keras.saving.deserialize_keras_object(config["preprocessing"], custom_objects=custom_objects)
-        return cls(**{**config, "preprocessing": layer})
+        return cls._with_facts({**config, "preprocessing": layer})
 
 
 def _dense(x, hidden_units, num_outputs, name, dtype):

@@ -6,14 +6,16 @@ its attribute when the neuron is dropped. Training minimises the classification 
 (Eq. 2), so that the classification of these images comes to rest on that neuron.
 """
 
+import warnings
+
 import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_interp.checks import check_attributes, check_features, check_inputs, check_labels
+from keras_interp.checks import check_attributes, check_features, check_labels
 from keras_interp.explain.gradients import input_gradient
 from keras_interp.layers.x_layer import XLayer
-from keras_interp.models.base import output_labels, predict_all, readout, require_one_process
+from keras_interp.models.base import is_array, output_labels, predict_all, readout, require_one_process
 from keras_interp.models.classifier import LinearReadout, pooled_features
 from keras_interp.models.objective import NamedMeans, ObjectiveTrainer, num_replicas, sum_over_replicas
 
@@ -35,7 +37,9 @@ class XNet(ObjectiveTrainer, LinearReadout):
 
     Training data are pairs (images, {"label": class numbers, "attributes": 0 or 1 (batch, attributes)}), as
     `data.Batches` gives them; `evaluate` takes plain class numbers too. The log holds `task_loss`, `drop_loss` (what α
-    multiplies, at most the cap) and `drop_loss_<attribute>`, uncapped; `accuracy` is that of the whole network.
+    multiplies, at most the cap) and `drop_loss_<attribute>`, uncapped, in nats; and `active_neurons`, how many neurons are
+    active on any example of the epoch. `accuracy` is that of the whole network. Weights of examples count in all losses: one
+    of weight 0 is as if it were not there, one of weight 2 as if it were there twice.
 
     Args:
         backbone: a functional `keras.Model` that ends in feature maps, or in features, see `Classifier`. Better one that ends
@@ -120,6 +124,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
         )
         self.task_metric = keras.metrics.Mean(name="task_loss")
         self.drop_metric = keras.metrics.Mean(name="drop_loss")
+        self.active_neurons = ActiveNeurons(count)
         self.attribute_metrics = NamedMeans([f"drop_loss_{attribute}" for attribute in attributes], "drop_losses")
         # Past Keras's attribute tracking, which would count every weight twice.
         self.__dict__["_backbone_view"] = keras.Model(backbone.inputs[0], maps, name="backbone")
@@ -129,7 +134,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
 
     @property
     def objective_metrics(self):
-        return ("task_loss", "drop_loss", *self.attribute_metrics.log_names)
+        return ("task_loss", "drop_loss", "active_neurons", *self.attribute_metrics.log_names)
 
     def targets_of(self, y):
         return y["label"] if isinstance(y, dict) else y
@@ -142,19 +147,22 @@ class XNet(ObjectiveTrainer, LinearReadout):
         count = len(self.attributes)
         # Arrays were checked; of a stream, what is neither 0 nor 1 makes the loss NaN, at which training stops.
         attributes = ops.where((attributes == 0) | (attributes == 1), attributes, float("nan"))
-        attributes = ops.transpose(ops.reshape(attributes, (-1, count)))
+        members = ops.transpose(ops.reshape(attributes, (-1, count)))
+        weights = ops.ones_like(members[0])
+        if sample_weight is not None:
+            weights = ops.reshape(ops.cast(sample_weight, "float32"), (-1,))
+            members = members * weights
         neurons, _, logits = self._feature_view(x, training=True)
         task_loss = self.task_loss(labels, logits, sample_weight)
         # (attributes, batch): the loss of each example without the neuron of each attribute.
         losses = ops.take(self._dropped_losses(neurons, labels), ops.argmax(self.matching, axis=1), axis=0)
-        # As in the task loss, weights scale losses, and the sum is divided by the number of examples.
-        members = attributes
-        if sample_weight is not None:
-            members = attributes * ops.reshape(ops.cast(sample_weight, "float32"), (1, -1))
-        sums, counts = ops.sum(losses * members, axis=1), ops.sum(attributes, axis=1)
-        all_sums, all_counts, all_weights = sum_over_replicas([sums, counts, ops.sum(members, axis=1)])
-        present = all_weights > 0
-        divisor = ops.where(present, all_counts, 1.0)
+        # Means with the examples' weights, in nats: an example of weight 0 is not there, one of weight 2 is there twice.
+        sums, totals = ops.sum(losses * members, axis=1), ops.sum(members, axis=1)
+        all_sums, all_totals, size, weight = sum_over_replicas(
+            [sums, totals, ops.cast(ops.size(weights), "float32"), ops.sum(weights)]
+        )
+        present = all_totals > 0
+        divisor = ops.where(present, all_totals, 1.0)
         drop_losses = all_sums / divisor
         chosen = self._chosen_attributes(drop_losses, present)
         raised, limit = chosen, 0.0
@@ -164,10 +172,16 @@ class XNet(ObjectiveTrainer, LinearReadout):
             raised, limit = chosen * (1.0 - reached), self.drop_loss_cap * ops.sum(chosen * reached)
         # The share of this replica, in the unit of the mean over its part of the batch.
         drop_loss = num_replicas() * ops.sum(raised * sums / divisor) + limit
-        outputs = {"y_pred": logits, "task_loss": task_loss, "sums": sums, "counts": counts}
+        outputs = {"y_pred": logits, "task_loss": task_loss, "sums": sums, "weights": totals}
+        outputs["active"] = ops.sum(ops.cast(neurons != 0, "float32"), axis=0)
         outputs["drop_loss"] = ops.sum(raised * drop_losses) + limit
         outputs["has_drop_loss"] = ops.cast(ops.any(present), "float32")
-        return task_loss - self.alpha * drop_loss, outputs
+        # A Keras loss divides a weighted sum by the number of examples, so that the task loss grows with the weights: so must
+        # what is set against it.
+        share = 1.0
+        if sample_weight is not None and getattr(self.loss, "reduction", "") != "mean_with_sample_weight":
+            share = weight / ops.maximum(size, 1.0)
+        return task_loss - self.alpha * share * drop_loss, outputs
 
     def _dropped_losses(self, neurons, labels):
         """The loss (neurons, batch) of each example with each neuron dropped, by the compiled loss."""
@@ -190,10 +204,28 @@ class XNet(ObjectiveTrainer, LinearReadout):
         self.task_metric.update_state(outputs["task_loss"], sample_weight=examples)
         # A batch without any attribute has no drop loss.
         self.drop_metric.update_state(outputs["drop_loss"], sample_weight=examples * outputs["has_drop_loss"])
-        self.attribute_metrics.update_state(outputs["sums"], outputs["counts"])
+        self.attribute_metrics.update_state(outputs["sums"], outputs["weights"])
+        self.active_neurons.update_state(outputs["active"])
+
+    def training_callbacks(self):
+        def warn(epoch, logs):
+            if logs and logs.get("active_neurons") == 0:
+                self._warn_of_dead_neurons(f"any example of epoch {epoch}")
+
+        return [*super().training_callbacks(), keras.callbacks.LambdaCallback(on_epoch_end=warn)]
+
+    def _warn_of_dead_neurons(self, where):
+        warnings.warn(
+            f"No neuron is active on {where}: the logits are constants, and explanations are zeros. Start again from "
+            "`XNet.orient`, on a backbone that ends in a batch normalization, as "
+            "`backbones.resnet(..., normalize_output=True)`, or with a lower learning rate.",
+            stacklevel=3,
+        )
 
     def fit(self, x=None, y=None, *args, **kwargs):
         """As `keras.Model.fit`, on targets with labels and attributes; arrays are checked before the first step.
+
+        Warns where no neuron was active in a whole epoch.
 
         Raises:
             TypeError: for targets without attributes. ValueError: as for `Classifier`; and for attributes of another number or
@@ -205,7 +237,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
         dataset = getattr(x, "dataset", None)
         if hasattr(dataset, "attributes"):
             self.check_dataset(dataset)
-        elif hasattr(x, "__array__"):
+        elif is_array(x):
             y = self._checked_targets(y)
         elif isinstance(getattr(dataset, "targets", None), dict):
             self._checked_targets(dataset.targets)
@@ -241,7 +273,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
         if not isinstance(targets, dict):
             return super().check_targets(targets)
         self._check_names(targets)
-        labels = check_labels(targets["label"], self.num_classes)
+        labels = check_labels(targets["label"], self.num_classes, self.labels)
         return {"label": labels, "attributes": self._attribute_rows(targets["attributes"], len(labels)).astype("float32")}
 
     def _checked_targets(self, y):
@@ -253,7 +285,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
 
     def _attribute_rows(self, attributes, count):
         """Attributes as uint8 (n, attributes)."""
-        attributes = check_attributes(attributes, len(self.attributes))
+        attributes = check_attributes(attributes, self.attributes)
         if len(attributes) != count:
             raise ValueError(f"Each of {count} labels needs a row of attributes. Received: {len(attributes)} rows")
         return attributes
@@ -313,7 +345,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
         Raises:
             ValueError: for labels out of range; for attributes that are not 0 or 1, or that no example has.
         """
-        labels = check_labels(labels, self.num_classes)
+        labels = check_labels(labels, self.num_classes, self.labels)
         attributes = self._checked_attributes(attributes, len(labels))
         classes = (attributes.T.astype(int) @ np.eye(self.num_classes, dtype=int)[labels]).argmax(axis=1)
         kernel, _ = self.readout_weights()
@@ -359,7 +391,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
             ValueError: for images of another shape, NaN or infinite pixels, or labels out of range.
         """
         _, neurons, logits = self.features(images, batch_size)
-        labels = logits.argmax(axis=-1) if labels is None else check_labels(labels, self.num_classes)
+        labels = logits.argmax(axis=-1) if labels is None else check_labels(labels, self.num_classes, self.labels)
         if len(labels) != len(neurons):
             raise ValueError(f"There must be one label for each of {len(neurons)} images. Received: {len(labels)} labels")
         return self.drop_losses_of(neurons, labels)
@@ -389,7 +421,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
         Raises:
             ValueError: for images of another shape, or NaN or infinite pixels.
         """
-        images = check_inputs(images, self.input_shape)
+        images = self.check_inputs(images)
         return predict_all(self._explained_view, images, batch_size)[1].astype("float32", copy=False)
 
     def drop_loss_matrix(self, images, labels, attributes, batch_size=256):
@@ -407,6 +439,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
         Raises:
             ValueError: as for `drop_losses`; and for attributes that are not 0 or 1, or that no image has.
         """
+        labels = check_labels(labels, self.num_classes, self.labels)
         attributes = self._checked_attributes(attributes, len(labels))
         return category_means(self.drop_losses(images, labels, batch_size), attributes)
 
@@ -423,7 +456,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
         Raises:
             ValueError: for images of another shape, NaN or infinite pixels, or a backbone without feature maps.
         """
-        maps, _, _ = self._explained(check_inputs(images, self.input_shape), batch_size)
+        maps, _, _ = self._explained(self.check_inputs(images), batch_size)
         if maps.ndim == 2:
             raise ValueError("Activation maps need a backbone that ends in feature maps. Received: one that ends in features")
         return maps
@@ -431,6 +464,8 @@ class XNet(ObjectiveTrainer, LinearReadout):
     def _explained(self, images, batch_size):
         maps, _, neurons, logits = predict_all(self._explained_view, images, batch_size)
         check_features(neurons, logits)
+        if not neurons.any():
+            self._warn_of_dead_neurons(f"any of these {len(images)} inputs")
         if maps.ndim == 2:
             return neurons, neurons, logits
         kernel, bias = (ops.convert_to_numpy(weight) for weight in self.get_layer("explained").weights)
@@ -456,7 +491,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
         Raises:
             ValueError: for images of another shape, or NaN or infinite pixels.
         """
-        images = check_inputs(images, self.input_shape).astype("float32")
+        images = self.check_inputs(images).astype("float32")
         if images.ndim != 4:
             raise ValueError(f"Saliency maps are of images. Received: shape={images.shape}")
         kernel = self.get_layer("explained").kernel
@@ -504,6 +539,25 @@ class XNet(ObjectiveTrainer, LinearReadout):
             "drop_loss_cap": self.drop_loss_cap,
             "activation": keras.activations.serialize(self.get_layer("explained").activation),
         }
+
+
+class ActiveNeurons(keras.metrics.Metric):
+    """Number of neurons that are active on any example.
+
+    Args:
+        count: number of neurons.
+    """
+
+    def __init__(self, count, name="active_neurons"):
+        super().__init__(name=name, dtype="float32")
+        self.examples = self.add_variable((count,), "zeros", name="examples")
+
+    def update_state(self, examples, sample_weight=None):
+        """Adds numbers (neurons,) of examples on which each neuron is active."""
+        self.examples.assign_add(examples)
+
+    def result(self):
+        return ops.sum(ops.cast(ops.convert_to_tensor(self.examples) > 0, "float32"))
 
 
 class NeuronMatching(keras.callbacks.Callback):

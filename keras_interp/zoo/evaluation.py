@@ -1,6 +1,9 @@
 """Measuring a zoo model on the test split of its data set: every figure of `metrics.json` comes from here."""
 
+import os
+
 from keras_interp import evaluate as metrics
+from keras_interp.data import load_npz
 from keras_interp.zoo import catalogue
 from keras_interp.zoo.registry import get_entry
 
@@ -11,7 +14,7 @@ def evaluate(name, data_dir=None, dataset=None):
     Args:
         name: name of a zoo model; or a folder of one, whose provenance names the entry.
         data_dir: folder of the prepared data sets, see `data.load`.
-        dataset: an `ArrayDataset` to measure on instead.
+        dataset: an `ArrayDataset` to measure on instead, or the path of an `.npz` file of one.
 
     Returns:
         A dict: `split`, `examples`, `seed`, `values` {metric: value} and `definitions` {metric: sentence}.
@@ -22,7 +25,11 @@ def evaluate(name, data_dir=None, dataset=None):
     metrics.require_evaluation_extra()
     model = catalogue.load(name)
     entry = get_entry(model.name).of_model(model)
+    if isinstance(dataset, (str, os.PathLike)):
+        dataset = load_npz(dataset, entry.task)
     dataset = dataset or entry.load_data("test", data_dir)
+    if dataset.column_names and model.column_names:
+        dataset = dataset.select_columns(model.column_names)
     # Numbers stand for the outputs in their order; a file may lack examples of the last ones.
     numbered = tuple(map(str, range(len(model.labels))))[: len(dataset.class_names)]
     if entry.task == "classification" and tuple(dataset.class_names) not in (tuple(model.labels), numbered):

@@ -64,7 +64,7 @@ def train(
     Raises:
         KeyError: for an unknown name. TypeError: for an unknown recipe field.
         FileNotFoundError: for a data set that is not prepared. ValueError: for a strategy that cannot work here, or an output
-            folder that holds another training.
+            folder that holds a checkpoint of another run: other settings, or other data of the same name.
     """
     entry = get_entry(name)
     recipe = dataclasses.replace(entry.recipe, **overrides)
@@ -83,8 +83,9 @@ def train(
     batches = data.Batches(training_set, recipe.batch_size, seed=recipe.seed, **augmentation, **options)
     held_out = data.Batches(dataset[kept:], recipe.batch_size, shuffle=False, **options) if validation else None
     labels = dataset.class_names or entry.labels
-    settings = {"model": name, "options": dict(entry.options), "recipe": dataclasses.asdict(recipe), "labels": labels}
+    settings = {"model": name, "labels": labels, **dict(entry.options), **dataclasses.asdict(recipe)}
     settings |= {"dataset": dataset.name, "training_examples": kept, "input_shape": dataset.input_shape}
+    settings["fingerprint"] = dataset.fingerprint()
     state = _prepare_output(output, settings, process_id)
     log = EpochLog(state / artifacts.LOG)
 
@@ -225,21 +226,33 @@ def _hold_out(dataset, validation, recipe):
 
 
 def _prepare_output(output, settings, process_id):
-    """The folder of this process's checkpoints; refuses one of another training, which a resumption would mix with."""
+    """The folder of this process's checkpoints; refuses one with a checkpoint of other settings or data.
+
+    Settings without a checkpoint are those of a start that failed: nothing would be mixed, so they are replaced.
+    """
     state = output / (BACKUP if process_id == 0 else f"{BACKUP}_{process_id}")
     state.mkdir(parents=True, exist_ok=True)
     path = state / "settings.json"
-    settings = json.dumps(settings)
-    if not path.is_file():
-        partial = path.with_suffix(".partial")
-        partial.write_text(settings)
-        partial.replace(path)
-    elif path.read_text() != settings:
-        raise ValueError(
-            "The output folder holds a training with other settings; remove it or choose another folder. "
-            f"Received: output={output} with {path.read_text()}"
-        )
+    # Through JSON, in which a tuple is a list.
+    settings = json.loads(json.dumps(settings))
+    if path.is_file() and (state / CHECKPOINT).is_file():
+        found = json.loads(path.read_text())
+        differences = [f"{key} {found.get(key)!r} instead of {settings.get(key)!r}" for key in _differing(found, settings)]
+        if differences:
+            raise ValueError(
+                "The output folder holds a checkpoint of another run; remove it or choose another folder. "
+                f"Received: output={output} with {'; '.join(differences)}"
+            )
+        return state
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(settings))
+    partial.replace(path)
     return state
+
+
+def _differing(found, settings):
+    """Keys of two dicts under which they differ."""
+    return [key for key in dict.fromkeys([*found, *settings]) if found.get(key) != settings.get(key)]
 
 
 def _agreed(epochs, num_processes):

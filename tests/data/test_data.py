@@ -85,8 +85,9 @@ def test_npz_round_trip(tmp_path, toy_dataset):
     np.testing.assert_array_equal(loaded.inputs, toy_dataset.inputs)
     assert loaded.class_names == toy_dataset.class_names and loaded.targets.dtype == np.int32 and loaded.attributes is None
     extra = {"attributes": np.eye(2, dtype=bool)[toy_dataset.targets % 2], "attribute_names": np.array(["even", "odd"])}
-    np.savez(path, inputs=toy_dataset.inputs, targets=toy_dataset.targets, **extra)
+    np.savez(path, inputs=toy_dataset.inputs, targets=toy_dataset.targets, task="classification", **extra)
     assert data.load(path).attribute_names == ("even", "odd") and data.load(path).attributes[:, 1].sum() > 0
+    assert data.load(path).class_names == tuple(map(str, range(10)))
     np.savez(path, pictures=toy_dataset.inputs)
     with pytest.raises(ValueError, match="'inputs' and 'targets'"):
         data.load(path)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from keras_interp import data, zoo
-from keras_interp.data import segmentation
+from keras_interp.data import LazyDataset, segmentation
 from keras_interp.zoo import artifacts, registry, training
 from keras_interp.zoo.papers import dynk
 from tests.tiny import register
@@ -68,8 +68,30 @@ def test_trained_in_mixed_precision_saved_in_float32(toy_dataset, tmp_path):
 
 def test_other_settings_in_the_same_folder_are_refused(toy_dataset, tmp_path):
     zoo.train("tiny_std", output=tmp_path, dataset=toy_dataset, **{**SETTINGS, "epochs": 1})
-    with pytest.raises(ValueError, match="other settings"):
+    with pytest.raises(ValueError, match="epochs 1 instead of 2"):
         zoo.train("tiny_std", output=tmp_path, dataset=toy_dataset, **{**SETTINGS, "epochs": 2})
+
+
+def test_other_data_of_the_same_name_and_size_are_refused(toy_dataset, tmp_path):
+    zoo.train("tiny_std", output=tmp_path, dataset=toy_dataset, **{**SETTINGS, "epochs": 1})
+    for change in ({"inputs": toy_dataset.inputs[::-1]}, {"targets": (toy_dataset.targets + 1) % 10}):
+        with pytest.raises(ValueError, match=r"holds a checkpoint of another run.*fingerprint"):
+            zoo.train(
+                "tiny_std", output=tmp_path, dataset=dataclasses.replace(toy_dataset, **change), **{**SETTINGS, "epochs": 1}
+            )
+    zoo.train("tiny_std", output=tmp_path, dataset=dataclasses.replace(toy_dataset), **{**SETTINGS, "epochs": 1})
+
+
+def test_the_fingerprint_of_images_on_demand(rng):
+    images = [{"image": rng.integers(0, 256, (9, 9, 3), "uint8"), "label": number % 2} for number in range(100)]
+    prints = {LazyDataset(source, (8, 8), ("a", "b")).fingerprint() for source in (images, images[::-1], images[:99])}
+    assert len(prints) == 3 and LazyDataset(images, (8, 8), ("a", "b")).fingerprint() in prints
+
+
+def test_a_start_that_failed_does_not_block_its_folder(toy_dataset, tmp_path):
+    with pytest.raises(ValueError, match="`schedule` must be"):
+        zoo.train("tiny_std", output=tmp_path, dataset=toy_dataset, **{**SETTINGS, "schedule": "none"})
+    zoo.train("tiny_std", output=tmp_path, dataset=toy_dataset, **{**SETTINGS, "epochs": 1})
 
 
 PROGRAM = """
@@ -165,10 +187,10 @@ def test_values_do_not_train_a_classifier(rng, toy_dataset, tmp_path):
 
 def test_other_classes_are_not_measured(toy_dataset, tmp_path):
     zoo.train("tiny_std", output=tmp_path, dataset=toy_dataset, **{**SETTINGS, "epochs": 1})
-    other = dataclasses.replace(toy_dataset, class_names=tuple("jihgfedcba"))
+    other = dataclasses.dataclasses.replace(toy_dataset, class_names=tuple("jihgfedcba"))
     with pytest.raises(ValueError, match=r"classes must be \('a', 'b'"):
         zoo.evaluate(tmp_path, dataset=other)
-    numbered = dataclasses.replace(toy_dataset, class_names=tuple(map(str, range(10))))
+    numbered = dataclasses.dataclasses.replace(toy_dataset, class_names=tuple(map(str, range(10))))
     assert zoo.evaluate(tmp_path, dataset=numbered)["values"] == zoo.evaluate(tmp_path, dataset=toy_dataset)["values"]
 
 

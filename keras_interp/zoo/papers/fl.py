@@ -85,10 +85,8 @@ class NetworkEntry(Entry):
             options |= {"target_mean": dataset.targets.mean(), "target_scale": dataset.targets.std()}
         if self.network != "std":
             options |= {"task": "regression"} if regression else {}
-            if self.network != "senn" and dataset is not None:
-                options |= {"column_names": dataset.column_names}
             _, model_class = NETWORKS[self.network]
-            return model_class(
+            model = model_class(
                 self.hidden_units,
                 input_shape=input_shape,
                 labels=labels,
@@ -96,9 +94,12 @@ class NetworkEntry(Entry):
                 name=self.name,
                 **options,
             )
-        backbone = backbones.mlp(self.hidden_units, input_shape, preprocessing)
-        model_class = models.Regressor if regression else models.Classifier
-        return model_class(backbone, labels=labels, name=self.name, **options)
+        else:
+            backbone = backbones.mlp(self.hidden_units, input_shape, preprocessing)
+            model_class = models.Regressor if regression else models.Classifier
+            model = model_class(backbone, labels=labels, name=self.name, **options)
+        model.column_names = () if dataset is None else dataset.column_names
+        return model
 
     def measure(self, model, dataset, data_dir=None):
         """The figures of a network, see `DEFINITIONS`."""

@@ -1,0 +1,102 @@
+"""Pictures from files, as a person sees them."""
+
+import pathlib
+
+import numpy as np
+from PIL import Image, ImageOps
+
+# What transparent pixels lie on.
+BACKGROUND = (255, 255, 255)
+
+
+def load_picture(path, image_size=None, channels=3):
+    """Opens a picture as a viewer shows it, as an array of pixels in 0..255.
+
+    Its orientation tag is followed. Grey pictures of 16 bits are scaled to 0..255 by what 16 bits can hold; transparent pixels
+    lie on white. A picture of other proportions than `image_size` is cropped about its center.
+
+    Args:
+        path: path of a file that Pillow can read.
+        image_size: (height, width) of the array; by default the picture's own.
+        channels: 3 for colors, 1 for grey.
+
+    Returns:
+        A uint8 array (height, width, channels).
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        ValueError: for a file that is no picture or damaged, too large to be one, or whose values have no known range (32-bit
+            integers, floats), with its name.
+
+    Example:
+
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> Image.fromarray(np.full((20, 30), 65535, "uint16")).save(folder + "/bright.png")
+    >>> load_picture(folder + "/bright.png", (8, 8)).max()
+    np.uint8(255)
+    """
+    if channels not in (1, 3):
+        raise ValueError(f"`channels` must be 1 or 3. Received: channels={channels}")
+    try:
+        with Image.open(path) as image:
+            image = _opaque(ImageOps.exif_transpose(_of_known_range(image)))
+            image = image.convert("L" if channels == 1 else "RGB")
+    except FileNotFoundError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{path} is too large for a picture. Received: {error}") from error
+    # What Pillow raises on damaged files depends on the format.
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError) as error:
+        reason = "no picture in a known format" if isinstance(error, Image.UnidentifiedImageError) else error
+        raise ValueError(f"{path} cannot be opened as a picture. Received: {reason}") from error
+    if image_size is not None:
+        image = ImageOps.fit(image, tuple(image_size)[::-1], Image.Resampling.LANCZOS)
+    pixels = np.asarray(image)
+    return pixels[..., None] if channels == 1 else pixels
+
+
+def _of_known_range(image):
+    """The picture, one of 16 bits scaled to 8."""
+    sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+    if not sixteen:
+        if image.mode in ("I", "F"):
+            raise ValueError(f"a picture of mode {image.mode!r}, whose values have no known range")
+        return image
+    values = np.asarray(image).astype("int64")
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError(f"values in {values.min()}..{values.max()} in a picture of 16 bits")
+    scaled = Image.fromarray(np.rint(values / 257).astype("uint8"))
+    scaled.info = dict(image.info)
+    if orientation := image.getexif().get(0x0112):
+        scaled.getexif()[0x0112] = orientation
+    return scaled
+
+
+def _opaque(image):
+    """The picture without transparency."""
+    if not (image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info):
+        return image
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, (*BACKGROUND, 255)), image)
+
+
+def load_pictures(paths, image_size, channels=3):
+    """Opens several pictures, see `load_picture`; those that cannot be opened do not stop the others.
+
+    Args:
+        paths: paths of the files.
+        image_size, channels: as for `load_picture`.
+
+    Returns:
+        A uint8 array (n, height, width, channels) of those that could be opened, their names, and {path: message} of the
+        others.
+    """
+    pixels, names, faults = [], [], {}
+    for path in map(pathlib.Path, paths):
+        try:
+            pixels.append(load_picture(path, image_size, channels))
+            names.append(path.name)
+        except (OSError, ValueError) as error:
+            faults[path] = str(error)
+    return np.stack(pixels) if pixels else np.zeros((0, *image_size, channels), "uint8"), names, faults
