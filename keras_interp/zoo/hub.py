@@ -206,7 +206,7 @@ def find_folder(name, files=NEEDED):
         return fetch(Reference.parse(name), files=files)
     if isinstance(name, pathlib.Path) or any(separator in name for separator in "/\\"):
         if not pathlib.Path(name).is_dir():
-            raise FileNotFoundError(f"There is no folder of a model at this path. Received: {name}")
+            raise artifacts.ArtifactError(f"There is no folder of a model at this path. Received: {name}")
         return pathlib.Path(name)
     if name not in ENTRIES and pathlib.Path(name, artifacts.CONFIG).is_file():
         return pathlib.Path(name)

@@ -282,5 +282,5 @@ def test_what_persons_note_is_not_pinned(folder, tmp_path, monkeypatch):
 
 
 def test_missing_folder(tmp_path):
-    with pytest.raises(artifacts.ArtifactError, match=r"without config\.json"):
+    with pytest.raises(artifacts.ArtifactError, match="no folder of a model at this path"):
         zoo.load(tmp_path / "absent")

@@ -27,7 +27,11 @@ def test_entries_are_complete():
         # A pair is compared on the same budget.
         if entry.twin and entry.name != "lsg_dense_resnet20_cifar10":
             balanced = registry.ENTRIES[entry.twin].recipe.min_positives
-            assert dataclasses.replace(entry.recipe, min_positives=balanced) == registry.ENTRIES[entry.twin].recipe
+            recipe = dataclasses.replace(entry.recipe, min_positives=balanced)
+            if name == "lsg_alternating_resnet20_cifar10":
+                # Every third epoch goes through the gate: the standard path has as many as that of the baseline.
+                recipe = dataclasses.replace(recipe, epochs=recipe.epochs * 2 // 3)
+            assert recipe == registry.ENTRIES[entry.twin].recipe
         if isinstance(entry, lsg.FilterEntry):
             assert entry.build().get_layer(entry.last_convolution).filters == entry.build().num_filters
 

@@ -187,10 +187,10 @@ def test_values_do_not_train_a_classifier(rng, toy_dataset, tmp_path):
 
 def test_other_classes_are_not_measured(toy_dataset, tmp_path):
     zoo.train("tiny_std", output=tmp_path, dataset=toy_dataset, **{**SETTINGS, "epochs": 1})
-    other = dataclasses.dataclasses.replace(toy_dataset, class_names=tuple("jihgfedcba"))
+    other = dataclasses.replace(toy_dataset, class_names=tuple("jihgfedcba"))
     with pytest.raises(ValueError, match=r"classes must be \('a', 'b'"):
         zoo.evaluate(tmp_path, dataset=other)
-    numbered = dataclasses.dataclasses.replace(toy_dataset, class_names=tuple(map(str, range(10))))
+    numbered = dataclasses.replace(toy_dataset, class_names=tuple(map(str, range(10))))
     assert zoo.evaluate(tmp_path, dataset=numbered)["values"] == zoo.evaluate(tmp_path, dataset=toy_dataset)["values"]
 
 
