@@ -186,17 +186,16 @@ class ObjectiveTrainer:
         sums, moves = [], [True] * len(extra)
         # With a scaled loss, an overflow is no step of the optimizer within.
         optimizer = self._unscaled_optimizer()
-        if steps := optimizer.gradient_accumulation_steps:
+        if (steps := optimizer.gradient_accumulation_steps) and extra:
             last = (ops.convert_to_tensor(optimizer._iterations) + 1) % steps == 0
-            totals = [ops.convert_to_tensor(kept) + gradient for kept, gradient in zip(self._accumulators, gradients)]
+            before = [ops.convert_to_tensor(variable) for variable in self._accumulators]
+            totals = [old + gradient for old, gradient in zip(before, gradients)]
             gradients, moves = [total / steps for total in totals], [last] * len(extra)
-            sums = [
-                (kept, ops.where(ok, ops.where(last, ops.zeros_like(total), total), kept))
-                for kept, ok, total in zip(self._accumulators, finite, totals)
-            ]
+            kept = [ops.where(ok, ops.where(last, 0.0, total), old) for ok, total, old in zip(finite, totals, before)]
+            sums = list(zip(self._accumulators, kept))
         values = self.update_extra(extra, gradients)
-        kept = [ops.where(ops.logical_and(ok, move), new, old) for ok, move, new, old in zip(finite, moves, values, extra)]
-        return [*zip(self.extra_variables, kept), *sums]
+        values = [ops.where(ops.logical_and(ok, move), new, old) for ok, move, new, old in zip(finite, moves, values, extra)]
+        return [*zip(self.extra_variables, values), *sums]
 
     def _log_step(self, loss, x, y, sample_weight, outputs):
         self._loss_tracker.update_state(loss, sample_weight=ops.shape(outputs["y_pred"])[0])
