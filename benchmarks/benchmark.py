@@ -19,7 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from keras_interp import backbones, data, evaluate, models, zoo
+from keras_interp import backbones, data, metrics, models, zoo
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--batch-size", type=int, default=256)
@@ -103,8 +103,8 @@ unchecked = keras.Model(model.inputs, model.outputs)
 predict = lambda pixels: unchecked.predict(pixels, 1000, verbose=0)  # noqa: E731
 own_labels = predict(victims).argmax(axis=1)
 for name, attack, options in (
-    ("one-pixel attack", evaluate.one_pixel_attack, {"population": 40, "generations": 3}),
-    ("local-search attack", evaluate.local_search_attack, {"rounds": 5}),
+    ("one-pixel attack", metrics.one_pixel_attack, {"population": 40, "generations": 3}),
+    ("local-search attack", metrics.local_search_attack, {"rounds": 5}),
 ):
     start = time.perf_counter()
     result = attack(predict, victims, own_labels, progress=False, **options)

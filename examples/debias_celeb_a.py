@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from keras_interp import data, evaluate, models, zoo
+from keras_interp import data, metrics, models, zoo
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--data-dir", help="folder of the prepared data sets; by default TFDS_DATA_DIR")
@@ -72,7 +72,7 @@ for alpha in (0.0, arguments.alpha):
     print(f"α = {alpha:g}: the neuron for {arguments.protected} makes up {share:.0%} of all that speaks for and against.")
     for name, outputs in (("whole", logits), (f"without {arguments.protected}", model.dropped_logits(neurons)[0])):
         name = f"α = {alpha:g}, {name}"
-        accuracies = evaluate.group_accuracies(outputs, test.targets, groups)
+        accuracies = metrics.group_accuracies(outputs, test.targets, groups)
         called = [outputs[group == 1].argmax(axis=1).mean() for group in groups.T]
         for number, group in enumerate((arguments.protected, f"not {arguments.protected}")):
             table.add_row(name, group, f"{accuracies[number]:.3f}", f"{called[number]:.3f}", f"{young[number]:.3f}")

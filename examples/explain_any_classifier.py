@@ -12,8 +12,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_interp import data
-from keras_interp import evaluate as metrics
+from keras_interp import data, metrics
 from keras_interp.models import ExplanationModule
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -392,3 +392,39 @@ def check_weights(weights, count):
         bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
         raise ValueError(f"`sample_weight` must be finite and not negative. Received: others in rows {bad[:8].tolist()}")
     return weights
+
+
+def check_array(name, array, shape, dtype="float64"):
+    """Returns `array` with `dtype`, or raises.
+
+    Args:
+        name: the argument's name, for the message.
+        array: what was given.
+        shape: expected shape: numbers, or names for lengths that are free.
+        dtype: a float dtype to convert to, or "bool" to insist on booleans.
+
+    Raises:
+        ValueError: for another shape, an empty array, other values than booleans, or NaN and infinite values.
+    """
+    array = np.asarray(array)
+    fits = array.ndim == len(shape) and all(isinstance(e, str) or e == s for e, s in zip(shape, array.shape))
+    if not fits or not array.size:
+        raise ValueError(
+            f"`{name}` must have the shape ({', '.join(map(str, shape))}) and not be empty. Received: shape={array.shape}"
+        )
+    if dtype == "bool" and array.dtype != bool:
+        raise ValueError(f"`{name}` must be booleans. Received: dtype={array.dtype}")
+    array = array.astype(dtype, copy=False)
+    if not np.isfinite(array).all():
+        raise ValueError(f"`{name}` must be finite. Received: {np.count_nonzero(~np.isfinite(array))} NaN or infinite values")
+    return array
+
+
+def check_classes(labels, num_classes, num_examples):
+    """Returns `labels` as an integer array (num_examples,), or raises as `check_labels` and for another, or no, length."""
+    labels = check_labels(labels, num_classes)
+    if len(labels) != num_examples or not num_examples:
+        raise ValueError(
+            f"There must be one label for each of {num_examples} examples, and at least one. Received: {len(labels)} labels"
+        )
+    return labels

@@ -288,7 +288,15 @@ def download(names, output):
 @click.option("--full-attacks", is_flag=True, help="For lsg: attack with the published budget; takes hours without a GPU.")
 def reproduce(paper, data_dir, output, full_attacks):
     """Regenerate the tables and figures of PAPER (dynk, fl, lsg, srae or xnet) from the shipped models, beside its own."""
-    from keras_interp.zoo import reproduction
+    import sys
+
+    from keras_interp.zoo import artifacts
+
+    if artifacts.checkout() is None:
+        raise ValueError("The tables and figures of the papers are made in a checkout of the repository. There is none here.")
+    # Of this checkout, whatever else is called so.
+    sys.path.insert(0, str(artifacts.checkout()))
+    import reproduction
 
     for path in reproduction.reproduce(paper, data_dir, output, full_attacks):
         click.echo(f"Wrote {path}")

@@ -16,8 +16,8 @@ from matplotlib import colormaps
 from PIL import Image, ImageFilter
 
 from keras_interp.checks import check_inputs, check_labels
-from keras_interp.evaluate import locality, orthogonality
 from keras_interp.explain.concept_notes import CONTEXT, ConceptNotes
+from keras_interp.metrics import locality, orthogonality
 from keras_interp.models.explanation_module import ConceptExplainer
 
 # Images of the view of one x-feature, and thumbnails to choose an image from.
@@ -248,7 +248,7 @@ class Concepts:
         """O1 and O2, and the locality of each x-feature, from all answers on a target so far.
 
         Returns:
-            counts, an int64 array (features, cells), an `evaluate.Orthogonality` and a float64 array (features,).
+            counts, an int64 array (features, cells), an `metrics.Orthogonality` and a float64 array (features,).
         """
         counts = self.notes.counts(target, self.num_features, self.cells)
         return counts, orthogonality(counts[None, :, None]), locality(counts[None])
@@ -639,7 +639,7 @@ def _picture(image, heat=None, against=False):
         # Strided convolutions leave a lattice in winning probabilities, which the eye takes for a pattern of the image.
         share = np.asarray(share.filter(ImageFilter.GaussianBlur(SIDE / 50)), "float32")[..., None]
         share /= max(share.max(), 1.0)
-        # As in `plots`: red for, blue against. A grey and pale image, so that colour is heat.
+        # As in `drawing`: red for, blue against. A grey and pale image, so that colour is heat.
         pale = 0.65 * np.asarray(picture.convert("L").convert("RGB"), "float32") + 0.35 * 255
         color = colormaps["RdBu_r"](0.5 - share[..., 0] / 2 if against else 0.5 + share[..., 0] / 2)[..., :3] * 255
         alpha = 0.8 * np.sqrt(share)

@@ -10,8 +10,8 @@ from click.testing import CliRunner
 
 from keras_interp import data, viewer, zoo
 from keras_interp.cli import main
-from keras_interp.evaluate import locality, orthogonality
 from keras_interp.explain import ConceptNotes
+from keras_interp.metrics import locality, orthogonality
 from keras_interp.models import Classifier, ExplanationModule, LassoModule
 from keras_interp.zoo import registry
 from tests.tiny import register, tiny_backbone

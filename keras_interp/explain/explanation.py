@@ -120,12 +120,12 @@ class Explanation:
         Raises:
             ValueError: for a `count` below 1.
         """
-        from keras_interp import plots
+        from keras_interp.explain.plot import plot_explanation
 
         if count < 1:
             raise ValueError(f"`count` must be at least 1. Received: count={count}")
 
-        figure = plots.plot_explanation(self, count)
+        figure = plot_explanation(self, count)
         if path is not None:
             figure.savefig(path, dpi=120)
         return figure

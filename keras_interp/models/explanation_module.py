@@ -635,8 +635,8 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         self.autoencoder.predictor_bias.assign(intercepts)
 
     def evaluate(self, *args, **kwargs):
-        """Not that of Keras, whose loss would need activations: see `predict_targets` and `evaluate.logit_faithfulness`."""
-        raise NotImplementedError("Compare the two outputs of `predict_targets`, see `evaluate.logit_faithfulness`.")
+        """Not that of Keras, whose loss would need activations: see `predict_targets` and `metrics.logit_faithfulness`."""
+        raise NotImplementedError("Compare the two outputs of `predict_targets`, see `metrics.logit_faithfulness`.")
 
     def _fit_predictors(self, z, targets):
         features = self.encode(z)

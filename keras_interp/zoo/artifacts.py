@@ -44,10 +44,15 @@ def shipped_folder(name):
     return folder if (folder / CONFIG).is_file() else None
 
 
+def checkout():
+    """The folder of the checkout that this package runs from, or None where it is installed without one."""
+    root = _PACKAGE.parents[1]
+    return root if (root / "pyproject.toml").is_file() else None
+
+
 def shipped_root():
     """The folder of all models that came with the checkout or the installed package."""
-    checkout = _PACKAGE.parents[1]
-    return checkout / "zoo" if (checkout / "pyproject.toml").is_file() else _PACKAGE / "weights"
+    return checkout() / "zoo" if checkout() else _PACKAGE / "weights"
 
 
 def save(model, folder, golden_inputs=None, storage_dtype="float32", provenance=None, custom_objects=None):
@@ -321,7 +326,9 @@ def _check_class(module, class_name, registered_name, custom_objects):
     if module is None and class_name in ("__keras_tensor__", "__tuple__", "__numpy__", "__ellipsis__", "__slice__"):
         return
     registered = keras.saving.get_registered_object(f"keras_interp>{class_name}")
-    if registered is not None and registered_name == f"keras_interp>{class_name}" and module == registered.__module__:
+    # Keras finds it by its registered name. The module is the one of when it was saved, which may have moved since.
+    ours = str(module).split(".")[0] == "keras_interp" or module == getattr(registered, "__module__", None)
+    if registered is not None and registered_name == f"keras_interp>{class_name}" and ours:
         return
     if module in _KERAS_MODULES and class_name not in _CODE_LAYERS and registered_name in (None, class_name):
         parent = keras

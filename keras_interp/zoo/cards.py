@@ -323,7 +323,7 @@ def _beside(value):
 def update_readme(path):
     """Replaces the tables between the markers of a README by `model_table`."""
     path = pathlib.Path(path)
-    start, end = "<!-- models: written by keras_interp.zoo.release -->", "<!-- end of models -->"
+    start, end = "<!-- models: written by tools.release -->", "<!-- end of models -->"
     before, rest = path.read_text().split(start)
     _, after = rest.split(end)
     tables = [f"*{paper.title}*\n\n{model_table(paper)}" for paper in PAPERS.values() if model_table(paper)]

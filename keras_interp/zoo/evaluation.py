@@ -2,7 +2,7 @@
 
 import os
 
-from keras_interp import evaluate as metrics
+from keras_interp import metrics
 from keras_interp.data import load_npz
 from keras_interp.zoo import catalogue
 from keras_interp.zoo.registry import get_entry

@@ -20,9 +20,9 @@ from keras_interp.cli import main
 from keras_interp.models import LabelSensitiveClassifier
 from keras_interp.zoo import artifacts
 from keras_interp.zoo import hub as client
-from keras_interp.zoo.release import release_location
 from tests.tiny import tiny_backbone
 from tests.zoo.hub_server import Fault
+from tools.release import release_location
 
 REPOSITORY = "alice/jays"
 SMALL = "fl_mlp_ixor"

@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 import keras
 
-from keras_interp import backbones, models
-from keras_interp import evaluate as metrics
+from keras_interp import backbones, metrics, models
 from keras_interp.data.segmentation import load_segmentation
 from keras_interp.zoo.entry import Entry, Paper, Recipe
 from keras_interp.zoo.papers.lsg import CIFAR10_LABELS

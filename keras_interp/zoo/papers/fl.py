@@ -5,8 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 
-from keras_interp import backbones, models
-from keras_interp import evaluate as metrics
+from keras_interp import backbones, metrics, models
 from keras_interp.zoo.entry import Entry, Paper, Recipe
 
 PAPER = Paper(

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from keras import ops
 
-from keras_interp import backbones, models
-from keras_interp import evaluate as metrics
+from keras_interp import backbones, metrics, models
 from keras_interp.checks import check_labels
 from keras_interp.zoo.entry import Entry, Paper, Recipe
 

@@ -8,11 +8,10 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from keras_interp import backbones, data, models
-from keras_interp import evaluate as metrics
+from keras_interp import backbones, data, metrics, models
 from keras_interp.data.arrays import augment
 from keras_interp.data.birds import PARTS, load_birds
-from keras_interp.evaluate.heatmaps import THRESHOLDS
+from keras_interp.metrics.heatmaps import THRESHOLDS
 from keras_interp.zoo.entry import Entry, Paper, Recipe
 
 PAPER = Paper(

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from keras_interp import backbones, data, models
-from keras_interp import evaluate as metrics
+from keras_interp import backbones, data, metrics, models
 from keras_interp.data.sources import FACE_ATTRIBUTES
 from keras_interp.zoo.entry import Entry, Paper, Recipe
 

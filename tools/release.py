@@ -1,0 +1,110 @@
+"""For maintainers: takes a trained model into the checkout's zoo, measured, with its card, picture and pins.
+
+    python -m tools.release NAME FOLDER [FOLDER ...] [--data-dir DIR] [--without-weights | --gate-only]
+    python -m tools.release NAME --on-hub hf://user/repo@COMMIT
+
+FOLDER is what `keras-interp train NAME` wrote. Further folders are trainings with other seeds: the first one ships, and the
+figures of all stand in `metrics.json`. Without a folder, the shipped model is measured anew. The second form notes where
+`keras-interp publish` has put the shipped weights, for installations that do not bring them along.
+"""
+
+import argparse
+import json
+import pathlib
+import shutil
+
+import numpy as np
+
+from keras_interp.zoo import artifacts, cards, catalogue, evaluation, hub
+from keras_interp.zoo.artifacts import LOG
+from keras_interp.zoo.registry import get_entry
+from reproduction.lsg.tables import GATE
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def release_gate(name, folder):
+    """Takes only the gate matrix and the log of a trained model into the checkout, for the figures that need no more."""
+    target = ROOT / "zoo" / name
+    target.mkdir(parents=True, exist_ok=True)
+    np.save(target / GATE, catalogue.load(pathlib.Path(folder)).gate)
+    shutil.copyfile(pathlib.Path(folder) / LOG, target / LOG)
+    artifacts.pin(name, target)
+
+
+def release_location(name, text):
+    """Notes the commit on the Hub that holds a shipped model's files, after a comparison with the pins.
+
+    Raises:
+        ValueError: for a reference that names no full commit.
+    """
+    reference = hub.Reference.parse(text)
+    if not reference.is_pinned:
+        raise ValueError(f"The reference must name a commit, hf://user/repo@COMMIT. Received: {text!r}")
+    hub.fetch(reference, artifacts.pins_of(name))
+    locations = {**json.loads(hub.LOCATIONS.read_text()), name: str(reference)}
+    hub.LOCATIONS.write_text(json.dumps(locations, indent=1, sort_keys=True) + "\n")
+
+
+def release(name, folders=(), data_dir=None, with_weights=True):
+    """Measures a trained model on the test split and writes its artifact, card and pins into the checkout.
+
+    Args:
+        name: name of the zoo model.
+        folders: folders that `train` wrote, one for each seed; or none for the artifact in the checkout.
+        data_dir: folder of the prepared data sets.
+        with_weights: whether the weights ship, or only what was measured and how it was trained.
+    """
+    entry = get_entry(name)
+    target = ROOT / "zoo" / name
+    test = entry.load_data("test", data_dir)
+    folders = [pathlib.Path(folder) for folder in folders]
+    measured = [evaluation.evaluate(folder, data_dir, test) for folder in folders or [target]]
+    metrics = measured[0]
+    if len(folders) > 1:
+        metrics["seeds"] = {
+            "seeds": [_provenance(folder)["recipe"]["seed"] for folder in folders],
+            "values": {metric: [one["values"][metric] for one in measured] for metric in metrics["values"]},
+        }
+    elif not folders:
+        seeds = (artifacts.read_metrics(name) or {}).get("seeds")
+        if seeds and set(seeds["values"]) != set(metrics["values"]):
+            raise ValueError(f"The metrics have changed: release {name} again from the folders of all its seeds")
+        metrics |= {"seeds": seeds} if seeds else {}
+    if folders:
+        target.mkdir(parents=True, exist_ok=True)
+        weights = (artifacts.CONFIG, artifacts.WEIGHTS, artifacts.GOLDEN) if with_weights else ()
+        for file in (artifacts.METADATA, LOG, *weights):
+            shutil.copyfile(folders[0] / file, target / file)
+    (target / artifacts.METRICS).write_text(json.dumps(metrics, indent=1) + "\n")
+    if with_weights:
+        if entry.shows_examples:
+            model = catalogue.load(target)
+            # An explanation module speaks of some of the classes only.
+            classes = getattr(model, "target_numbers", range(len(test.class_names)))[:4]
+            examples = [np.flatnonzero(test.targets == number)[0] for number in classes] or range(4)
+            model.explain(test.inputs[list(examples)]).plot(path=target / artifacts.EXPLANATION)
+        cards.write_card(target)
+    artifacts.pin(name, target)
+    cards.update_readme(ROOT / "README.md")
+
+
+def _provenance(folder):
+    return json.loads((folder / artifacts.METADATA).read_text())["keras_interp"]["provenance"]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name")
+    parser.add_argument("folders", nargs="*")
+    parser.add_argument("--data-dir")
+    parser.add_argument("--without-weights", action="store_true", help="ship what was measured, and the log")
+    parser.add_argument("--on-hub", metavar="REFERENCE", help="note where on the Hub the shipped weights are")
+    parser.add_argument("--gate-only", action="store_true", help="ship the gate matrix and the log, no weights")
+    options = parser.parse_args()
+    if options.on_hub:
+        release_location(options.name, options.on_hub)
+    elif options.gate_only:
+        release_gate(options.name, options.folders[0])
+    else:
+        release(options.name, options.folders, options.data_dir, not options.without_weights)
