@@ -52,7 +52,7 @@ def train_net(alpha):
     scaling = keras.layers.Normalization()
     scaling.adapt(features)
     backbone = keras.Model(inputs, scaling(inputs))
-    model = models.XNet(backbone, attributes, labels=("old", "young"), alpha=alpha, drop_loss_cap=1.5)
+    model = models.XNet(backbone, attributes, class_names=("old", "young"), alpha=alpha, drop_loss_cap=1.5)
     model.orient(train.targets, train.attributes)
     model.compile_by_default(keras.optimizers.Adam(3e-3))
     targets = {"label": train.targets, "attributes": train.attributes}

@@ -24,7 +24,7 @@ print(f"Wrote {arguments.output}")
 
 for number, units in enumerate(explanation.top_units(3)):
     parts = ", ".join(f"{explanation.unit_names[unit]} {explanation.contributions[number, unit]:+.2f}" for unit in units)
-    value = model.labels[explanation.target[number]]
+    value = model.class_names[explanation.target[number]]
     print(f"example {number}, {value}: {parts}; bias {explanation.bias[number]:+.2f}")
     if explanation.levels is not None:
         levels = explanation.level_contributions[number]

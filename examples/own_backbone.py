@@ -34,7 +34,7 @@ backbone = keras.Model(pixels, x)
 batches = data.Batches(kept, min(128, len(kept)), flip=True)
 model = LabelSensitiveClassifier(
     backbone,
-    labels=dataset.class_names,
+    class_names=dataset.class_names,
     scheme="joint",
     gate_weight=0.3,
     sparsity_weight=6e-3,
@@ -54,4 +54,4 @@ model.fit(
 
 explanation = model.explain(held_out.inputs[:4])
 for label, units in zip(explanation.prediction, explanation.top_units(3)):
-    print(model.labels[label], "because of", ", ".join(explanation.unit_names[unit] for unit in units))
+    print(model.class_names[label], "because of", ", ".join(explanation.unit_names[unit] for unit in units))

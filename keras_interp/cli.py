@@ -122,7 +122,7 @@ def explain(name, files, target, output, draw_all):
     model = zoo.load(name)
     if not hasattr(model, "explain"):
         raise ValueError(f"A plain Keras model has predictions but no explanations. Received: {name}")
-    if target is not None and target not in model.labels and target.isdecimal():
+    if target is not None and target not in model.class_names and target.isdecimal():
         target = int(target)
     model.explained_outputs(target, np.zeros((1, model.num_outputs), "float32"))
     faults, shown, pieces = {}, [], []
@@ -168,15 +168,16 @@ def draw_explanations(model, shown, inputs, target, output):
 
 def print_target(model, name, logits, explained, target):
     """Says which class is drawn, where it was asked for or is not the predicted one."""
-    if len(model.labels) == 1:
+    if len(model.class_names) == 1:
         return
     predicted = int(logits.argmax())
-    label = f"{model.labels[explained]} ({softmax(logits)[explained]:.1%})"
+    label = f"{model.class_names[explained]} ({softmax(logits)[explained]:.1%})"
     if target is not None:
         click.echo(f"{name}: explained is {label}")
     elif explained != predicted:
         click.echo(
-            f"{name}: {model.labels[predicted]} is not among the explained classes; drawn is {label}, the likeliest of them"
+            f"{name}: {model.class_names[predicted]} is not among the explained classes; "
+            f"drawn is {label}, the likeliest of them"
         )
 
 
@@ -414,7 +415,7 @@ def softmax(logits):
 
 def print_predictions(model, names, logits, count):
     """Prints the likeliest classes, or the predicted value, of each input."""
-    labels = getattr(model, "labels", None) or tuple(map(str, range(logits.shape[-1])))
+    labels = getattr(model, "class_names", None) or tuple(map(str, range(logits.shape[-1])))
     for name, values, probabilities in zip(names, logits, softmax(logits)):
         top = probabilities.argsort()[::-1][:count]
         classes = ", ".join(f"{labels[number]} {probabilities[number]:.1%}" for number in top)

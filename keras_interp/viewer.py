@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image, ImageFilter
 
-from keras_interp.checks import check_inputs, check_labels
+from keras_interp.checks import check_labels
 from keras_interp.explain.concept_notes import CONTEXT, ConceptNotes
 from keras_interp.metrics import locality, orthogonality
 from keras_interp.models.explanation_module import ConceptExplainer
@@ -130,7 +130,7 @@ class Concepts:
     >>> from keras_interp.models import ExplanationModule
     >>> maps = [layers.Conv2D(4, 3, activation="relu"), layers.GlobalAveragePooling2D(name="pooled")]
     >>> classifier = keras.Sequential([keras.Input((8, 8, 3)), *maps, layers.Dense(2)])
-    >>> model = ExplanationModule(classifier, "pooled", labels=("wren", "jay"), num_features=2, hidden_units=(4,))
+    >>> model = ExplanationModule(classifier, "pooled", class_names=("wren", "jay"), num_features=2, hidden_units=(4,))
     >>> concepts = Concepts(model, np.full((3, 8, 8, 3), 99, "uint8"), np.array([0, 1, 1]), ("beak", "tail"))
     >>> concepts.name("jay", 1, "blue wing")
     >>> concepts.names("jay"), concepts.cells
@@ -138,14 +138,14 @@ class Concepts:
     """
 
     def __init__(self, model, images, labels=None, part_names=(), notes=None):
-        self.images = check_inputs(images, check_model(model).input_shape)
+        self.images = check_model(model).check_inputs(images)
         if self.images.ndim != 4:
             raise ValueError(f"The viewer shows images. Received: a model of rows, shape={self.images.shape}")
         self.model, self.notes = model, notes or ConceptNotes()
         self._lock = threading.RLock()
         if labels is None:
             labels = model.predict(self.images, verbose=0).argmax(axis=1)
-        self.labels = check_labels(labels, model.num_classes)
+        self.labels = check_labels(labels, model.num_classes, model.class_names)
         if len(self.labels) != len(self.images):
             raise ValueError(f"There must be one label for each of {len(self.images)} images. Received: {len(self.labels)}")
         self.targets = tuple(target for target in model.targets if len(self.of_class(target)))
@@ -164,7 +164,7 @@ class Concepts:
     @property
     def classes(self):
         """Names of the classes that have images."""
-        return tuple(self.model.labels[number] for number in np.unique(self.labels))
+        return tuple(self.model.class_names[number] for number in np.unique(self.labels))
 
     @property
     def num_features(self):
@@ -173,7 +173,7 @@ class Concepts:
 
     def of_class(self, label):
         """Numbers of the images of a class."""
-        return np.flatnonzero(self.labels == self.model.labels.index(label))
+        return np.flatnonzero(self.labels == self.model.class_names.index(label))
 
     def names(self, target):
         """Names of a target's x-features, "x-feature 3" where they have none."""
@@ -216,7 +216,7 @@ class Concepts:
     def sentence(self, number, target):
         """Why an image belongs to a target, in words: "Classified as jay because of blue wing (+22.7) ..."."""
         contributions = self._explained(target, (int(number),)).contributions[0]
-        predicted = self.model.labels[int(self._decision(number).argmax())]
+        predicted = self.model.class_names[int(self._decision(number).argmax())]
         return sentence(target, predicted, self.names(target), contributions)
 
     def question(self, target, position):
@@ -280,9 +280,9 @@ class Concepts:
         explanation = self._explained(target, (int(number),))
         contributions, names = explanation.contributions[0], self.names(target)
         order = explanation.top_units(self.num_features)[0]
-        image = _card(_picture(self.images[number]), _spoken(self.model.labels[self.labels[number]]), "the image")
+        image = _card(_picture(self.images[number]), _spoken(self.model.class_names[self.labels[number]]), "the image")
         cards = [self._contribution(number, contributions[f], explanation.maps[0, ..., f], names[f]) for f in order]
-        place = self.model.labels.index(target)
+        place = self.model.class_names.index(target)
         rebuilt, own = float(explanation.logits[0, place]), float(self._decision(number)[place])
         sums = f"{contributions.sum():.1f} {_signed(explanation.bias[0], ' ')} (bias)"
         return (

@@ -2,7 +2,6 @@
 
 import inspect
 
-from reproduction.dynk import fl, lsg, srae, xnet
 from reproduction.dynk import tables as dynk
 from reproduction.fl import tables as fl
 from reproduction.lsg import tables as lsg

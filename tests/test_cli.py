@@ -70,7 +70,7 @@ def table_folder(tmp_path_factory):
     """A regression of three numbers and a category."""
     folder = tmp_path_factory.mktemp("models") / "table"
     names = ["age", "income", "sea=near", "sea=far"]
-    model = models.FeatureLevelingNetwork((4,), input_shape=(4,), task="regression", labels=["price"], column_names=names)
+    model = models.FeatureLevelingNetwork((4,), input_shape=(4,), task="regression", class_names=["price"], column_names=names)
     zoo.save(model, folder, np.eye(4, dtype="float32"))
     return folder
 
@@ -137,7 +137,7 @@ def test_the_name_of_the_picture(model_folder, picture, tmp_path):
 def test_the_target_is_printed(model_folder, picture, tmp_path):
     output = run("explain", model_folder, picture, "--target", "cat", "--output", tmp_path / "why.png")
     assert "picture.png: explained is cat (" in output
-    assert "must be a class number" in run("explain", model_folder, picture, "--target", "cta", code=1)
+    assert "must be a class index" in run("explain", model_folder, picture, "--target", "cta", code=1)
 
 
 def test_a_prediction_that_is_not_among_the_explained_classes(picture, tmp_path):

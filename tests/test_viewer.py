@@ -23,7 +23,7 @@ PARTS = ("beak", "tail", "wing")
 @pytest.fixture
 def module(rng):
     """A random module for two classes, whose x-features contribute for and against."""
-    classifier = Classifier(tiny_backbone((16, 16, 3)), labels=LABELS)
+    classifier = Classifier(tiny_backbone((16, 16, 3)), class_names=LABELS)
     options = {"num_features": 3, "hidden_units": (6,), "heatmap_layer": "last_relu", "name": "birds"}
     module = ExplanationModule(classifier, "pooling", ["Blue_Jay", "Wren"], **options)
     for weight in module.autoencoder.trainable_weights:
@@ -163,7 +163,7 @@ def test_notes_of_another_model_are_refused(module, birds, tmp_path):
 
 
 def test_a_lasso_has_x_features_too(birds, tmp_path):
-    classifier = Classifier(tiny_backbone((16, 16, 3)), labels=LABELS)
+    classifier = Classifier(tiny_backbone((16, 16, 3)), class_names=LABELS)
     module = LassoModule(classifier, "pooling", ["Blue_Jay", "Wren"], heatmap_layer="last_relu")
     coefficients = np.zeros((2, 16), "float32")
     coefficients[0, [3, 5]], coefficients[1, 7] = (1.0, -2.0), 1.5
@@ -199,7 +199,7 @@ def test_bad_input(module, images, labels, error, message):
 
 def test_other_models_are_refused(birds):
     with pytest.raises(TypeError, match=r"ExplanationModule.*Classifier"):
-        viewer.Concepts(Classifier(tiny_backbone((16, 16, 3)), labels=LABELS), *birds)
+        viewer.Concepts(Classifier(tiny_backbone((16, 16, 3)), class_names=LABELS), *birds)
 
 
 def run(*arguments):
@@ -224,7 +224,7 @@ def test_command(module, birds, tmp_path, monkeypatch):
 
 def test_command_refuses_other_models(tmp_path):
     pytest.importorskip("gradio")
-    folder = zoo.save(Classifier(tiny_backbone((16, 16, 3)), labels=LABELS), tmp_path / "model")
+    folder = zoo.save(Classifier(tiny_backbone((16, 16, 3)), class_names=LABELS), tmp_path / "model")
     result = run("view", folder)
     assert result.exit_code == 1 and "ExplanationModule" in result.output and "Traceback" not in result.output
 

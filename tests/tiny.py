@@ -31,7 +31,7 @@ def register():
         network="fl",
         hidden_units=(8, 4),
         dataset="cifar10",
-        labels=lsg.CIFAR10_LABELS,
+        class_names=lsg.CIFAR10_LABELS,
         input_shape=(32, 32, 3),
         recipe=Recipe(epochs=3, batch_size=16, optimizer="adam", learning_rate=0.01, dtype_policy="float32"),
     )
@@ -43,7 +43,7 @@ def register():
         options={"k": 2},
         backbone=functools.partial(backbones.resnet, depth=18, width=2, stem="small"),
         dataset="cifar10",
-        labels=lsg.CIFAR10_LABELS,
+        class_names=lsg.CIFAR10_LABELS,
         input_shape=(32, 32, 3),
         recipe=Recipe(epochs=3, batch_size=16, dtype_policy="float32"),
     )

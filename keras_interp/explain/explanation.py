@@ -13,7 +13,7 @@ class Explanation:
     Attributes:
         inputs: what was explained: images (n, height, width, channels), or rows (n, columns).
         logits: float32 (n, outputs); for a regression, the predicted values.
-        labels: names of the outputs.
+        class_names: names of the outputs.
         target: numbers (n,) of the outputs that are explained.
         unit_names: names of the units. Where these differ between targets and the inputs have several, names that fit all.
         contributions: float32 (n, units): what each unit adds to the target's logit.
@@ -31,7 +31,7 @@ class Explanation:
 
     inputs: np.ndarray
     logits: np.ndarray
-    labels: tuple
+    class_names: tuple
     target: np.ndarray
     unit_names: tuple
     contributions: np.ndarray
@@ -45,7 +45,7 @@ class Explanation:
     @property
     def prediction(self):
         """Predicted class numbers (n,); for a regression the predicted values (n,)."""
-        return self.logits.argmax(axis=-1) if len(self.labels) > 1 else self.logits[:, 0]
+        return self.logits.argmax(axis=-1) if len(self.class_names) > 1 else self.logits[:, 0]
 
     @property
     def level_contributions(self):

@@ -93,7 +93,7 @@ def _plot_explained_rows(explanation, count):
         axis.set_axis_off()
     for row, (axis, units) in enumerate(zip(axes, top)):
         _draw_contributions(axis, explanation, row, units)
-        if len(explanation.labels) > 1:
+        if len(explanation.class_names) > 1:
             axis.set_title(f"{_prediction(explanation, row)}\n{axis.get_title()}", fontsize=8, color=INK)
     if explanation.levels is not None:
         levels = {f"level {level}": level_color(level) for level in range(1, explanation.levels.max() + 1)}
@@ -104,14 +104,14 @@ def _plot_explained_rows(explanation, count):
 def _prediction(explanation, row):
     """The target's name, with its probability or the predicted value."""
     target = explanation.target[row]
-    label = explanation.labels[target]
-    if len(explanation.labels) == 1:
+    label = explanation.class_names[target]
+    if len(explanation.class_names) == 1:
         return f"{label} {explanation.logits[row, 0]:.2f}"
     return f"{label} {explanation.probabilities[row, target]:.0%}"
 
 
 def _explained_value(explanation, row):
-    if len(explanation.labels) == 1:
+    if len(explanation.class_names) == 1:
         return f"contributions to {_prediction(explanation, row)}"
     return f"contributions to the logit {explanation.logits[row, explanation.target[row]]:.1f}"
 

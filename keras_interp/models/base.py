@@ -27,7 +27,7 @@ class InterpretableModel(keras.Model):
     Args:
         inputs: the input tensor of the graph.
         outputs: the output tensor: float32 logits (batch, classes), or for a regression one value (batch, 1).
-        labels: names of the outputs.
+        class_names: names of the outputs.
         task: "classification" or "regression".
         target_mean, target_scale: for a regression, mean and standard deviation of the target in its own unit. The loss is
             that of the standardised target; predictions and other metrics are in the target's unit.
@@ -41,12 +41,12 @@ class InterpretableModel(keras.Model):
     """
 
     def __init__(
-        self, inputs, outputs, labels, task="classification", target_mean=0.0, target_scale=1.0, name=None, dtype=None
+        self, inputs, outputs, class_names, task="classification", target_mean=0.0, target_scale=1.0, name=None, dtype=None
     ):
         super().__init__(inputs=inputs, outputs=outputs, name=name)
         # Not for computing, which the layers do each in their own: it tells `compile` whether to scale the loss.
         self.dtype_policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
-        self.labels = tuple(labels)
+        self.class_names = tuple(class_names)
         self.task = task
         self.target_mean = float(target_mean)
         self.target_scale = float(target_scale)
@@ -83,6 +83,8 @@ class InterpretableModel(keras.Model):
     def _with_facts(cls, config):
         """The model of a config: of the constructor's options, and of `_facts`."""
         config = dict(config)
+        if "labels" in config:  # As they were called before 0.1.0.
+            config["class_names"] = config.pop("labels")
         facts = {name: config.pop(name) for name in ("column_names", "input_range") if name in config}
         model = cls(**config)
         for name, value in facts.items():
@@ -92,7 +94,7 @@ class InterpretableModel(keras.Model):
     @property
     def num_outputs(self):
         """Number of outputs."""
-        return len(self.labels)
+        return len(self.class_names)
 
     @property
     def num_classes(self):
@@ -337,7 +339,7 @@ class InterpretableModel(keras.Model):
     def check_targets(self, targets):
         """Returns class numbers, or the values of a regression, as an array (n,), or raises."""
         if self.task == "classification":
-            return check_labels(targets, self.num_classes, self.labels)
+            return check_labels(targets, self.num_classes, self.class_names)
         return check_values(targets)
 
     def explained_outputs(self, target, outputs):
@@ -347,10 +349,11 @@ class InterpretableModel(keras.Model):
         targets = [target] * len(outputs) if isinstance(target, str) or np.ndim(target) == 0 else list(target)
         if len(targets) != len(outputs):
             raise ValueError(f"`target` must name one class or one for each of {len(outputs)} inputs. Received: {target}")
-        numbers = [self.labels.index(t) if isinstance(t, str) and t in self.labels else t for t in targets]
+        numbers = [self.class_names.index(t) if isinstance(t, str) and t in self.class_names else t for t in targets]
         if not all(isinstance(n, (int, np.integer)) and 0 <= n < self.num_outputs for n in numbers):
             raise ValueError(
-                f"`target` must be a class number below {self.num_outputs} or one of {list(self.labels)}. Received: {target}"
+                f"`target` must be a class index below {self.num_outputs} or one of {list(self.class_names)}. "
+                f"Received: {target}"
             )
         return np.array(numbers, int)
 
@@ -385,20 +388,20 @@ def predict_all(view, inputs, batch_size):
         keras.distribution.set_distribution(distribution)
 
 
-def output_labels(num_outputs, labels, argument="num_outputs"):
+def output_names(num_outputs, class_names, argument="num_outputs"):
     """Names of the outputs: those given, or their numbers.
 
     Raises:
         ValueError: where neither is given, or they do not agree.
     """
-    labels = tuple(labels) if labels is not None else ()
-    count = num_outputs or len(labels)
-    if not count or (labels and len(labels) != count):
+    class_names = tuple(class_names) if class_names is not None else ()
+    count = num_outputs or len(class_names)
+    if not count or (class_names and len(class_names) != count):
         raise ValueError(
-            f"Give `{argument}`, or `labels`, or both with the same number. "
-            f"Received: {argument}={num_outputs}, {len(labels)} labels"
+            f"Give `{argument}`, or `class_names`, or both with the same number. "
+            f"Received: {argument}={num_outputs}, {len(class_names)} class names"
         )
-    return labels or tuple(str(number) for number in range(count))
+    return class_names or tuple(str(number) for number in range(count))
 
 
 def readout(features, num_outputs, task="classification", target_mean=0.0, target_scale=1.0, kernel_regularizer=None):

@@ -9,18 +9,26 @@ from keras import layers
 
 from keras_interp.checks import check_features
 from keras_interp.explain.explanation import Explanation
-from keras_interp.models.base import InterpretableModel, output_labels, predict_all, readout
+from keras_interp.models.base import InterpretableModel, output_names, predict_all, readout
 
 
 class LinearReadout(InterpretableModel):
     """A backbone and one last layer, named "logits", on its features, which are filters averaged over the map, or units."""
 
     def __init__(
-        self, backbone, make_outputs, labels, task="classification", target_mean=0.0, target_scale=1.0, name=None, dtype=None
+        self,
+        backbone,
+        make_outputs,
+        class_names,
+        task="classification",
+        target_mean=0.0,
+        target_scale=1.0,
+        name=None,
+        dtype=None,
     ):
         features, pooled = pooled_features(backbone)
         outputs = make_outputs(pooled)
-        super().__init__(backbone.inputs[0], outputs, labels, task, target_mean, target_scale, name, dtype)
+        super().__init__(backbone.inputs[0], outputs, class_names, task, target_mean, target_scale, name, dtype)
         self._concepts = None
         # A second view on the same layers. Past Keras's attribute tracking, which would count every weight twice.
         self.__dict__["_feature_view"] = keras.Model(self.inputs[0], [features, pooled, outputs])
@@ -106,7 +114,7 @@ class LinearReadout(InterpretableModel):
         return Explanation(
             inputs=images,
             logits=logits,
-            labels=self.labels,
+            class_names=self.class_names,
             target=targets,
             unit_names=self.unit_names,
             contributions=pooled * weights,
@@ -164,7 +172,7 @@ class LinearReadout(InterpretableModel):
         backbone = keras.Model(self.inputs[0], self._feature_view.outputs[0], name="backbone")
         return {
             "backbone": keras.saving.serialize_keras_object(backbone),
-            "labels": list(self.labels),
+            "class_names": list(self.class_names),
             "name": self.name,
             "dtype": self.dtype_policy.name,
             **self._facts(),
@@ -213,8 +221,8 @@ class Classifier(LinearReadout):
     Args:
         backbone: a functional `keras.Model` (or a built `Sequential`) with one input and one output: feature maps
             (batch, height, width, filters), or features (batch, filters).
-        num_classes: number of classes; may be left out where `labels` are given.
-        labels: names of the classes, in the order of the logits. By default "0", "1", ...
+        num_classes: number of classes; may be left out where `class_names` are given.
+        class_names: names of the classes, in the order of the logits. By default "0", "1", ...
         name: name of the model.
         dtype: dtype policy that the model is trained in, by default the global one; "mixed_float16" makes `compile` scale the
             loss. The layers of the backbone keep their own.
@@ -222,7 +230,7 @@ class Classifier(LinearReadout):
 
     Raises:
         TypeError: for a backbone without a graph (a subclassed model).
-        ValueError: for a backbone of another output rank, or a number of labels that is not `num_classes`.
+        ValueError: for a backbone of another output rank, or a number of class names that is not `num_classes`.
 
     Example:
 
@@ -232,13 +240,13 @@ class Classifier(LinearReadout):
     (1, 10)
     """
 
-    def __init__(self, backbone, num_classes=None, labels=None, name=None, dtype=None, l1_weight=0.0):
-        labels = output_labels(num_classes, labels, "num_classes")
+    def __init__(self, backbone, num_classes=None, class_names=None, name=None, dtype=None, l1_weight=0.0):
+        class_names = output_names(num_classes, class_names, "num_classes")
         if not l1_weight >= 0:
             raise ValueError(f"`l1_weight` must not be negative. Received: l1_weight={l1_weight}")
         regularizer = keras.regularizers.L1(l1_weight) if l1_weight else None
-        make_outputs = partial(readout, num_outputs=len(labels), kernel_regularizer=regularizer)
-        super().__init__(backbone, make_outputs, labels, name=name, dtype=dtype)
+        make_outputs = partial(readout, num_outputs=len(class_names), kernel_regularizer=regularizer)
+        super().__init__(backbone, make_outputs, class_names, name=name, dtype=dtype)
         self.l1_weight = float(l1_weight)
 
     def get_config(self):
@@ -254,7 +262,7 @@ class Regressor(LinearReadout):
         backbone: as for `Classifier`.
         target_mean, target_scale: mean and standard deviation of the target, in its own unit. The loss is that of the
             standardised target; predictions and contributions are in the target's unit.
-        labels: name of the output, a sequence of one.
+        class_names: names of the output, a sequence of one.
         name: name of the model.
         dtype: dtype policy of the training, see `Classifier`.
 
@@ -269,10 +277,10 @@ class Regressor(LinearReadout):
     (1, 1)
     """
 
-    def __init__(self, backbone, target_mean=0.0, target_scale=1.0, labels=("target",), name=None, dtype=None):
+    def __init__(self, backbone, target_mean=0.0, target_scale=1.0, class_names=("target",), name=None, dtype=None):
         scaling = {"task": "regression", "target_mean": target_mean, "target_scale": target_scale}
-        make_outputs = partial(readout, num_outputs=len(labels), **scaling)
-        super().__init__(backbone, make_outputs, tuple(labels), **scaling, name=name, dtype=dtype)
+        make_outputs = partial(readout, num_outputs=len(class_names), **scaling)
+        super().__init__(backbone, make_outputs, tuple(class_names), **scaling, name=name, dtype=dtype)
 
     def get_config(self):
         return {**super().get_config(), "target_mean": self.target_mean, "target_scale": self.target_scale}

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_interp.layers.dynamic_k import DynamicKDense
-from keras_interp.models.base import output_labels
+from keras_interp.models.base import output_names
 from keras_interp.models.classifier import Classifier, LinearReadout
 from keras_interp.weights import set_weights
 
@@ -24,9 +24,9 @@ class DynamicKClassifier(LinearReadout):
 
     Args:
         backbone: a functional `keras.Model` that ends in feature maps, or in features, see `Classifier`.
-        num_classes: number of classes; may be left out where `labels` are given.
+        num_classes: number of classes; may be left out where `class_names` are given.
         k: number K of units that count for a class, at most the number of units.
-        labels: names of the classes.
+        class_names: names of the classes.
         nonnegative: whether negative contributions are left out, see `DynamicKDense`.
         name: name of the model.
         dtype: dtype policy of the training, see `Classifier`.
@@ -44,10 +44,10 @@ class DynamicKClassifier(LinearReadout):
     True
     """
 
-    def __init__(self, backbone, num_classes=None, k=5, labels=None, nonnegative=False, name=None, dtype=None):
-        labels = output_labels(num_classes, labels, "num_classes")
-        layer = DynamicKDense(len(labels), k, nonnegative=nonnegative, dtype="float32", name="logits")
-        super().__init__(backbone, layer, labels, name=name, dtype=dtype)
+    def __init__(self, backbone, num_classes=None, k=5, class_names=None, nonnegative=False, name=None, dtype=None):
+        class_names = output_names(num_classes, class_names, "num_classes")
+        layer = DynamicKDense(len(class_names), k, nonnegative=nonnegative, dtype="float32", name="logits")
+        super().__init__(backbone, layer, class_names, name=name, dtype=dtype)
 
     def acting_weights(self, pooled, targets):
         """The weights of the chosen units, 0 for all others, see `LinearReadout.acting_weights`."""
@@ -86,7 +86,7 @@ class DynamicKClassifier(LinearReadout):
         return {**super().get_config(), "num_classes": self.num_classes, "k": layer.k, "nonnegative": layer.nonnegative}
 
 
-def convert(model, k, labels=None, nonnegative=False, name=None):
+def convert(model, k, class_names=None, nonnegative=False, name=None):
     """Replaces the last dense layer of a trained classifier by a `DynamicKDense` with its weights, for fine-tuning.
 
     The model itself is left as it is. Fine-tune the result whole, or its `head` alone on features that are computed once. For
@@ -98,7 +98,7 @@ def convert(model, k, labels=None, nonnegative=False, name=None):
             `keras.layers.Dense`. Activations of that layer, or behind it, are dropped, since the result has logits, and so
             are its regularizers.
         k: number K of units that count for a class.
-        labels: names of the classes; by default those of the model.
+        class_names: names of the classes; by default those of the model.
         nonnegative: see `DynamicKDense`.
         name: name of the new model.
 
@@ -143,11 +143,11 @@ def convert(model, k, labels=None, nonnegative=False, name=None):
     original = keras.Model(model.inputs[0], features)
     backbone = keras.models.clone_model(original)
     set_weights(backbone, original.get_weights())
-    labels = getattr(model, "labels", None) if labels is None else labels
+    class_names = getattr(model, "class_names", None) if class_names is None else class_names
     # Of layers that compute in float16 the training needs a scaled loss, whatever the model's own policy says.
     halves = any(layer.dtype_policy.name == "mixed_float16" for layer in model.layers)
     dtype = "mixed_float16" if halves else model.dtype_policy.name
-    converted = DynamicKClassifier(backbone, dense.units, k, labels, nonnegative, name, dtype)
+    converted = DynamicKClassifier(backbone, dense.units, k, class_names, nonnegative, name, dtype)
     bias = dense.bias if dense.use_bias else ops.zeros(dense.units)
     converted.get_layer("logits").set_weights([ops.convert_to_numpy(weight) for weight in (dense.kernel, bias)])
     if isinstance(model, (Classifier, DynamicKClassifier)):

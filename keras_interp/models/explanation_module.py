@@ -15,7 +15,7 @@ from keras_interp.data.arrays import Batches
 from keras_interp.explain.excitation_backprop import ExcitationBackprop, winning_probabilities
 from keras_interp.explain.explanation import Explanation
 from keras_interp.layers.sparse_reconstruction_ae import SparseReconstructionAE, pull_away
-from keras_interp.models.base import InterpretableModel, output_labels, predict_all
+from keras_interp.models.base import InterpretableModel, output_names, predict_all
 from keras_interp.models.objective import NamedMeans, ObjectiveTrainer, num_replicas, sum_over_replicas
 from keras_interp.weights import set_weights
 
@@ -46,13 +46,13 @@ class ConceptExplainer(InterpretableModel):
         num_features: largest number of x-features of a target.
     """
 
-    def __init__(self, classifier, layer, targets, labels, positive_share, heatmap_layer, concept_names, name):
+    def __init__(self, classifier, layer, targets, class_names, positive_share, heatmap_layer, concept_names, name):
         inputs, activations, logits = _explained_tensors(classifier, layer)
         if not 0 < positive_share < 1:
             raise ValueError(f"`positive_share` must lie in (0, 1). Received: positive_share={positive_share}")
-        labels = getattr(classifier, "labels", None) if labels is None else tuple(labels)
-        labels = output_labels(logits.shape[-1], labels, "labels")
-        super().__init__(inputs, logits, labels, name=name)
+        class_names = getattr(classifier, "class_names", None) if class_names is None else tuple(class_names)
+        class_names = output_names(logits.shape[-1], class_names, "labels")
+        super().__init__(inputs, logits, class_names, name=name)
         # What another classifier takes is known where it scales pixels itself.
         own = isinstance(classifier, InterpretableModel)
         scales = any(isinstance(one, (layers.Rescaling, layers.Normalization)) for one in classifier.layers[:3])
@@ -61,7 +61,7 @@ class ConceptExplainer(InterpretableModel):
         self.layer_name = layer
         self.heatmap_layer = heatmap_layer
         self.positive_share = positive_share
-        targets = range(len(labels)) if targets is None else targets
+        targets = range(len(class_names)) if targets is None else targets
         if isinstance(targets, str) or not hasattr(targets, "__iter__"):
             raise TypeError(f"`targets` must be a sequence of names or numbers. Received: targets={targets!r}")
         self.target_numbers = tuple(self._class_number(target) for target in targets)
@@ -78,7 +78,7 @@ class ConceptExplainer(InterpretableModel):
             self._propagation(layer)
 
     def _class_number(self, target):
-        number = self.labels.index(target) if isinstance(target, str) and target in self.labels else target
+        number = self.class_names.index(target) if isinstance(target, str) and target in self.class_names else target
         if isinstance(number, (int, np.integer)) and not isinstance(number, bool) and 0 <= number < self.num_classes:
             return int(number)
         raise ValueError(f"A target must be a label or a number below {self.num_classes}. Received: {target!r}")
@@ -90,7 +90,7 @@ class ConceptExplainer(InterpretableModel):
     @property
     def targets(self):
         """Names of the classes that are explained, one for each module."""
-        return tuple(self.labels[number] for number in self.target_numbers)
+        return tuple(self.class_names[number] for number in self.target_numbers)
 
     @property
     def concept_names(self):
@@ -108,12 +108,14 @@ class ConceptExplainer(InterpretableModel):
         Example:
 
         >>> classifier = keras.Sequential([keras.Input((6,)), layers.Dense(8, "relu", name="units"), layers.Dense(2)])
-        >>> module = ExplanationModule(classifier, "units", labels=("wren", "jay"), num_features=2, hidden_units=(4,))
+        >>> module = ExplanationModule(classifier, "units", class_names=("wren", "jay"), num_features=2, hidden_units=(4,))
         >>> module.concept_names = {"jay": ["blue wing"]}
         >>> module.explain(np.ones((1, 6)), "jay").unit_names
         ('blue wing', 'x-feature 1')
         """
-        keys = (name if self.labels.count(name) == 1 else number for name, number in zip(self.targets, self.target_numbers))
+        keys = (
+            name if self.class_names.count(name) == 1 else number for name, number in zip(self.targets, self.target_numbers)
+        )
         return {key: names for key, names in zip(keys, self._concept_names) if any(names)}
 
     @concept_names.setter
@@ -207,7 +209,7 @@ class ConceptExplainer(InterpretableModel):
         return Explanation(
             inputs=images,
             logits=logits,
-            labels=self.labels,
+            class_names=self.class_names,
             target=numbers[modules],
             unit_names=next(iter(names.values())) if len(names) == 1 else _numbered(self.num_features),
             unit_names_of_target=names,
@@ -222,7 +224,7 @@ class ConceptExplainer(InterpretableModel):
             return logits[:, list(self.target_numbers)].argmax(axis=1)
         classes = self.explained_outputs(target, logits)
         if unknown := sorted(set(classes.tolist()) - set(self.target_numbers)):
-            raise ValueError(f"The explained classes are {self.targets}. Received: {[self.labels[n] for n in unknown]}")
+            raise ValueError(f"The explained classes are {self.targets}. Received: {[self.class_names[n] for n in unknown]}")
         return np.array([self.target_numbers.index(number) for number in classes], int)
 
     @staticmethod
@@ -309,7 +311,7 @@ class ConceptExplainer(InterpretableModel):
         Raises:
             ValueError: as for `ExplanationModule.fit`.
         """
-        x, classes = self.check_inputs(x), None if y is None else check_labels(y, self.num_classes, self.labels)
+        x, classes = self.check_inputs(x), None if y is None else check_labels(y, self.num_classes, self.class_names)
         if classes is not None and len(classes) != len(x):
             raise ValueError(f"There must be one label for each of the {len(x)} inputs. Received: {len(classes)} labels")
         z, logits = self.activations(x)
@@ -358,7 +360,7 @@ class ConceptExplainer(InterpretableModel):
             "heatmap_layer": self.heatmap_layer,
             "positive_share": self.positive_share,
             "targets": list(self.target_numbers),
-            "labels": list(self.labels),
+            "class_names": list(self.class_names),
             # As pairs: the keys of JSON are text, and some of these may be numbers.
             "concept_names": [[target, list(names)] for target, names in self.concept_names.items()],
             "name": self.name,
@@ -395,7 +397,7 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         layer: name of the layer to explain, with an output (batch, dimensions), or feature maps, which are flattened. It
             must not lie inside a nested model; `heatmap_layer` may.
         targets: names or numbers of the classes to explain, one module for each; by default all.
-        labels: names of the classes; by default those of the classifier, or their numbers.
+        class_names: names of the classes; by default those of the classifier, or their numbers.
         num_features: number of x-features of a module.
         hidden_units: units of the encoder's hidden layers, see `SparseReconstructionAE`.
         sparsity: penalty of the reconstruction; "mean" is the plain mean error of a conventional autoencoder.
@@ -443,7 +445,7 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         classifier,
         layer,
         targets=None,
-        labels=None,
+        class_names=None,
         num_features=5,
         hidden_units=(800, 100),
         sparsity="log",
@@ -468,7 +470,7 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
             raise ValueError(f"`error_momentum` must lie in [0, 1). Received: error_momentum={error_momentum}")
         if start not in STARTS:
             raise ValueError(f"`start` must be one of {STARTS}. Received: start={start!r}")
-        super().__init__(classifier, layer, targets, labels, positive_share, heatmap_layer, concept_names, name)
+        super().__init__(classifier, layer, targets, class_names, positive_share, heatmap_layer, concept_names, name)
         self.autoencoder = SparseReconstructionAE(
             num_features, hidden_units, sparsity, sparsity_strength, len(self.target_numbers), dropout, seed, dtype="float32"
         )
@@ -731,7 +733,7 @@ class LassoModule(ConceptExplainer):
         classifier,
         layer,
         targets=None,
-        labels=None,
+        class_names=None,
         alpha=0.5,
         positive_share=0.5,
         heatmap_layer=None,
@@ -740,7 +742,7 @@ class LassoModule(ConceptExplainer):
     ):
         if not alpha > 0:
             raise ValueError(f"`alpha` must be positive. Received: alpha={alpha}")
-        super().__init__(classifier, layer, targets, labels, positive_share, heatmap_layer, concept_names, name)
+        super().__init__(classifier, layer, targets, class_names, positive_share, heatmap_layer, concept_names, name)
         self.alpha = alpha
         modules, fixed = len(self.target_numbers), {"trainable": False, "dtype": "float32", "initializer": "zeros"}
         self.coefficients = self.add_weight(name="coefficients", shape=(modules, self.num_dimensions), **fixed)

@@ -15,7 +15,7 @@ from keras import layers, ops
 from keras_interp.explain.explanation import Explanation
 from keras_interp.explain.gradients import input_gradient
 from keras_interp.layers.hard_concrete_gate import HardConcreteGate
-from keras_interp.models.base import InterpretableModel, output_labels, predict_all, readout
+from keras_interp.models.base import InterpretableModel, output_names, predict_all, readout
 from keras_interp.models.objective import NamedMeans, num_replicas
 
 
@@ -31,7 +31,7 @@ class GatedNetwork(InterpretableModel):
         num_outputs=None,
         input_shape=None,
         task="classification",
-        labels=None,
+        class_names=None,
         preprocessing=None,
         activation="relu",
         kernel_size=None,
@@ -52,8 +52,8 @@ class GatedNetwork(InterpretableModel):
     ):
         hidden_units = tuple(hidden_units)
         if task == "regression":
-            num_outputs, labels = num_outputs or 1, labels or ("target",)
-        labels = output_labels(num_outputs, labels)
+            num_outputs, class_names = num_outputs or 1, class_names or ("target",)
+        class_names = output_names(num_outputs, class_names)
         if not hidden_units or min(hidden_units) < 1:
             raise ValueError(f"`hidden_units` must be one or more positive numbers. Received: hidden_units={hidden_units}")
         if input_shape is None or len(input_shape) not in ((3,) if kernel_size else (1, 3)) or None in tuple(input_shape):
@@ -115,8 +115,8 @@ class GatedNetwork(InterpretableModel):
             features = layer(passed)
         add_level(features if self.leveled else split(features)[1])
         joined = layers.Concatenate(dtype="float32", name="levels")(parts) if len(parts) > 1 else parts[0]
-        outputs = readout(joined, len(labels), task, target_mean, target_scale)
-        super().__init__(inputs, outputs, labels, task, target_mean, target_scale, name, dtype)
+        outputs = readout(joined, len(class_names), task, target_mean, target_scale)
+        super().__init__(inputs, outputs, class_names, task, target_mean, target_scale, name, dtype)
 
         self.hidden_units = hidden_units
         self.kernel_size = kernel_size
@@ -128,7 +128,7 @@ class GatedNetwork(InterpretableModel):
             "hidden_units": list(hidden_units),
             "input_shape": list(input_shape),
             "task": task,
-            "labels": list(labels),
+            "class_names": list(class_names),
             "activation": keras.activations.serialize(activation),
             "kernel_size": kernel_size,
             "strides": None if strides is None else list(strides),
@@ -223,10 +223,10 @@ class FeatureLevelingNetwork(GatedNetwork):
 
     Args:
         hidden_units: numbers of units, or of filters, of the hidden layers.
-        num_outputs: number of classes; may be left out where `labels` are given. A regression has one output.
+        num_outputs: number of classes; may be left out where `class_names` are given. A regression has one output.
         input_shape: (columns,), or (height, width, channels), which dense layers flatten.
         task: "classification", with integer labels, or "regression".
-        labels: names of the outputs.
+        class_names: names of the outputs.
         preprocessing: a Keras layer that scales raw inputs, as `backbones.unit_scaling()` or `backbones.column_scaling(rows)`.
         activation: activation of the hidden layers.
         kernel_size: size of the kernels of convolutions; None for dense layers.
@@ -451,7 +451,7 @@ class FeatureLevelingNetwork(GatedNetwork):
         return Explanation(
             inputs=inputs,
             logits=logits,
-            labels=self.labels,
+            class_names=self.class_names,
             target=targets,
             unit_names=self.unit_names,
             contributions=np.concatenate(features, axis=1),
@@ -544,7 +544,7 @@ class L0Network(GatedNetwork):
         kernel, bias = self.readout_weights()
         names = tuple(f"unit {number}" for number in range(self.hidden_units[-1]))
         contributions = units * kernel.T[targets]
-        return Explanation(inputs, logits, self.labels, targets, names, contributions, bias[targets])
+        return Explanation(inputs, logits, self.class_names, targets, names, contributions, bias[targets])
 
     def intervene(self, inputs, values, batch_size=256):
         """Outputs when some of the last hidden units are set by hand.

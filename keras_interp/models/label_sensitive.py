@@ -40,7 +40,7 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
     Args:
         backbone: a functional `keras.Model` that ends in feature maps, see `Classifier`.
         num_classes: number of classes.
-        labels: names of the classes.
+        class_names: names of the classes.
         scheme: "alternating" for Algorithm 1, or "joint" for both paths in each step (Eq. 3; the paper's footnote 1).
         period: a gated epoch comes every `period` epochs.
         first_gated_epoch: epochs before this one are all standard.
@@ -75,7 +75,7 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
         self,
         backbone,
         num_classes=None,
-        labels=None,
+        class_names=None,
         scheme="alternating",
         period=3,
         first_gated_epoch=1,
@@ -89,7 +89,7 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
         name=None,
         dtype=None,
     ):
-        super().__init__(backbone, num_classes, labels, name, dtype)
+        super().__init__(backbone, num_classes, class_names, name, dtype)
         if scheme not in ("alternating", "joint"):
             raise ValueError(f"`scheme` must be 'alternating' or 'joint'. Received: scheme={scheme!r}")
         if not isinstance(period, numbers.Integral) or (period < 2 and scheme == "alternating"):
@@ -227,7 +227,7 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
         """Each filter's number with the classes whose gate it passes above 0.5, as in "filter 12 (cat, dog)"."""
         names = []
         for number, column in enumerate(self.gate.T > 0.5):
-            owners = [label for label, passes in zip(self.labels, column) if passes]
+            owners = [label for label, passes in zip(self.class_names, column) if passes]
             owners = ["all"] if len(owners) == self.num_classes else owners
             names.append(f"filter {number} ({', '.join(owners)})" if owners else f"filter {number}")
         return tuple(names)

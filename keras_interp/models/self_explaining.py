@@ -12,7 +12,7 @@ from keras import layers, ops
 
 from keras_interp.explain.explanation import Explanation
 from keras_interp.explain.gradients import input_gradient
-from keras_interp.models.base import InterpretableModel, output_labels, predict_all
+from keras_interp.models.base import InterpretableModel, output_names, predict_all
 from keras_interp.models.objective import ObjectiveTrainer
 
 
@@ -37,11 +37,11 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
 
     Args:
         hidden_units: numbers of units of the hidden layers of encoder and relevances; the decoder has them in reverse.
-        num_outputs: number of classes; may be left out where `labels` are given, and for a regression.
+        num_outputs: number of classes; may be left out where `class_names` are given, and for a regression.
         input_shape: shape of one input: (columns,), or (height, width, channels), which is flattened.
         num_concepts: number of concepts.
         task: "classification" or "regression".
-        labels: names of the outputs. By default "0", "1", ..., and "target" for a regression.
+        class_names: names of the outputs. By default "0", "1", ..., and "target" for a regression.
         preprocessing: a layer that scales the raw inputs, as `keras_interp.backbones.unit_scaling()`; None leaves them.
         reconstruction_weight: weight of the reconstruction loss.
         concept_sparsity_weight: weight of the concept sparsity.
@@ -76,7 +76,7 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
         input_shape=None,
         num_concepts=10,
         task="classification",
-        labels=None,
+        class_names=None,
         preprocessing=None,
         reconstruction_weight=1.0,
         concept_sparsity_weight=1e-4,
@@ -88,11 +88,11 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
     ):
         if task not in ("classification", "regression"):
             raise ValueError(f"`task` must be 'classification' or 'regression'. Received: task={task!r}")
-        labels = output_labels(num_outputs, labels or (("target",) if task == "regression" else None))
-        if task == "regression" and (len(labels) != 1 or not target_scale > 0):
+        class_names = output_names(num_outputs, class_names or (("target",) if task == "regression" else None))
+        if task == "regression" and (len(class_names) != 1 or not target_scale > 0):
             raise ValueError(
                 "A regression has one output and a positive `target_scale`. "
-                f"Received: {len(labels)} outputs, target_scale={target_scale}"
+                f"Received: {len(class_names)} outputs, target_scale={target_scale}"
             )
         if task == "classification" and (target_mean, target_scale) != (0, 1):
             raise ValueError(
@@ -114,12 +114,12 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
         preprocessed = inputs if preprocessing is None else preprocessing(inputs)
         scaled = layers.Flatten(dtype="float32", name="flatten")(preprocessed)
         concepts = _dense(scaled, hidden_units, num_concepts, "concepts", dtype)
-        relevances = _dense(scaled, hidden_units, num_concepts * len(labels), "relevances", dtype)
-        relevances = layers.Reshape((num_concepts, len(labels)), dtype="float32", name="relevance_matrix")(relevances)
+        relevances = _dense(scaled, hidden_units, num_concepts * len(class_names), "relevances", dtype)
+        relevances = layers.Reshape((num_concepts, len(class_names)), dtype="float32", name="relevance_matrix")(relevances)
         outputs = layers.Dot(axes=1, dtype="float32", name="logits")([concepts, relevances])
         if task == "regression":
             outputs = layers.Rescaling(float(target_scale), float(target_mean), dtype="float32", name="target")(outputs)
-        super().__init__(inputs, outputs, labels, task, target_mean, target_scale, name, dtype)
+        super().__init__(inputs, outputs, class_names, task, target_mean, target_scale, name, dtype)
 
         reconstruction = _dense(concepts, hidden_units[::-1], scaled.shape[-1], "reconstruction", dtype)
         self.decoder = keras.Model(concepts, reconstruction, name="decoder")
@@ -222,7 +222,7 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
         return Explanation(
             inputs=inputs,
             logits=outputs,
-            labels=self.labels,
+            class_names=self.class_names,
             target=targets,
             unit_names=self.unit_names,
             contributions=concepts * relevances[np.arange(len(targets)), :, targets] * np.float32(self.target_scale),
@@ -280,7 +280,7 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
             "input_shape": list(self.input_shape[1:]),
             "num_concepts": self.num_concepts,
             "task": self.task,
-            "labels": list(self.labels),
+            "class_names": list(self.class_names),
             "preprocessing": keras.saving.serialize_keras_object(self.preprocessing),
             **{name: getattr(self, name) for name in names},
             "name": self.name,

@@ -15,7 +15,7 @@ from keras import layers, ops
 from keras_interp.checks import check_attributes, check_features, check_labels
 from keras_interp.explain.gradients import input_gradient
 from keras_interp.layers.x_layer import XLayer
-from keras_interp.models.base import is_array, output_labels, predict_all, readout, require_one_process
+from keras_interp.models.base import is_array, output_names, predict_all, readout, require_one_process
 from keras_interp.models.classifier import LinearReadout, pooled_features
 from keras_interp.models.objective import NamedMeans, ObjectiveTrainer, num_replicas, sum_over_replicas
 
@@ -46,8 +46,8 @@ class XNet(ObjectiveTrainer, LinearReadout):
             in a batch normalisation, as `backbones.resnet(..., normalize_output=True)`: the features behind a ReLU have large
             means, through which the first steps of a high learning rate push neurons below zero on every image, for good.
         attributes: names of the attributes, one neuron for each.
-        num_classes: number of classes; may be left out where `labels` are given.
-        labels: names of the classes.
+        num_classes: number of classes; may be left out where `class_names` are given.
+        class_names: names of the classes.
         alpha: weight α of the drop loss, at least 0; 0 is the paper's baseline.
         reduction: "min" for Eq. 2, or "sum" (Eq. 1) or "mean" over the attributes, with which only one neuron's drop loss
             rises (section 4).
@@ -64,7 +64,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
     Example:
 
     >>> from keras_interp.backbones import cifar_resnet
-    >>> model = XNet(cifar_resnet(depth=8), ["bald", "bangs"], labels=["old", "young"])
+    >>> model = XNet(cifar_resnet(depth=8), ["bald", "bangs"], class_names=["old", "young"])
     >>> model = model.compile_by_default()
     >>> images = np.zeros((8, 32, 32, 3), "uint8")
     >>> targets = {"label": np.arange(8) % 2, "attributes": np.eye(2)[np.arange(8) % 2]}
@@ -78,7 +78,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
         backbone,
         attributes,
         num_classes=None,
-        labels=None,
+        class_names=None,
         alpha=0.05,
         reduction="min",
         drop_loss_cap=None,
@@ -86,7 +86,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
         name=None,
         dtype=None,
     ):
-        labels = output_labels(num_classes, labels, "num_classes")
+        class_names = output_names(num_classes, class_names, "num_classes")
         attributes = tuple(attributes) if not isinstance(attributes, str) else ()
         if not attributes or len(set(attributes)) < len(attributes):
             raise ValueError(f"`attributes` must be different names, one at least. Received: attributes={attributes}")
@@ -103,8 +103,8 @@ class XNet(ObjectiveTrainer, LinearReadout):
         x_layer = XLayer(count, dtype="float32", name="x_layer")
         super().__init__(
             keras.Model(backbone.inputs[0], neurons),
-            lambda h: readout(x_layer(h), len(labels)),
-            labels,
+            lambda h: readout(x_layer(h), len(class_names)),
+            class_names,
             name=name,
             dtype=dtype,
         )
@@ -273,7 +273,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
         if not isinstance(targets, dict):
             return super().check_targets(targets)
         self._check_names(targets)
-        labels = check_labels(targets["label"], self.num_classes, self.labels)
+        labels = check_labels(targets["label"], self.num_classes, self.class_names)
         return {"label": labels, "attributes": self._attribute_rows(targets["attributes"], len(labels)).astype("float32")}
 
     def _checked_targets(self, y):
@@ -345,7 +345,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
         Raises:
             ValueError: for labels out of range; for attributes that are not 0 or 1, or that no example has.
         """
-        labels = check_labels(labels, self.num_classes, self.labels)
+        labels = check_labels(labels, self.num_classes, self.class_names)
         attributes = self._checked_attributes(attributes, len(labels))
         classes = (attributes.T.astype(int) @ np.eye(self.num_classes, dtype=int)[labels]).argmax(axis=1)
         kernel, _ = self.readout_weights()
@@ -391,7 +391,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
             ValueError: for images of another shape, NaN or infinite pixels, or labels out of range.
         """
         _, neurons, logits = self.features(images, batch_size)
-        labels = logits.argmax(axis=-1) if labels is None else check_labels(labels, self.num_classes, self.labels)
+        labels = logits.argmax(axis=-1) if labels is None else check_labels(labels, self.num_classes, self.class_names)
         if len(labels) != len(neurons):
             raise ValueError(f"There must be one label for each of {len(neurons)} images. Received: {len(labels)} labels")
         return self.drop_losses_of(neurons, labels)
@@ -439,7 +439,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
         Raises:
             ValueError: as for `drop_losses`; and for attributes that are not 0 or 1, or that no image has.
         """
-        labels = check_labels(labels, self.num_classes, self.labels)
+        labels = check_labels(labels, self.num_classes, self.class_names)
         attributes = self._checked_attributes(attributes, len(labels))
         return category_means(self.drop_losses(images, labels, batch_size), attributes)
 
@@ -581,7 +581,7 @@ class NeuronMatching(keras.callbacks.Callback):
     >>> rows, classes, attributes = np.random.rand(8, 4), np.arange(8) % 2, np.eye(2, dtype="uint8")[np.arange(8) // 2 % 2]
     >>> options = {"attributes": attributes, "attribute_names": ("bald", "bangs")}
     >>> faces = ArrayDataset(rows, classes, ("old", "young"), "rows", **options)
-    >>> model = XNet(mlp((6,), input_shape=(4,)), faces.attribute_names, labels=faces.class_names, reduction="sum")
+    >>> model = XNet(mlp((6,), input_shape=(4,)), faces.attribute_names, class_names=faces.class_names, reduction="sum")
     >>> log = model.compile_by_default().fit(Batches(faces, 4), callbacks=[NeuronMatching(faces, "em")], verbose=0).history
     >>> sorted(log["neuron_bald"] + log["neuron_bangs"])
     [0, 1]

@@ -114,7 +114,7 @@ def _use(name, input_shape, explains=True):
         "from keras_interp import zoo",
         "",
         f'model = zoo.load("{name}")',
-        f"outputs = model.predict({variable})  # {inputs}" + ("; model.labels names the outputs" if explains else ""),
+        f"outputs = model.predict({variable})  # {inputs}" + ("; model.class_names names the outputs" if explains else ""),
         *([f"model.explain({variable}).plot()"] if explains else []),
         "```",
         "",
@@ -171,7 +171,7 @@ def _zoo_card(entry, metrics, metadata, repo_id, licence, picture):
 
 
 def _own_card(model, metrics, metadata, repo_id, licence, picture):
-    labels = ", ".join(map(str, getattr(model, "labels", None) or ()))
+    labels = ", ".join(map(str, getattr(model, "class_names", None) or ()))
     lines = [
         f"# {repo_id.split('/')[1]}",
         "",

@@ -16,7 +16,7 @@ class ModelInfo:
     """What is known about a zoo model.
 
     Attributes:
-        name, description, method, paper, architecture, dataset, labels, input_shape: as in the registry.
+        name, description, method, paper, architecture, dataset, class_names, input_shape: as in the registry.
         parameters: number of parameters of the shipped model; of a network with gates, of its compact form. None without
             weights.
         metrics: measured figures, {metric: value}, of the test split; some models ship with them and without weights.
@@ -35,7 +35,7 @@ class ModelInfo:
     paper: Paper
     architecture: str
     dataset: str
-    labels: tuple
+    class_names: tuple
     input_shape: tuple
     parameters: int | None
     metrics: Mapping
@@ -93,7 +93,7 @@ def info(name):
     return ModelInfo(
         **{
             field: getattr(entry, field)
-            for field in ("name", "description", "method", "paper", "architecture", "dataset", "labels")
+            for field in ("name", "description", "method", "paper", "architecture", "dataset", "class_names")
         },
         input_shape=entry.input_shape,
         parameters=int(metrics["parameters"]) if "parameters" in metrics else provenance.get("parameters"),
@@ -108,14 +108,14 @@ def info(name):
     )
 
 
-def build(name, num_classes=None, input_shape=None, labels=None, dataset=None):
+def build(name, num_classes=None, input_shape=None, class_names=None, dataset=None):
     """Builds a model without trained weights, compiled, in any size.
 
     Args:
         name: name of the model.
         num_classes: number of classes, or of a regression's outputs; by default the model's own.
         input_shape: shape of one input, as (height, width, channels) or (columns,); by default the model's own.
-        labels: names of the outputs.
+        class_names: names of the outputs.
         dataset: an `ArrayDataset` to take classes and input shape from, and for a model of a table the means and deviations
             that it scales columns and target with; without it, they are left as they are.
 
@@ -127,7 +127,7 @@ def build(name, num_classes=None, input_shape=None, labels=None, dataset=None):
     >>> build("lsg_resnet20_cifar10", num_classes=5, input_shape=(64, 64, 3)).output_shape
     (None, 5)
     """
-    return get_entry(name).build(num_classes, input_shape, labels, dataset).compile_by_default()
+    return get_entry(name).build(num_classes, input_shape, class_names, dataset).compile_by_default()
 
 
 def load(name, weights=True, custom_objects=None):

@@ -98,7 +98,7 @@ class Entry:
         method: the method's name.
         paper: its `Paper`.
         dataset: name of the data set, see `data.load`.
-        labels: names of the outputs.
+        class_names: names of the outputs.
         classes: numbers of the data set's classes that the model takes; None for all.
         input_shape: shape of one input.
         test_split: the split that it is measured on.
@@ -118,7 +118,7 @@ class Entry:
     method: str
     paper: Paper
     dataset: str
-    labels: tuple
+    class_names: tuple
     input_shape: tuple
     classes: tuple | None = None
     test_split: str = "test"
@@ -141,14 +141,14 @@ class Entry:
         """Name of the architecture."""
         raise NotImplementedError
 
-    def make(self, dataset, input_shape, labels):
+    def make(self, dataset, input_shape, class_names):
         """The untrained model.
 
         Args:
             dataset: the `ArrayDataset` that it is made for, or None: where a model scales its inputs or its target, it takes
                 the statistics from there.
             input_shape: shape of one input.
-            labels: names of the outputs.
+            class_names: names of the outputs.
         """
         raise NotImplementedError
 
@@ -184,14 +184,16 @@ class Entry:
         dataset = data.load(self.dataset, split, data_dir)
         if not dataset.class_names:
             return dataset
-        return dataset.select_classes(self.classes or range(len(dataset.class_names)), self.labels)
+        return dataset.select_classes(self.classes or range(len(dataset.class_names)), self.class_names)
 
-    def build(self, num_outputs=None, input_shape=None, labels=None, dataset=None):
+    def build(self, num_outputs=None, input_shape=None, class_names=None, dataset=None):
         """The untrained, uncompiled model, in the size that is asked for or that the data set has."""
         if dataset is not None:
             input_shape = input_shape or dataset.input_shape
-            labels = labels or dataset.class_names
-        if labels and num_outputs and len(labels) != num_outputs:
-            raise ValueError(f"There must be one label for each of {num_outputs} outputs. Received: {len(labels)} labels")
-        labels = labels or (self.labels if num_outputs is None else tuple(map(str, range(num_outputs))))
-        return self.make(dataset, tuple(input_shape or self.input_shape), tuple(labels))
+            class_names = class_names or dataset.class_names
+        if class_names and num_outputs and len(class_names) != num_outputs:
+            raise ValueError(
+                f"There must be one label for each of {num_outputs} outputs. Received: {len(class_names)} class_names"
+            )
+        class_names = class_names or (self.class_names if num_outputs is None else tuple(map(str, range(num_outputs))))
+        return self.make(dataset, tuple(input_shape or self.input_shape), tuple(class_names))

@@ -31,9 +31,9 @@ def evaluate(name, data_dir=None, dataset=None):
     if dataset.column_names and model.column_names:
         dataset = dataset.select_columns(model.column_names)
     # Numbers stand for the outputs in their order; a file may lack examples of the last ones.
-    numbered = tuple(map(str, range(len(model.labels))))[: len(dataset.class_names)]
-    if entry.task == "classification" and tuple(dataset.class_names) not in (tuple(model.labels), numbered):
-        raise ValueError(f"The data set's classes must be {model.labels}. Received: {tuple(dataset.class_names)}")
+    numbered = tuple(map(str, range(len(model.class_names))))[: len(dataset.class_names)]
+    if entry.task == "classification" and tuple(dataset.class_names) not in (tuple(model.class_names), numbered):
+        raise ValueError(f"The data set's classes must be {model.class_names}. Received: {tuple(dataset.class_names)}")
     values = entry.measure(model, dataset, data_dir)
     return {
         "split": dataset.name,

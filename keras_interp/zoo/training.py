@@ -82,8 +82,8 @@ def train(
     augmentation = {"pad": recipe.pad, "flip": recipe.flip, "min_positives": recipe.min_positives}
     batches = data.Batches(training_set, recipe.batch_size, seed=recipe.seed, **augmentation, **options)
     held_out = data.Batches(dataset[kept:], recipe.batch_size, shuffle=False, **options) if validation else None
-    labels = dataset.class_names or entry.labels
-    settings = {"model": name, "labels": labels, **dict(entry.options), **dataclasses.asdict(recipe)}
+    class_names = dataset.class_names or entry.class_names
+    settings = {"model": name, "class_names": class_names, **dict(entry.options), **dataclasses.asdict(recipe)}
     settings |= {"dataset": dataset.name, "training_examples": kept, "input_shape": dataset.input_shape}
     settings["fingerprint"] = dataset.fingerprint()
     state = _prepare_output(output, settings, process_id)
@@ -92,7 +92,7 @@ def train(
     with _distribution(strategy, coordinator, num_processes, process_id):
         keras.utils.set_random_seed(recipe.seed)
         with _dtype_policy(recipe.dtype_policy):
-            model = entry.build(labels=labels, dataset=training_set)
+            model = entry.build(class_names=class_names, dataset=training_set)
             entry.initialize(model, data_dir)
         model.compile_by_default(recipe.build_optimizer(len(batches)))
         model.fit(
@@ -113,7 +113,7 @@ def train(
         )
         weights, replicas = model.get_weights(), num_replicas(model)
 
-    trained = entry.build(labels=labels, dataset=training_set)
+    trained = entry.build(class_names=class_names, dataset=training_set)
     trained.set_weights(weights)
     entry.finish(trained, data_dir)
     if process_id == 0:

@@ -165,7 +165,7 @@ def l1_head(model):
     """A `Classifier` on the pooled features of another one, with its last layer under an L1 term."""
     features = keras.Input(model.get_layer("logits").input.shape[1:])
     head = models.Classifier(
-        keras.Model(features, keras.layers.Identity()(features)), labels=model.labels, l1_weight=L1_WEIGHT
+        keras.Model(features, keras.layers.Identity()(features)), class_names=model.class_names, l1_weight=L1_WEIGHT
     )
     head.get_layer("logits").set_weights(model.get_layer("logits").get_weights())
     return head
@@ -545,7 +545,7 @@ class DynamicK(shipped.ShippedReport):
             title,
             figures.plot_class_units(
                 drawn[np.ix_(classes, units)],
-                [_spoken(model.labels[number]) for number in classes],
+                [_spoken(model.class_names[number]) for number in classes],
                 [self.unit_title(found, unit) for unit in units],
                 images,
                 regions,

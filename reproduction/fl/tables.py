@@ -73,7 +73,7 @@ class Measured(shipped.Measured):
         """What remains of the network, in the paper's notation: a star marks the layer that earlier levels are joined to."""
         if not self.values or self.entry is None:
             return None
-        sizes, outputs = [int(np.prod(self.entry.input_shape)), *self.entry.hidden_units], len(self.entry.labels)
+        sizes, outputs = [int(np.prod(self.entry.input_shape)), *self.entry.hidden_units], len(self.entry.class_names)
         gates = [int(self.values.get(f"open_gates_{number}", 0)) for number in range(1, len(sizes) + 1)]
         if self.entry.network == "fl":
             depth = self.figure("hidden_layers")
@@ -317,7 +317,7 @@ class FeatureLeveling(shipped.ShippedReport):
         return self.report.add_figure(
             "figure_2",
             title,
-            figures.plot_weights(networks, names, leveled.labels),
+            figures.plot_weights(networks, names, leveled.class_names),
             "A matrix has a row for each feature and a column for each unit. Hatched rows take no part: their feature goes to "
             "the output, by the arrows, or its layer is not reached. Ours first reaches the output with "
             f"{levels}; {leveled.depth} of {len(leveled.hidden_units)} hidden layers remain. The paper's keeps x3 apart at "
@@ -385,16 +385,16 @@ class FeatureLeveling(shipped.ShippedReport):
     def figure_5(self, title):
         dataset, model = self.data(CNN_MNIST), self.model(CNN_MNIST)
         means = []
-        for number in range(len(model.labels)):
+        for number in range(len(model.class_names)):
             images = dataset.inputs[dataset.targets == number][:IMAGES_PER_CLASS]
             means.append(model.explain(images, number).level_gradients.mean(axis=0).sum(axis=-1))
         sizes = np.abs(means).mean(axis=(2, 3))
         first = sizes[:, 0] / sizes.sum(axis=1)
-        ours = ", ".join(model.labels[number] for number in np.argsort(-first)[:4] if first[number]) or "none"
+        ours = ", ".join(model.class_names[number] for number in np.argsort(-first)[:4] if first[number]) or "none"
         return self.report.add_figure(
             "figure_5",
             title,
-            figures.plot_class_gradients(np.stack(means), model.labels),
+            figures.plot_class_gradients(np.stack(means), model.class_names),
             "Gradients of the logit of each class with respect to the pixels, by level, as means over the first "
             f"{IMAGES_PER_CLASS} test images of the class. A level has one scale for all classes; the numbers, the level's "
             "share of the class's absolute gradients, tell how levels compare. Hatched: the gradient is zero, as of a level "

@@ -189,8 +189,8 @@ class LabelSensitiveGates:
 
     def table_1(self, title, std, lsg):
         ours = {
-            "accuracy": lambda model: metrics.accuracy(model.logits, model.labels),
-            "cross_entropy": lambda model: metrics.cross_entropy(model.logits, model.labels),
+            "accuracy": lambda model: metrics.accuracy(model.logits, model.class_names),
+            "cross_entropy": lambda model: metrics.cross_entropy(model.logits, model.class_names),
             "gate_density": lambda model: metrics.gate_density(getattr(model.model, "gate", model.ambiguity.gate)),
             "filter_ambiguity": lambda model: model.ambiguity.phi,
         }
@@ -217,7 +217,7 @@ class LabelSensitiveGates:
         return self.report.add_figure(
             "figure_3",
             title,
-            figures.plot_gates(gates, lsg.model.labels),
+            figures.plot_gates(gates, lsg.model.class_names),
             "How much each filter may speak for each class, as learned with and without the L1 term on the gate; (b) comes "
             f"from a shorter training ({get_entry(DENSE_RESNET).recipe.epochs} epochs).",
         )
@@ -240,14 +240,14 @@ class LabelSensitiveGates:
         )
 
     def figure_4(self, title, std, lsg):
-        labels = std.model.labels
+        labels = std.model.class_names
         confusions, masked = {}, {}
         # The first class, and the first and the sixth.
         for classes in ([0], [0, 5]):
             for kind, model in (("STD", std), ("LSG", lsg)):
                 mask = model.masks[classes].any(axis=0)
                 name = f"{kind}, masked: {' and '.join(labels[number] for number in classes)} ({mask.sum()} filters)"
-                confusions[name] = metrics.masked_confusion(model.pooled, model.kernel, model.bias, model.labels, mask)
+                confusions[name] = metrics.masked_confusion(model.pooled, model.kernel, model.bias, model.class_names, mask)
                 masked[name] = classes
         return self.report.add_figure(
             "figure_4",
@@ -269,7 +269,7 @@ class LabelSensitiveGates:
             measured = ("masked filters", "recall", "recall when masked", "largest drop of another class")
             header += [f"{kind}: {name}" for name in measured]
             columns += [model.masks.sum(axis=1), effect.base_recall, effect.own_recall, effect.other_drop]
-        rows = [[label, *(column[number].item() for column in columns)] for number, label in enumerate(std.model.labels)]
+        rows = [[label, *(column[number].item() for column in columns)] for number, label in enumerate(std.model.class_names)]
         rows.append(["mean", *(float(np.nanmean(column)) for column in columns)])
         rows.append(["largest", *(np.nanmax(column).item() for column in columns)])
         return self.report.add_table(
@@ -286,7 +286,7 @@ class LabelSensitiveGates:
         return self.report.add_figure(
             "figure_5",
             title,
-            figures.plot_similarities(right, wrong, lsg.model.labels),
+            figures.plot_similarities(right, wrong, lsg.model.class_names),
             "Mean inner product of the pooled features of a class with each gate row (appendix B), over correctly and over "
             "wrongly classified images of LSG; both share one scale, and similar classes are put side by side.",
         )
@@ -303,7 +303,7 @@ class LabelSensitiveGates:
         return self.report.add_figure(
             "figure_6",
             title,
-            figures.plot_activation_maps(images, maps, [std.model.labels[number] for number in targets]),
+            figures.plot_activation_maps(images, maps, [std.model.class_names[number] for number in targets]),
             "Where the evidence for the class lies (Zhou et al., 2016), for the first test image of each class that both "
             "networks get right; the paper chose its images by hand.",
         )
@@ -365,7 +365,9 @@ class LabelSensitiveGates:
         return self.report.add_figure(
             "figure_8",
             title,
-            figures.plot_gates({f"{own} filters for each class alone, {shared} shared": fixed.model.gate}, fixed.model.labels),
+            figures.plot_gates(
+                {f"{own} filters for each class alone, {shared} shared": fixed.model.gate}, fixed.model.class_names
+            ),
             "The gate that stays as it is during training with the tightened constraint of section 4.4.",
         )
 
@@ -375,12 +377,12 @@ class LabelSensitiveGates:
             found, clusters = metrics.cluster_centers(model.pooled, model.model.num_classes)
             ordered, _ = metrics.match_centers(found, model.means)
             centers[kind] = ordered[:, model.filter_order]
-            agreement[kind] = metrics.cluster_agreement(clusters, model.labels)
+            agreement[kind] = metrics.cluster_agreement(clusters, model.class_names)
         _, cosine = metrics.match_centers(centers["LSG"], fixed.model.gate)
         return self.report.add_figure(
             "figure_9",
             title,
-            figures.plot_cluster_centers(centers, fixed.model.gate, std.model.labels),
+            figures.plot_cluster_centers(centers, fixed.model.gate, std.model.class_names),
             "Centres of ten k-means clusters of the pooled features, each in the row of the class whose mean features it "
             "resembles; STD's filters are ordered by the class that activates them most. LSG's centres have a mean cosine of "
             f"{cosine:.2f} with the gate rows; clusters and classes agree (adjusted Rand index) by {agreement['STD']:.2f} in "
@@ -393,7 +395,7 @@ class LabelSensitiveGates:
         rows = [["none", "accuracy"]]
         rows += [[attack.replace("_", " "), "success rate"] for attack in ATTACKS]
         for model in (std, lsg):
-            rows[0] += [model.published("attacked_accuracy"), metrics.accuracy(model.logits, model.labels)]
+            rows[0] += [model.published("attacked_accuracy"), metrics.accuracy(model.logits, model.class_names)]
             for row, attack in zip(rows[1:], ATTACKS):
                 row += [model.published(attack), self.attack(model, attack, chosen)]
         one_pixel, local_search = self.budget["one_pixel"], self.budget["local_search"]
@@ -414,7 +416,7 @@ class LabelSensitiveGates:
 
     def attack(self, model, attack, chosen):
         """Success rate of an attack, computed or from the results of an earlier run with the same model, images and budget."""
-        images, labels = self.dataset.inputs[chosen], model.labels[chosen]
+        images, labels = self.dataset.inputs[chosen], model.class_names[chosen]
         settings = {**self.budget[attack], "seed": 0}
         key = {
             "model": model.entry.name,

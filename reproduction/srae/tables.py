@@ -136,7 +136,7 @@ class Explanations(shipped.ShippedReport):
         """Heatmaps (n, features, h, w) of the held-out images of the explained species."""
         model, birds = self.model(SRAE), self.birds()
         make = model.target_heatmaps if kind == DIRECT else model.heatmaps
-        return make(birds.images, [model.labels[number] for number in birds.labels], contrastive=kind != MARGINAL)
+        return make(birds.images, [model.class_names[number] for number in birds.labels], contrastive=kind != MARGINAL)
 
     def _marginal_heat(self):
         return srae.heat(self.model(SRAE), self.birds(), lambda images, classes: self.maps(MARGINAL))
@@ -144,12 +144,12 @@ class Explanations(shipped.ShippedReport):
     def image_of(self, name, place=0):
         """Number of an image of a species among the held-out ones."""
         model, birds = self.model(SRAE), self.birds()
-        return np.flatnonzero(birds.labels == model.labels.index(name))[place]
+        return np.flatnonzero(birds.labels == model.class_names.index(name))[place]
 
     def contributions(self, number):
         """Numbers and contributions v_i · E_i of the x-features for one held-out image, the largest first."""
         model, birds = self.model(SRAE), self.birds()
-        label = model.labels[birds.labels[number]]
+        label = model.class_names[birds.labels[number]]
         values = model.explain(birds.images[number : number + 1], label).contributions[0]
         order = np.argsort(-values)
         return [(int(feature), float(values[feature])) for feature in order]
@@ -390,7 +390,7 @@ class Explanations(shipped.ShippedReport):
         image = self.birds().images[number : number + 1]
         nn = get_entry(MEASURED["NN, random start"])
         module = models.ExplanationModule(
-            self.model(STD), entry.layer, [SHOWN[0]], model.labels, heatmap_layer=entry.heatmap_layer, **nn.options
+            self.model(STD), entry.layer, [SHOWN[0]], model.class_names, heatmap_layer=entry.heatmap_layer, **nn.options
         )
         module.compile_by_default().fit(train.inputs, train.targets, epochs=nn.recipe.epochs, verbose=0)
         explanation, maps = module.explain(image, SHOWN[0]), module.heatmaps(image, SHOWN[0])[0]

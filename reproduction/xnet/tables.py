@@ -292,7 +292,7 @@ def train_head(features, dataset, alpha, oriented, cap, seed=1):
     scaling = keras.layers.Normalization()
     scaling.adapt(features)
     backbone = keras.Model(inputs, scaling(inputs))
-    head = models.XNet(backbone, ATTRIBUTES, labels=dataset.class_names, alpha=alpha, drop_loss_cap=cap)
+    head = models.XNet(backbone, ATTRIBUTES, class_names=dataset.class_names, alpha=alpha, drop_loss_cap=cap)
     if oriented:
         head.orient(dataset.targets, dataset.attributes)
     head.compile_by_default(keras.optimizers.Adam(3e-3))

@@ -84,7 +84,7 @@ def test_training_from_disk(monkeypatch, tmp_path):
     def load_lazily(name, split, data_dir, crop_size):
         asked.append((name, split, crop_size))
         source = [{"image": gradient(24, 32), "label": number % 10} for number in range(24)]
-        return LazyDataset(source, crop_size, entry.labels, f"{name} {split}")
+        return LazyDataset(source, crop_size, entry.class_names, f"{name} {split}")
 
     monkeypatch.setattr(data, "load_lazily", load_lazily)
     model = zoo.train("tiny_dynk", None, tmp_path / "run", epochs=1, batch_size=8, validation=0.34, verbose=0)

@@ -21,13 +21,13 @@ def frame(count=12, seed=0):
 def plain(outputs=2):
     inputs = keras.Input((3,), name="rows")
     backbone = keras.Model(inputs, keras.layers.Dense(4, "elu", name="units")(inputs))
-    return Classifier(backbone, labels=CLASSES) if outputs == 2 else Regressor(backbone)
+    return Classifier(backbone, class_names=CLASSES) if outputs == 2 else Regressor(backbone)
 
 
 def xnet():
     inputs = keras.Input((3,), name="rows")
     backbone = keras.Model(inputs, keras.layers.Dense(4, "elu", name="units")(inputs))
-    return XNet(backbone, ("bald", "bangs"), labels=CLASSES, activation="elu")
+    return XNet(backbone, ("bald", "bangs"), class_names=CLASSES, activation="elu")
 
 
 MODELS = {

@@ -546,7 +546,7 @@ def test_keras_applications(make, end, shape, images):
 
 
 def test_models_of_the_package(images):
-    model = XNet(tiny_backbone(), ("bald", "bangs", "shadow"), labels=("old", "young"))
+    model = XNet(tiny_backbone(), ("bald", "bangs", "shadow"), class_names=("old", "young"))
     maps = probability_facts(model, images, "explained", "first_relu", neurons=range(3))
     assert maps.shape == (16, 3, 8, 8)
     assert excitation_backprop(model, images[:1], "logits", [1]).shape == (1, 1, 32, 32)

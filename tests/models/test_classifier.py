@@ -10,7 +10,7 @@ LABELS = ("cat", "dog", "ship")
 
 @pytest.fixture(params=[Classifier, LabelSensitiveClassifier])
 def model(request):
-    return request.param(tiny_backbone(), labels=LABELS)
+    return request.param(tiny_backbone(), class_names=LABELS)
 
 
 def test_graph_is_flat_and_ends_in_float32_logits(images):
@@ -19,7 +19,7 @@ def test_graph_is_flat_and_ends_in_float32_logits(images):
     assert not any(isinstance(layer, keras.Model) for layer in model.layers)
     assert model.layers[-1].name == "logits" and model.layers[-2].name == "pooling"
     assert model.predict(images, verbose=0).dtype == np.float32
-    assert model.labels == ("0", "1", "2")
+    assert model.class_names == ("0", "1", "2")
 
 
 def test_contributions_and_bias_add_up_to_the_logit(model, images):
@@ -129,7 +129,7 @@ def test_bad_backbones():
         Classifier(Subclassed(), 2)
     with pytest.raises(ValueError, match="one input and one output"):
         Classifier(keras.Model(inputs, [inputs, inputs]), 2)
-    for options in ({}, {"num_classes": 2, "labels": ["a"]}):
+    for options in ({}, {"num_classes": 2, "class_names": ["a"]}):
         with pytest.raises(ValueError, match="num_classes"):
             Classifier(keras.Model(inputs, keras.layers.ReLU()(inputs)), **options)
 
@@ -142,12 +142,12 @@ def test_losses_of_probabilities_are_refused(model, images, loss):
 
 
 def test_plain_training_and_round_trip(tmp_path, images):
-    model = Classifier(tiny_backbone(), labels=LABELS)
+    model = Classifier(tiny_backbone(), class_names=LABELS)
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     labels = np.arange(16) % 3
     model.fit(images, labels, verbose=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    assert type(loaded) is Classifier and loaded.labels == LABELS
+    assert type(loaded) is Classifier and loaded.class_names == LABELS
     np.testing.assert_allclose(loaded.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-6)
     assert "accuracy" in loaded.evaluate(images, labels, verbose=0, return_dict=True)

@@ -12,7 +12,7 @@ LABELS = ("cat", "dog", "ship")
 
 @pytest.fixture
 def model():
-    model = DynamicKClassifier(tiny_backbone(), labels=LABELS, k=3)
+    model = DynamicKClassifier(tiny_backbone(), class_names=LABELS, k=3)
     model.get_layer("logits").bias.assign([0.5, -1.0, 2.0])
     return model
 
@@ -64,19 +64,19 @@ def test_trains_and_round_trips(model, images, tmp_path):
 
 
 def test_convert_keeps_the_weights_and_the_original(images):
-    plain = Classifier(tiny_backbone(), labels=LABELS)
+    plain = Classifier(tiny_backbone(), class_names=LABELS)
     weights = [weight.copy() for weight in plain.get_weights()]
     same = convert(plain, k=16)
     np.testing.assert_allclose(same.predict(images, verbose=0), plain.predict(images, verbose=0), atol=1e-5)
     converted = convert(plain, k=2)
-    assert converted.labels == LABELS and converted.features(images)[0].ndim == 4
+    assert converted.class_names == LABELS and converted.features(images)[0].ndim == 4
     converted.fit(images, np.arange(16) % 3, verbose=0)
     assert all((now == before).all() for now, before in zip(plain.get_weights(), weights))
     assert any((now != before).any() for now, before in zip(converted.get_weights(), weights))
 
 
 def test_convert_on_cached_features(images):
-    converted = convert(Classifier(tiny_backbone(), labels=LABELS), k=2)
+    converted = convert(Classifier(tiny_backbone(), class_names=LABELS), k=2)
     _, features, _ = converted.features(images)
     before = [weight.copy() for weight in converted.get_weights()]
     converted.head.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -103,8 +103,8 @@ def test_convert_behind_a_softmax_and_to_another_k(rng):
     rows, names = rng.normal(size=(5, 6)).astype("float32"), np.array(list("abcd"))
     expected = keras.Model(inputs, logits).predict(rows, verbose=0)
     for last in (keras.layers.Softmax(), keras.layers.Activation("softmax")):
-        converted = convert(keras.Model(inputs, last(logits)), k=8, labels=names)
-        assert converted.labels == tuple("abcd")
+        converted = convert(keras.Model(inputs, last(logits)), k=8, class_names=names)
+        assert converted.class_names == tuple("abcd")
         np.testing.assert_allclose(converted.predict(rows, verbose=0), expected, atol=1e-5)
     converted.concepts = ["sky"] * 8
     wider = convert(convert(converted, k=2), k=8)

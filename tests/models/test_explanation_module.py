@@ -22,7 +22,7 @@ def row_classifier(seed=1):
 
 
 def module_of(classifier=None, **options):
-    options = {"targets": (2, 0), "labels": LABELS, "num_features": 3, "hidden_units": (7,), "dropout": 0.0, **options}
+    options = {"targets": (2, 0), "class_names": LABELS, "num_features": 3, "hidden_units": (7,), "dropout": 0.0, **options}
     return ExplanationModule(classifier or row_classifier(), "units", **options)
 
 
@@ -202,9 +202,9 @@ def test_weights_of_examples():
 
 @pytest.mark.parametrize("layer", ["pooling", "last_relu"])
 def test_images_and_round_trip(layer, images, tmp_path):
-    classifier = Classifier(tiny_backbone(), labels=LABELS)
+    classifier = Classifier(tiny_backbone(), class_names=LABELS)
     module = ExplanationModule(classifier, layer, ["jay", "wren"], num_features=2, hidden_units=(6,)).compile_by_default()
-    assert module.labels == LABELS and module.targets == ("jay", "wren")
+    assert module.class_names == LABELS and module.targets == ("jay", "wren")
     classes = np.arange(16) % 4
     history = module.fit(images, classes, epochs=2, batch_size=8, verbose=0).history
     assert set(history) == {"loss", "faithfulness", "reconstruction", "error"} and np.isfinite(list(history.values())).all()
@@ -220,7 +220,7 @@ def test_batches_of_a_data_set(images):
     modules = []
     for _ in range(2):
         keras.utils.set_random_seed(3)
-        classifier = Classifier(tiny_backbone(), labels=LABELS)
+        classifier = Classifier(tiny_backbone(), class_names=LABELS)
         modules.append(ExplanationModule(classifier, "pooling", [1], num_features=2, hidden_units=(4,)).compile_by_default())
     modules[0].fit(Batches(dataset, 8, seed=4), epochs=3, verbose=0)
     modules[1].fit(Batches(dataset, 8, seed=4), epochs=2, verbose=0)
@@ -241,7 +241,7 @@ def numpy_winning(inputs, kernel, probabilities):
 
 @pytest.mark.parametrize("contrastive", [True, False])
 def test_heatmaps_follow_excitation_backprop(images, rng, contrastive):
-    classifier = Classifier(tiny_backbone(), labels=LABELS)
+    classifier = Classifier(tiny_backbone(), class_names=LABELS)
     options = {"num_features": 2, "hidden_units": (5, 4), "heatmap_layer": "last_relu"}
     module = ExplanationModule(classifier, "pooling", ["jay", "wren"], **options)
     for weight in module.autoencoder.trainable_weights:
@@ -307,7 +307,7 @@ def test_names_of_concepts(rng, tmp_path):
 
 
 def test_classes_of_one_name_are_told_apart(rng, tmp_path):
-    module = module_of(labels=("crane", "jay", "crane", "crow"), concept_names={0: ["beak"], 2: ["hook"]})
+    module = module_of(class_names=("crane", "jay", "crane", "crow"), concept_names={0: ["beak"], 2: ["hook"]})
     rows, _ = rows_of(rng, 2)
     assert module.explain(rows, 0).unit_names[0] == "beak" and module.explain(rows, 2).unit_names[0] == "hook"
     module.save(tmp_path / "module.keras")
@@ -391,7 +391,7 @@ def with_side_output():
         (lambda: module_of(targets=(4,)), ValueError, "below 4.*4"),
         (lambda: module_of(targets=()), ValueError, "`targets`"),
         (lambda: module_of(targets=(1, "robin")), ValueError, "`targets`"),
-        (lambda: module_of(labels=("a", "b")), ValueError, "2 labels"),
+        (lambda: module_of(class_names=("a", "b")), ValueError, "2 class names"),
         (lambda: module_of(reconstruction_weight=-1), ValueError, "`reconstruction_weight`"),
         (lambda: module_of(positive_share=1), ValueError, "`positive_share`"),
         (lambda: module_of(concept_names={"crow": ("a", "b", "c")}), ValueError, "'jay', 'wren'.*'crow'"),
@@ -456,7 +456,7 @@ def test_lasso_keeps_what_scikit_learn_selects(rng, tmp_path):
 
 
 def test_lasso_heat_comes_from_the_selected_dimensions(images):
-    classifier = Classifier(tiny_backbone(), labels=tuple("abcd"))
+    classifier = Classifier(tiny_backbone(), class_names=tuple("abcd"))
     classes = np.arange(16) % 4
     module = LassoModule(classifier, "last_relu", targets=(1,), alpha=1e-4, heatmap_layer="first_relu")
     module.fit(images, classes)
@@ -467,7 +467,7 @@ def test_lasso_heat_comes_from_the_selected_dimensions(images):
 
 @pytest.mark.parametrize("contrastive", [True, False])
 def test_target_heatmaps_are_those_of_the_classifier(images, contrastive):
-    classifier = Classifier(tiny_backbone(), labels=tuple("abcd"))
+    classifier = Classifier(tiny_backbone(), class_names=tuple("abcd"))
     module = ExplanationModule(
         classifier, "last_relu", targets=(1, 3), num_features=2, hidden_units=(4,), heatmap_layer="first_relu"
     )
@@ -478,7 +478,7 @@ def test_target_heatmaps_are_those_of_the_classifier(images, contrastive):
 
 
 def from_classifier(classifier=None, layer="units", **options):
-    options = {"targets": (2, 0), "labels": LABELS, "num_features": 3, "hidden_units": (7,), "dropout": 0.0, **options}
+    options = {"targets": (2, 0), "class_names": LABELS, "num_features": 3, "hidden_units": (7,), "dropout": 0.0, **options}
     return ExplanationModule(classifier or plain_classifier(), layer, start="classifier", **options)
 
 

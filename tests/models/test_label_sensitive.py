@@ -231,7 +231,7 @@ def test_a_stream_stops_at_its_first_nan_loss(images):
 
 
 def test_round_trip_keeps_gate_options_and_compile_state(tmp_path, images):
-    model = compiled(small_model(scheme="joint", sparsity_weight=0.01, labels=[f"class {n}" for n in range(10)]))
+    model = compiled(small_model(scheme="joint", sparsity_weight=0.01, class_names=[f"class {n}" for n in range(10)]))
     labels = np.arange(16) % 10
     model.fit(images, labels, epochs=2, verbose=0)
     model.save(tmp_path / "model.keras")
@@ -279,7 +279,7 @@ def test_a_gate_left_open_warns(images):
 
 
 def test_unit_names_tell_the_classes():
-    model = small_model(fixed_gate=1, labels=list("abcdefghij"))
+    model = small_model(fixed_gate=1, class_names=list("abcdefghij"))
     assert model.unit_names[2] == "filter 2 (c)" and model.unit_names[12] == "filter 12 (all)"
     np.testing.assert_array_equal(model.units_of_classes([2])[0], np.isin(np.arange(16), [2, *range(10, 16)]))
 

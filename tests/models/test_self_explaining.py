@@ -83,7 +83,7 @@ class NumpyNetwork:
 
 
 def test_graph_is_flat_and_ends_in_the_sum_over_concepts(rows):
-    model = classifier(labels=list("abc"))
+    model = classifier(class_names=list("abc"))
     assert not any(isinstance(layer, keras.Model) for layer in model.layers) and model.layers[-1].name == "logits"
     concepts, relevances, logits = model.activations(rows)
     for actual, expected in zip((concepts, relevances, logits), NumpyNetwork(model).parts(rows)):
@@ -188,7 +188,7 @@ def test_regression_in_the_targets_unit(rng):
     assert loss == pytest.approx((error / 4) ** 2, rel=1e-3)
     explanation = model.explain(rows)
     explanation.check_completeness(1e-5)
-    assert (explanation.bias == 20.0).all() and explanation.labels == ("target",)
+    assert (explanation.bias == 20.0).all() and explanation.class_names == ("target",)
     np.testing.assert_allclose(explanation.prediction, model.predict(rows, verbose=0)[:, 0], rtol=1e-5)
     np.testing.assert_allclose(model.intervene(rows, {n: 0.0 for n in range(6)}), 20.0)
     _, relevances, outputs = model.activations(rows)
@@ -198,7 +198,7 @@ def test_regression_in_the_targets_unit(rng):
 
 
 def test_contributions_add_up_to_the_logit(rows):
-    model = classifier(labels=list("abc"))
+    model = classifier(class_names=list("abc"))
     explanation = model.explain(rows)
     explanation.check_completeness(1e-5)
     np.testing.assert_array_equal(explanation.target, model.predict(rows, verbose=0).argmax(axis=1))
@@ -315,10 +315,10 @@ with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
         ({"input_shape": None}, ValueError, "input_shape"),
         ({"input_shape": (None, 3)}, ValueError, "input_shape"),
         ({"task": "ranking"}, ValueError, "'classification' or 'regression'"),
-        ({"labels": ["a"]}, ValueError, "num_outputs"),
+        ({"class_names": ["a"]}, ValueError, "num_outputs"),
         ({"num_outputs": None}, ValueError, "num_outputs"),
         ({"target_scale": 2.0}, ValueError, "target_scale"),
-        ({"task": "regression", "labels": list("abc")}, ValueError, "one output"),
+        ({"task": "regression", "class_names": list("abc")}, ValueError, "one output"),
         ({"task": "regression", "num_outputs": 1, "target_scale": 0.0}, ValueError, "target_scale"),
         ({"preprocessing": np.tanh}, TypeError, "preprocessing"),
     ],

@@ -17,14 +17,16 @@ CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 def row_model(alpha=0.3, rate=0.1, features=5, **options):
     """A backbone without weights, so that the neurons and the logits are all there is to learn; every neuron is active."""
     inputs = keras.Input((features,))
-    model = XNet(keras.Model(inputs, keras.layers.ReLU()(inputs)), ATTRIBUTES, labels=("old", "young"), alpha=alpha, **options)
+    model = XNet(
+        keras.Model(inputs, keras.layers.ReLU()(inputs)), ATTRIBUTES, class_names=("old", "young"), alpha=alpha, **options
+    )
     model.get_layer("explained").bias.assign([0.5, 0.7, 0.6])
     model.compile(keras.optimizers.SGD(rate), CROSS_ENTROPY, metrics=["accuracy"])
     return model
 
 
 def image_model(**options):
-    return XNet(tiny_backbone(), ATTRIBUTES, labels=("old", "young"), **options).compile_by_default()
+    return XNet(tiny_backbone(), ATTRIBUTES, class_names=("old", "young"), **options).compile_by_default()
 
 
 def batch_of(rng, count=12, features=5):
@@ -242,7 +244,7 @@ def test_saliency_is_the_gradient_of_each_neuron(images):
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
 def test_training_and_round_trip(policy, images, tmp_path):
     keras.config.set_dtype_policy(policy)
-    model = XNet(tiny_backbone(), ATTRIBUTES, labels=("old", "young"), reduction="mean", drop_loss_cap=3.0, alpha=0.1)
+    model = XNet(tiny_backbone(), ATTRIBUTES, class_names=("old", "young"), reduction="mean", drop_loss_cap=3.0, alpha=0.1)
     model.compile_by_default()
     targets = {"label": np.arange(16) % 2, "attributes": np.eye(3)[np.arange(16) % 3]}
     history = model.fit(images, targets, batch_size=8, epochs=2, verbose=0).history
@@ -427,7 +429,7 @@ def test_the_backbone_runs_once_in_a_step(rng):
             return super().call(inputs)
 
     inputs = keras.Input((5,))
-    model = XNet(keras.Model(inputs, Counted()(inputs)), ATTRIBUTES, labels=("old", "young"))
+    model = XNet(keras.Model(inputs, Counted()(inputs)), ATTRIBUTES, class_names=("old", "young"))
     model.compile(keras.optimizers.SGD(0.1), CROSS_ENTROPY, run_eagerly=True)
     model.train_on_batch(*batch_of(rng))
     calls.clear()

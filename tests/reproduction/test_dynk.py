@@ -102,7 +102,7 @@ def tiny_zoo(monkeypatch, shipped, small, images, test_split):
     root, pins = shipped
     monkeypatch.setattr(artifacts, "shipped_root", lambda: root)
     monkeypatch.setattr(artifacts, "read_pins", lambda: pins)
-    folded = lambda entry: dataclasses.replace(test_split, targets=test_split.targets % len(entry.labels))  # noqa: E731
+    folded = lambda entry: dataclasses.replace(test_split, targets=test_split.targets % len(entry.class_names))  # noqa: E731
     monkeypatch.setattr(Entry, "load_data", lambda entry, split, data_dir=None: folded(entry))
     concepts = np.where(images[..., 0] > 128, 1, 2)
     segmented = SegmentationDataset.from_arrays(images, concepts, ("unlabelled", "red", "other"))

@@ -41,7 +41,7 @@ def make_explanation(rng, **fields):
     default = {
         "inputs": rng.integers(0, 256, (2, 8, 8, 3), dtype="uint8"),
         "logits": rng.normal(size=(2, 4)),
-        "labels": LABELS,
+        "class_names": LABELS,
         "target": np.array([0, 3]),
         "unit_names": (*(f"filter {number}" for number in range(5)), "filter 5 (airplane, cat, dog)"),
         "contributions": maps.mean(axis=(1, 2)),
@@ -87,7 +87,12 @@ def test_explanation_of_rows(saves, rng):
     np.testing.assert_allclose(shown[:3], explanation.contributions[0, units])
     assert sum(shown) == pytest.approx(explanation.contributions[0].sum())
     # A regression, without levels; of three rows, which leave a place of the grid empty.
-    value = {"inputs": rows["inputs"][:1].repeat(3, axis=0), "maps": None, "labels": ("price",), "target": np.zeros(3, int)}
+    value = {
+        "inputs": rows["inputs"][:1].repeat(3, axis=0),
+        "maps": None,
+        "class_names": ("price",),
+        "target": np.zeros(3, int),
+    }
     value |= {"logits": np.array([[1.5], [-2.0], [0.0]]), "contributions": rng.normal(size=(3, 6)), "bias": np.ones(3)}
     axes = saves(plot.plot_explanation(make_explanation(rng, **value)), "contributions to price 1.50", "price -2.00")
     assert len(axes) == 3

@@ -38,10 +38,10 @@ def shipped(tmp_path_factory, images):
     weights = None
     for name in NAMES:
         if name.startswith("std"):
-            model = Classifier(tiny_backbone(), labels=LABELS, name=name)
+            model = Classifier(tiny_backbone(), class_names=LABELS, name=name)
         else:
             gate = {"fixed_gate": 1} if "fixed" in name else {}
-            model = LabelSensitiveClassifier(tiny_backbone(), labels=LABELS, name=name, **gate)
+            model = LabelSensitiveClassifier(tiny_backbone(), class_names=LABELS, name=name, **gate)
         if weights is None:
             pooled = model.features(images)[1]
             standardise = 1.0 / (pooled.std(axis=0, keepdims=True) + 1e-6)
@@ -149,7 +149,7 @@ def attack(dataset, tmp_path):
 
     def attack(name, full_attacks=False):
         study = lsg.LabelSensitiveGates(dataset, lsg.Report(tmp_path, "", ""), full_attacks)
-        return study.attack(model, name, np.flatnonzero(model.predictions == model.labels)[:4])
+        return study.attack(model, name, np.flatnonzero(model.predictions == model.class_names)[:4])
 
     attack.model = model
     return attack

@@ -23,7 +23,7 @@ def shipped(tmp_path_factory):
     keras.utils.set_random_seed(0)
     root = tmp_path_factory.mktemp("zoo")
     backbone = backbones.mobilenet(0.25, 8, (32, 32, 3))
-    classifier = models.Classifier(backbone, labels=LABELS)
+    classifier = models.Classifier(backbone, class_names=LABELS)
     module = models.ExplanationModule(
         classifier, "pooled", EXPLAINED, num_features=3, hidden_units=(6,), heatmap_layer="conv_pw_1_relu"
     )
@@ -52,7 +52,7 @@ def tiny_zoo(monkeypatch, shipped):
     monkeypatch.setattr(srae, "SHOWN", EXPLAINED)
     monkeypatch.setattr(srae, "ALPHAS", (0.1, 1e-4))
     monkeypatch.setattr(srae, "SAMPLED_DIMENSIONS", 3)
-    fields = {"labels": LABELS, "input_shape": (32, 32, 3)}
+    fields = {"class_names": LABELS, "input_shape": (32, 32, 3)}
     backbone = functools.partial(backbones.mobilenet, alpha=0.25, hidden_units=8)
     std = dataclasses.replace(registry.ENTRIES[srae.STD], backbone=backbone, **fields)
     options = {"hidden_units": (6,), "num_features": 3}
@@ -88,7 +88,10 @@ def test_without_weights_the_report_says_so(tmp_path, monkeypatch):
 
 def test_a_shifted_copy_computes_the_same_inside(shipped):
     model = models.ExplanationModule(
-        models.Classifier(backbones.mobilenet(0.25, 8, (32, 32, 3)), labels=LABELS), "pooled", EXPLAINED, hidden_units=(6,)
+        models.Classifier(backbones.mobilenet(0.25, 8, (32, 32, 3)), class_names=LABELS),
+        "pooled",
+        EXPLAINED,
+        hidden_units=(6,),
     )
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("float32")
     outputs = []

@@ -45,7 +45,7 @@ def shipped(tmp_path_factory):
         (root / name / "training_log.csv").write_text(f"epoch,{columns}\n0,0.5,0.6,0.7\n1,0.6,0.9,0.6\n")
     for name, values in METRICS.items():
         (root / name / "metrics.json").write_text(json.dumps({"examples": 3500, "values": values}))
-        model = models.XNet(tiny_backbone(), papers.ATTRIBUTES, labels=papers.LABELS)
+        model = models.XNet(tiny_backbone(), papers.ATTRIBUTES, class_names=papers.LABELS)
         model.get_layer("explained").bias.assign([0.5, 0.4, 0.3])
         model.match([1, 0, 2])
         artifacts.save(model, root / name)

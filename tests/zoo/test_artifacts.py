@@ -16,7 +16,7 @@ from tests.tiny import tiny_backbone
 def saved(tmp_path_factory):
     """A small model's artifact; tests that alter it take a copy."""
     keras.utils.set_random_seed(0)
-    model = LabelSensitiveClassifier(tiny_backbone(), labels=("cat", "dog", "ship"), sparsity_weight=0.01)
+    model = LabelSensitiveClassifier(tiny_backbone(), class_names=("cat", "dog", "ship"), sparsity_weight=0.01)
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype="uint8")
     model.fit(images, np.array([0, 1, 2, 0]), epochs=2, verbose=0)
@@ -39,12 +39,12 @@ def test_round_trip(saved, images):
     model, folder = saved
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "golden.npz", "metadata.json", "model.weights.h5"]
     loaded = zoo.load(folder)
-    assert loaded.labels == model.labels and loaded.sparsity_weight == 0.01
+    assert loaded.class_names == model.class_names and loaded.sparsity_weight == 0.01
     np.testing.assert_array_equal(loaded.gate, model.gate)
     np.testing.assert_allclose(loaded.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-5)
     assert artifacts.golden_difference(loaded, folder) < 1e-4
     loaded.fit(images, np.arange(16) % 3, verbose=0)
-    assert zoo.load(str(folder)).labels == model.labels
+    assert zoo.load(str(folder)).class_names == model.class_names
 
 
 def test_half_precision_storage(saved, tmp_path, images):
@@ -111,7 +111,7 @@ def test_config_that_is_no_json_object(folder, text):
 def test_an_artifact_of_the_first_format_still_loads():
     folder = pathlib.Path(__file__).parent / "format_1"
     model = zoo.load(folder)
-    assert model.labels == ("cat", "dog", "ship")
+    assert model.class_names == ("cat", "dog", "ship")
     artifacts.check_golden(model, folder)
 
 

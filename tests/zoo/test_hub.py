@@ -32,7 +32,7 @@ SMALL = "fl_mlp_ixor"
 def artifact(tmp_path_factory):
     """A small model's folder; tests that alter it take a copy."""
     keras.utils.set_random_seed(0)
-    model = LabelSensitiveClassifier(tiny_backbone(), labels=("cat", "dog", "ship")).compile_by_default()
+    model = LabelSensitiveClassifier(tiny_backbone(), class_names=("cat", "dog", "ship")).compile_by_default()
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype="uint8")
     return artifacts.save(model, tmp_path_factory.mktemp("zoo") / "jays", images)
 
@@ -109,7 +109,7 @@ def test_publish_a_folder_and_load_it(alice, folder, images):
     expected = zoo.load(folder).predict(images, verbose=0)
     for name in (f"hf://{REPOSITORY}", f"hf://{REPOSITORY}@v0.1.0", f"hf://{REPOSITORY}@main", str(published.reference)):
         model = zoo.load(name)
-        assert model.labels == ("cat", "dog", "ship")
+        assert model.class_names == ("cat", "dog", "ship")
         np.testing.assert_allclose(model.predict(images, verbose=0), expected, atol=1e-5)
     model.fit(images, np.arange(16) % 3, verbose=0)
     model.explain(images).check_completeness(1e-3)
@@ -225,7 +225,7 @@ def test_publish_a_plain_keras_model(alice):
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     zoo.publish(model, "alice/plain", licence="mit")
     card = alice.repositories["alice/plain"].files()["README.md"].decode()
-    assert "model.predict(rows)" in card and "explain" not in card and "model.labels" not in card
+    assert "model.predict(rows)" in card and "explain" not in card and "model.class_names" not in card
     free = keras.Sequential([keras.Input((None, None, 3)), keras.layers.GlobalAveragePooling2D()])
     with pytest.raises(ValueError, match="any input size is saved to a folder first"):
         zoo.publish(free, "alice/free", licence="mit")
@@ -346,11 +346,11 @@ def test_references():
 def test_a_commit_is_loaded_as_it_was(hub, folder, files, tmp_path):
     old = hub.commit(REPOSITORY, files)
     model = zoo.load(folder)
-    model.labels = ("jay", "tit", "wren")
+    model.class_names = ("jay", "tit", "wren")
     new = artifacts.save(model, tmp_path / "new", None)
     hub.commit(REPOSITORY, {path.name: path.read_bytes() for path in new.iterdir()})
-    assert zoo.load(f"hf://{REPOSITORY}").labels == ("jay", "tit", "wren")
-    assert zoo.load(f"hf://{REPOSITORY}@{old}").labels == ("cat", "dog", "ship")
+    assert zoo.load(f"hf://{REPOSITORY}").class_names == ("jay", "tit", "wren")
+    assert zoo.load(f"hf://{REPOSITORY}@{old}").class_names == ("cat", "dog", "ship")
 
 
 def test_only_needed_files_and_a_pinned_commit_only_once(hub, files, tmp_path):
@@ -367,7 +367,7 @@ def test_offline(hub, files, monkeypatch):
     zoo.load(f"hf://{REPOSITORY}")
     hub.requests.clear()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert zoo.load(f"hf://{REPOSITORY}").labels == ("cat", "dog", "ship")
+    assert zoo.load(f"hf://{REPOSITORY}").class_names == ("cat", "dog", "ship")
     with pytest.raises(zoo.HubError, match=r"HF_HUB_OFFLINE is set.*alice/other"):
         zoo.load("hf://alice/other")
     with pytest.raises(zoo.HubError, match=r"HF_HUB_OFFLINE is set.*alice"):
@@ -380,7 +380,7 @@ def test_an_overloaded_hub_does_not_make_an_old_model_new(hub, files, tmp_path):
     zoo.load(f"hf://{REPOSITORY}")
     new = hub.commit(REPOSITORY, {"config.json": files["config.json"].replace(b"cat", b"tit")})
     hub.faults.append(Fault("GET /api/models", times=2, status=503))
-    assert zoo.load(f"hf://{REPOSITORY}").labels == ("tit", "dog", "ship")
+    assert zoo.load(f"hf://{REPOSITORY}").class_names == ("tit", "dog", "ship")
     hub.commit(REPOSITORY, {"config.json": files["config.json"]})
     hub.faults.append(Fault("GET /api/models", times=None, status=503))
     with pytest.warns(UserWarning, match="which can be old"):
@@ -470,7 +470,7 @@ def test_mirror(hub, files, tmp_path, monkeypatch):
     mirror = tmp_path / "mirror"
     assert zoo.download([SMALL, f"hf://{REPOSITORY}@main"], mirror) == [mirror / SMALL, mirror / "jays"]
     assert sorted(path.name for path in (mirror / "jays").iterdir()) == sorted([*files, "README.md", "training_log.csv"])
-    assert zoo.load(mirror / "jays").labels == ("cat", "dog", "ship")
+    assert zoo.load(mirror / "jays").class_names == ("cat", "dog", "ship")
     # An installation without this model finds it in the mirror, by name.
     monkeypatch.setattr(artifacts, "shipped_folder", lambda name: None)
     with pytest.raises(FileNotFoundError, match="Set KERAS_INTERP_ZOO"):
@@ -676,7 +676,7 @@ for number in range(8):
     if child == 0:
         code = 1
         try:
-            code = zoo.load(sys.argv[1]).labels != ("cat", "dog", "ship")
+            code = zoo.load(sys.argv[1]).class_names != ("cat", "dog", "ship")
         finally:
             os._exit(code)
     children.append(child)

@@ -14,7 +14,7 @@ def test_list_and_info():
     assert all(name.startswith("lsg_") for name in zoo.list_models("lsg_*"))
     assert set(zoo.list_models(trained=True)) | set(zoo.list_models(trained=False)) == set(names)
     info = zoo.info("lsg_resnet20_cifar10")
-    assert info.labels == lsg.CIFAR10_LABELS and info.input_shape == (32, 32, 3)
+    assert info.class_names == lsg.CIFAR10_LABELS and info.input_shape == (32, 32, 3)
     assert info.paper_metrics["accuracy"] == 0.9062
     with pytest.raises(dataclasses.FrozenInstanceError):
         info.name = "other"
@@ -39,7 +39,7 @@ def test_entries_are_complete():
 @pytest.mark.parametrize("name", ["lsg_resnet20_cifar10", "std_alexnet_cifar10"])
 def test_build_in_another_size(name, rng):
     model = zoo.build(name, num_classes=5, input_shape=(64, 48, 3))
-    assert model.output_shape == (None, 5) and model.labels == tuple("01234")
+    assert model.output_shape == (None, 5) and model.class_names == tuple("01234")
     images = rng.integers(0, 256, (10, 64, 48, 3), dtype="uint8")
     model.fit(images, np.arange(10) % 5, verbose=0)
     assert model.explain(images).contributions.shape == (10, model.num_filters)
@@ -52,7 +52,7 @@ def test_full_size_recipes(name, k, features):
     model = zoo.build(name)
     assert model.input_shape == (None, 224, 224, 3) and model.get_layer("logits").k == k
     assert model.get_layer("logits").kernel.shape == (features, 365)
-    assert model.labels[0] == "airfield" and model.labels[-1] == "zen_garden"
+    assert model.class_names[0] == "airfield" and model.class_names[-1] == "zen_garden"
     small = zoo.build(name, num_classes=3, input_shape=(64, 64, 3))
     assert small.predict(np.zeros((2, 64, 64, 3), "uint8"), verbose=0).shape == (2, 3)
 

@@ -31,7 +31,13 @@ def birds(monkeypatch):
     splits = {"train": birds_of(60, "train"), "test": birds_of(88, "test")}
     monkeypatch.setattr(data, "load", lambda name, split, *args, **options: splits[split].to_dataset())
     monkeypatch.setattr(srae, "load_birds", lambda name, split, *args: splits[split])
-    fields = {"dataset": "toy", "labels": LABELS, "input_shape": (32, 32, 3), "recipe": RECIPE, "description": "For tests."}
+    fields = {
+        "dataset": "toy",
+        "class_names": LABELS,
+        "input_shape": (32, 32, 3),
+        "recipe": RECIPE,
+        "description": "For tests.",
+    }
     classifier = srae.BirdEntry(
         name="tiny_birds",
         method="standard training",
@@ -121,5 +127,5 @@ def test_recipes_are_complete():
     for entry in srae.ENTRIES:
         assert dataclasses.replace(entry.recipe, epochs=1).build_optimizer(3) is not None
         if isinstance(entry, srae.ExplanationEntry):
-            assert entry.classifier in registry.ENTRIES and set(entry.explained) <= set(entry.labels)
+            assert entry.classifier in registry.ENTRIES and set(entry.explained) <= set(entry.class_names)
             assert len(entry.explained) in (5, 30)

@@ -94,7 +94,7 @@ def test_entries():
     assert {"xnet_resnet18_celeb_a", "std_resnet18_celeb_a", "xnet_em_resnet18w32_celeb_a_mini"} <= set(names)
     baseline, model = zoo.build("std_resnet18w32_celeb_a_mini"), zoo.build("xnet_resnet18w32_celeb_a_mini")
     assert baseline.alpha == 0 and model.alpha == 0.05 and model.reduction == "min"
-    assert model.labels == ("old", "young") and model.unit_names[1] == "neuron 1 (Bald)"
+    assert model.class_names == ("old", "young") and model.unit_names[1] == "neuron 1 (Bald)"
 
 
 @pytest.mark.data

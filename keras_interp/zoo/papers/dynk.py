@@ -76,8 +76,10 @@ class ConnectionEntry(Entry):
         options = self.backbone.keywords
         return f"ResNet-{options['depth']}" + (f" of width {options['width']}" if options.get("width", 64) != 64 else "")
 
-    def make(self, dataset, input_shape, labels):
-        return self.model_class(self.backbone(input_shape=input_shape), labels=labels, name=self.name, **self.options)
+    def make(self, dataset, input_shape, class_names):
+        return self.model_class(
+            self.backbone(input_shape=input_shape), class_names=class_names, name=self.name, **self.options
+        )
 
     def callbacks(self, model, dataset, data_dir=None):
         def look(epoch, logs):
@@ -200,10 +202,10 @@ _PLACES365_PUBLISHED = _published(
         100: (0.5381, 0.8392),
     }
 )
-_IS_CIFAR10 = {"dataset": "cifar10", "labels": CIFAR10_LABELS, "input_shape": (32, 32, 3), "storage_dtype": "float16"}
+_IS_CIFAR10 = {"dataset": "cifar10", "class_names": CIFAR10_LABELS, "input_shape": (32, 32, 3), "storage_dtype": "float16"}
 _IS_PLACES365 = {
     "dataset": "places365_small",
-    "labels": PLACES365_LABELS,
+    "class_names": PLACES365_LABELS,
     "input_shape": (224, 224, 3),
     "test_split": "validation",
     "lazy": True,
@@ -240,7 +242,7 @@ ENTRIES = [
         (5,),
         {},
         dataset="places_mini",
-        labels=PLACES_LABELS,
+        class_names=PLACES_LABELS,
         input_shape=(64, 64, 3),
         backbone=_resnet(18, "small", 32),
         recipe=_PLACES,

@@ -71,9 +71,9 @@ class NetworkEntry(Entry):
         kernel_size = self.options.get("kernel_size")
         first = "x".join(map(str, self.input_shape)) if kernel_size else int(np.prod(self.input_shape))
         hidden = [f"{units}c{kernel_size}" if kernel_size else units for units in self.hidden_units]
-        return "-".join(map(str, (first, *hidden, len(self.labels))))
+        return "-".join(map(str, (first, *hidden, len(self.class_names))))
 
-    def make(self, dataset, input_shape, labels):
+    def make(self, dataset, input_shape, class_names):
         regression = self.task == "regression"
         preprocessing, options = None, dict(self.options)
         if len(input_shape) == 3:
@@ -88,7 +88,7 @@ class NetworkEntry(Entry):
             model = model_class(
                 self.hidden_units,
                 input_shape=input_shape,
-                labels=labels,
+                class_names=class_names,
                 preprocessing=preprocessing,
                 name=self.name,
                 **options,
@@ -96,7 +96,7 @@ class NetworkEntry(Entry):
         else:
             backbone = backbones.mlp(self.hidden_units, input_shape, preprocessing)
             model_class = models.Regressor if regression else models.Classifier
-            model = model_class(backbone, labels=labels, name=self.name, **options)
+            model = model_class(backbone, class_names=class_names, name=self.name, **options)
         model.column_names = () if dataset is None else dataset.column_names
         return model
 
@@ -139,7 +139,7 @@ def count_weights(model):
     return sum(int(np.prod(weight.shape)) for weight in model.trainable_variables if weight.name != "bias")
 
 
-def _entries(dataset_key, dataset, labels, input_shape, hidden_units, recipe, networks, **fields):
+def _entries(dataset_key, dataset, class_names, input_shape, hidden_units, recipe, networks, **fields):
     """The entries of one data set: the paper's network and its baselines, on the same budget."""
     for network, (description, options, paper_metrics) in networks.items():
         name = f"{network}_mlp_{dataset_key}"
@@ -148,7 +148,7 @@ def _entries(dataset_key, dataset, labels, input_shape, hidden_units, recipe, ne
             description=description,
             network=network,
             dataset=dataset,
-            labels=labels,
+            class_names=class_names,
             input_shape=input_shape,
             hidden_units=hidden_units,
             options=options,
@@ -289,7 +289,7 @@ ENTRIES = [
         description="3-16-8-2 on independent XOR with a light penalty: more accurate, and its levels less strictly apart.",
         network="fl",
         dataset="independent_xor",
-        labels=("0", "1"),
+        class_names=("0", "1"),
         input_shape=(3,),
         hidden_units=(16, 8),
         options={"l0_weight": 1.0, **_IXOR_GATES},
@@ -301,7 +301,7 @@ ENTRIES = [
         description="Four convolutional layers whose maps go to the output at the level where they are ready (appendix A.11).",
         network="fl",
         dataset="mnist",
-        labels=DIGITS,
+        class_names=DIGITS,
         input_shape=(28, 28, 1),
         hidden_units=(16, 16, 32, 32),
         options={"kernel_size": 3, "l0_weight": 1.0, "gate_options": {"per_position": True, "initial_drop_rate": 0.2}},

@@ -67,7 +67,7 @@ class FilterEntry(Entry):
     filters_per_class: int
     paper: Paper = PAPER
     dataset: str = "cifar10"
-    labels: tuple = CIFAR10_LABELS
+    class_names: tuple = CIFAR10_LABELS
     input_shape: tuple = (32, 32, 3)
 
     definitions = DEFINITIONS
@@ -76,8 +76,10 @@ class FilterEntry(Entry):
     def architecture(self):
         return self.backbone.__name__
 
-    def make(self, dataset, input_shape, labels):
-        return self.model_class(self.backbone(input_shape=input_shape), labels=labels, name=self.name, **self.options)
+    def make(self, dataset, input_shape, class_names):
+        return self.model_class(
+            self.backbone(input_shape=input_shape), class_names=class_names, name=self.name, **self.options
+        )
 
     def measure(self, model, dataset, data_dir=None):
         """The figures of a classifier with or without a gate, from one pass over the data, see `DEFINITIONS`."""

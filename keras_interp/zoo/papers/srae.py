@@ -50,7 +50,7 @@ class OnBirds(Entry):
 
     def load_data(self, split, data_dir=None):
         birds = data.load(self.dataset, split, data_dir, self.input_shape[:2])
-        return birds.select_classes(range(len(birds.class_names)), self.labels)
+        return birds.select_classes(range(len(birds.class_names)), self.class_names)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,8 +73,10 @@ class BirdEntry(OnBirds):
         name = getattr(self.backbone, "func", self.backbone).__name__
         return {"mobilenet": "MobileNet", "vgg19": "VGG-19"}[name]
 
-    def make(self, dataset, input_shape, labels):
-        return models.Classifier(self.backbone(input_shape=input_shape), labels=labels, name=self.name, **self.options)
+    def make(self, dataset, input_shape, class_names):
+        return models.Classifier(
+            self.backbone(input_shape=input_shape), class_names=class_names, name=self.name, **self.options
+        )
 
     def initialize(self, model, data_dir=None):
         path = pathlib.Path(data_dir or "") / "weights" / self.pretrained
@@ -156,16 +158,16 @@ class ExplanationEntry(OnBirds):
     def architecture(self):
         return f"explanation module of {self.classifier}"
 
-    def make(self, dataset, input_shape, labels):
+    def make(self, dataset, input_shape, class_names):
         # Imported here, since the registry imports this module.
         from keras_interp.zoo.registry import get_entry
 
-        classifier = get_entry(self.classifier).make(dataset, input_shape, labels)
+        classifier = get_entry(self.classifier).make(dataset, input_shape, class_names)
         return models.ExplanationModule(
             keras.Model(classifier.inputs, classifier.outputs),
             self.layer,
-            [label for label in self.explained if label in labels] or None,
-            labels,
+            [label for label in self.explained if label in class_names] or None,
+            class_names,
             heatmap_layer=self.heatmap_layer,
             name=self.name,
             **self.options,
@@ -254,7 +256,7 @@ def heat(module, birds, heatmaps):
         heatmaps: function (images, classes) to float arrays (n, features, h, w), as `module.heatmaps`.
     """
     birds = birds[np.isin(birds.labels, module.target_numbers) & birds.visible.any(axis=1)]
-    maps = heatmaps(birds.images, [module.labels[number] for number in birds.labels])
+    maps = heatmaps(birds.images, [module.class_names[number] for number in birds.labels])
     histograms = part_histograms(birds, maps)
     rows = []
     for number in module.target_numbers:
@@ -279,8 +281,8 @@ def heat(module, birds, heatmaps):
 
 
 SPARSE = "sparse reconstruction autoencoder"
-_CUB200 = {"dataset": "caltech_birds2011_parts", "labels": CUB200_LABELS, "input_shape": (224, 224, 3)}
-_CUB100 = {"dataset": "caltech_birds2011_mini", "labels": CUB100_LABELS, "input_shape": (128, 128, 3)}
+_CUB200 = {"dataset": "caltech_birds2011_parts", "class_names": CUB200_LABELS, "input_shape": (224, 224, 3)}
+_CUB100 = {"dataset": "caltech_birds2011_mini", "class_names": CUB100_LABELS, "input_shape": (128, 128, 3)}
 _MODULE_RECIPE = Recipe(epochs=30, optimizer="adam", learning_rate=5e-3, warmup=0.1, pad=12, dtype_policy="float32")
 _MODULES = {
     **_CUB100,

@@ -43,7 +43,7 @@ class AttributeEntry(Entry):
     matching: str | None = None
     oriented: bool = False
     paper: Paper = PAPER
-    labels: tuple = LABELS
+    class_names: tuple = LABELS
     input_shape: tuple = (64, 64, 3)
     storage_dtype: str = "float16"
     shows_examples: bool = False
@@ -73,11 +73,11 @@ class AttributeEntry(Entry):
 
     def load_data(self, split, data_dir=None):
         faces = data.load(self.dataset, split, data_dir, self.input_shape[:2], attributes=self.attributes)
-        return faces.select_classes((0, 1), self.labels)
+        return faces.select_classes((0, 1), self.class_names)
 
-    def make(self, dataset, input_shape, labels):
+    def make(self, dataset, input_shape, class_names):
         attributes = getattr(dataset, "attribute_names", None) or self.attributes
-        options = {"attributes": attributes, "labels": labels, "name": self.name, **self.options}
+        options = {"attributes": attributes, "class_names": class_names, "name": self.name, **self.options}
         return models.XNet(self.backbone(input_shape=input_shape), **options)
 
     def of_model(self, model):
