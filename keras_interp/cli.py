@@ -320,8 +320,9 @@ def view(name, data_dir, split, npz, host, port, notes, browser):
     """Show the x-features of the explanation module NAME (or a folder) on a local web page, to name them and vote on them."""
     from keras_interp import data, viewer, zoo
     from keras_interp.explain import ConceptNotes
-    from keras_interp.zoo.hub import find_folder, find_local, is_reference
+    from keras_interp.zoo.hub import is_reference
     from keras_interp.zoo.registry import ENTRIES
+    from keras_interp.zoo.store import find_folder, find_local
 
     viewer.require_gradio()
     model = viewer.check_model(zoo.load(name))

@@ -38,7 +38,7 @@ def new_figure(width, height):
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def panels(matrices, rows, width, height):
+def make_panels(matrices, rows, width, height):
     """A figure with one axis for each matrix; `width` and `height` are those of a panel, in inches."""
     if not matrices:
         raise ValueError("There must be one matrix at least. Received: none")

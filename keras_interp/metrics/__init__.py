@@ -1,5 +1,6 @@
 """Metrics, one file for each family: small functions of arrays that state their range and direction."""
 
+from keras_interp.extras import require_evaluation_extra
 from keras_interp.metrics.attacks import AttackResult, local_search_attack, one_pixel_attack
 from keras_interp.metrics.classification import accuracy, confusion_matrix, cross_entropy, recall, top_k_accuracy
 from keras_interp.metrics.concepts import (
@@ -21,28 +22,23 @@ from keras_interp.metrics.connections import (
 from keras_interp.metrics.dissection import Dissection, dissect
 from keras_interp.metrics.dropping import accuracy_costs, activation_shares, group_accuracies
 from keras_interp.metrics.filters import (
-    FilterAmbiguity,
-    FilterOwnership,
-    MaskingEffect,
     MutualInformation,
-    class_filters,
-    class_means,
     cluster_agreement,
     cluster_centers,
     correlated_share,
+    filter_correlation,
+    inter_class_filter_correlation,
+    mutual_information_score,
+)
+from keras_interp.metrics.gates import (
+    FilterAmbiguity,
+    FilterOwnership,
+    class_filters,
     feature_gate_similarity,
     filter_ambiguity,
-    filter_correlation,
     gate_density,
-    inter_class_filter_correlation,
-    masked_confusion,
-    masked_predictions,
-    masking_effect,
     match_centers,
-    most_active_filters,
-    mutual_information_score,
     owned_filters,
-    require_evaluation_extra,
 )
 from keras_interp.metrics.heatmaps import (
     HeatmapAgreement,
@@ -61,6 +57,14 @@ from keras_interp.metrics.localization import (
     cam_iou,
     pointing_game,
     upsample_bilinear,
+)
+from keras_interp.metrics.masking import (
+    MaskingEffect,
+    class_means,
+    masked_confusion,
+    masked_predictions,
+    masking_effect,
+    most_active_filters,
 )
 from keras_interp.metrics.regression import root_mean_squared_error
 

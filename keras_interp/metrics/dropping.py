@@ -7,7 +7,7 @@ accuracy does not.
 import numpy as np
 
 from keras_interp.checks import check_array, check_attributes, check_labels
-from keras_interp.models.xnet import category_means
+from keras_interp.numerics import group_means as category_means
 
 
 def accuracy_costs(logits, dropped_logits, labels, attributes):

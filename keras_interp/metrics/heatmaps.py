@@ -11,9 +11,9 @@ import numpy as np
 from rich.progress import track
 
 from keras_interp.checks import check_array
+from keras_interp.extras import require_evaluation_extra
 from keras_interp.metrics.classification import accuracy
 from keras_interp.metrics.concepts import check_heat
-from keras_interp.metrics.filters import require_evaluation_extra
 from keras_interp.metrics.localization import target_confidences, upsample_bilinear
 
 # --- Masked and inpainted images.

@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 
 from keras_interp.checks import check_array, check_classes
-from keras_interp.metrics.classification import log_softmax
+from keras_interp.numerics import log_softmax
 
 
 def upsample_bilinear(maps, size):

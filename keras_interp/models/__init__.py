@@ -2,11 +2,15 @@
 
 from keras_interp.models.classifier import Classifier, Regressor
 from keras_interp.models.dynamic_k import DynamicKClassifier, convert
-from keras_interp.models.explanation_module import COMPARISONS, ExplanationModule, LassoModule
-from keras_interp.models.feature_leveling import FeatureLevelingNetwork, L0Network
+from keras_interp.models.explanation_module import COMPARISONS, ExplanationModule
+from keras_interp.models.feature_leveling import FeatureLevelingNetwork
+from keras_interp.models.l0_network import L0Network
 from keras_interp.models.label_sensitive import LabelSensitiveClassifier
+from keras_interp.models.lasso_module import LassoModule
+from keras_interp.models.neuron_matching import NeuronMatching, match_neurons
 from keras_interp.models.self_explaining import SelfExplainingNetwork
-from keras_interp.models.xnet import NeuronMatching, XNet, category_means, match_neurons
+from keras_interp.models.xnet import XNet
+from keras_interp.numerics import group_means as category_means
 
 __all__ = [
     "COMPARISONS",

@@ -16,6 +16,7 @@ from keras_interp.checks import (
     is_named_table,
 )
 from keras_interp.data.arrays import Batches
+from keras_interp.guards import StopAtNaN, nan_unless
 from keras_interp.optimizers import CoupledSGD
 
 PIXELS = (0.0, 255.0)
@@ -358,36 +359,6 @@ class InterpretableModel(keras.Model):
         return np.array(numbers, int)
 
 
-def require_one_process(what):
-    """Raises `NotImplementedError` in one of several JAX processes, none of which has all of the model: `what` needs it."""
-    if keras.backend.backend() != "jax":
-        return
-    import jax
-
-    if jax.process_count() > 1:
-        raise NotImplementedError(
-            f"{what} by one process, which sees the whole data set: train on one machine. "
-            f"Received: {jax.process_count()} processes"
-        )
-
-
-def predict_all(view, inputs, batch_size):
-    """The outputs of a view of a model for any number of inputs.
-
-    On one device, where JAX would spread its batches over several: a last, smaller batch would not divide by their number.
-    Raises as `require_one_process` does, where anything is spread.
-    """
-    distribution = keras.distribution.distribution() if keras.backend.backend() == "jax" else None
-    if distribution is None:
-        return view.predict(inputs, batch_size, verbose=0)
-    require_one_process("Outputs are computed")
-    keras.distribution.set_distribution(None)
-    try:
-        return view.predict(inputs, batch_size, verbose=0)
-    finally:
-        keras.distribution.set_distribution(distribution)
-
-
 def output_names(num_outputs, class_names, argument="num_outputs"):
     """Names of the outputs: those given, or their numbers.
 
@@ -419,11 +390,6 @@ def readout(features, num_outputs, task="classification", target_mean=0.0, targe
     return layers.Rescaling(float(target_scale), float(target_mean), dtype="float32", name="target")(logits)
 
 
-def nan_unless(usable, loss):
-    """The loss, or NaN without a gradient where a batch is not usable, see `InterpretableModel.checked_batch`."""
-    return ops.where(usable, loss, float("nan"))
-
-
 def is_array(x):
     """Whether these are examples that are there as a whole, and not a stream of batches."""
     return isinstance(x, (list, tuple, Mapping)) or hasattr(x, "__array__") or is_named_table(x)
@@ -442,33 +408,3 @@ def class_numbers(labels):
 def _rank(tensor):
     # A stream of TensorFlow may leave it open.
     return tensor.shape.rank if hasattr(tensor.shape, "rank") else len(tensor.shape)
-
-
-class StopAtNaN(keras.callbacks.Callback):
-    """Stops training at the first loss that is not finite, before the weights of that epoch replace a checkpoint."""
-
-    # Lets the steps of the JAX backend run ahead; the loss is looked at as soon as it is there.
-    async_safe = True
-
-    def __init__(self):
-        super().__init__()
-        self._kept, self._epoch = [], 0
-
-    def on_epoch_begin(self, epoch, logs=None):
-        variables = {id(variable): variable for variable in (*self.model.variables, *self.model.optimizer.variables)}
-        self._kept = [(variable, np.array(ops.convert_to_numpy(variable))) for variable in variables.values()]
-        self._epoch = epoch
-
-    def on_train_batch_end(self, batch, logs=None):
-        loss = (logs or {}).get("loss")
-        if loss is not None and not np.isfinite(loss):
-            raise FloatingPointError(
-                f"The loss is not finite at batch {batch} of epoch {self._epoch}, from 0. The likely causes are a label "
-                "outside [0, num_classes), attributes other than 0 and 1, NaN or infinite inputs, pixels outside 0..255, or a "
-                f"learning rate that is too high. The model has the weights of before this epoch. Received: loss={loss}"
-            )
-
-    def restore(self):
-        """Gives the model and its optimizer what they had at the beginning of the epoch."""
-        for variable, value in self._kept:
-            variable.assign(value)

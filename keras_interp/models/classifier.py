@@ -9,7 +9,8 @@ from keras import layers
 
 from keras_interp.checks import check_features
 from keras_interp.explain.explanation import Explanation
-from keras_interp.models.base import InterpretableModel, output_names, predict_all, readout
+from keras_interp.graphs import predict_all
+from keras_interp.models.base import InterpretableModel, output_names, readout
 
 
 class LinearReadout(InterpretableModel):

@@ -10,10 +10,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_interp.graphs import set_weights
 from keras_interp.layers.dynamic_k import DynamicKDense
 from keras_interp.models.base import output_names
 from keras_interp.models.classifier import Classifier, LinearReadout
-from keras_interp.weights import set_weights
+from keras_interp.numerics import group_means
 
 
 @keras.saving.register_keras_serializable("keras_interp")
@@ -77,9 +78,7 @@ class DynamicKClassifier(LinearReadout):
         """
         contributions = self.explain(images, classes, batch_size).contributions
         classes = self.check_targets(classes)
-        with np.errstate(invalid="ignore"):
-            members = np.eye(self.num_classes, dtype="float32")[:, classes]
-            return members @ contributions / members.sum(axis=1, keepdims=True)
+        return group_means(contributions, np.eye(self.num_classes, dtype="float32")[classes])
 
     def get_config(self):
         layer = self.get_layer("logits")

@@ -5,7 +5,7 @@ import contextlib
 import keras
 from keras import ops
 
-from keras_interp.models.base import nan_unless
+from keras_interp.guards import nan_unless
 
 
 class ObjectiveTrainer:

@@ -12,7 +12,8 @@ from keras import layers, ops
 
 from keras_interp.explain.explanation import Explanation
 from keras_interp.explain.gradients import input_gradient
-from keras_interp.models.base import InterpretableModel, output_names, predict_all
+from keras_interp.graphs import predict_all
+from keras_interp.models.base import InterpretableModel, output_names
 from keras_interp.models.objective import ObjectiveTrainer
 
 

@@ -14,12 +14,16 @@ from keras import layers, ops
 
 from keras_interp.checks import check_attributes, check_features, check_labels
 from keras_interp.explain.gradients import input_gradient
+from keras_interp.graphs import predict_all
 from keras_interp.layers.x_layer import XLayer
-from keras_interp.models.base import is_array, output_names, predict_all, readout, require_one_process
+from keras_interp.models.base import is_array, output_names, readout
 from keras_interp.models.classifier import LinearReadout, pooled_features
 from keras_interp.models.objective import NamedMeans, ObjectiveTrainer, num_replicas, sum_over_replicas
+from keras_interp.numerics import group_means
 
 REDUCTIONS = ("min", "sum", "mean")
+
+
 TARGETS = 'An XNet trains on targets {"label": class numbers, "attributes": 0 or 1 (batch, attributes)}.'
 
 
@@ -441,7 +445,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
         """
         labels = check_labels(labels, self.num_classes, self.class_names)
         attributes = self._checked_attributes(attributes, len(labels))
-        return category_means(self.drop_losses(images, labels, batch_size), attributes)
+        return group_means(self.drop_losses(images, labels, batch_size), attributes)
 
     def neuron_maps(self, images, batch_size=256):
         """Class activation maps of the neurons: where in the image each activation arises (Zhou et al., 2016).
@@ -558,102 +562,3 @@ class ActiveNeurons(keras.metrics.Metric):
 
     def result(self):
         return ops.sum(ops.cast(ops.convert_to_tensor(self.examples) > 0, "float32"))
-
-
-class NeuronMatching(keras.callbacks.Callback):
-    """Gives each attribute the neuron for which the sum of drop losses is largest (Algorithms 1 and 2).
-
-    Args:
-        dataset: an `ArrayDataset` with attributes, over which drop losses are measured.
-        mode: "initial" to match once, before epoch 0, however often `fit` is called with this object; "em" before every epoch.
-        batch_size: images in a batch.
-
-    The log of an epoch holds `neuron_<attribute>`, the number of the neuron.
-
-    Raises:
-        ValueError: for an unknown mode, or a data set without attributes; in training, for other attributes than the model's.
-        NotImplementedError: in training, on several JAX processes.
-
-    Example:
-
-    >>> from keras_interp.backbones import mlp
-    >>> from keras_interp.data import ArrayDataset, Batches
-    >>> rows, classes, attributes = np.random.rand(8, 4), np.arange(8) % 2, np.eye(2, dtype="uint8")[np.arange(8) // 2 % 2]
-    >>> options = {"attributes": attributes, "attribute_names": ("bald", "bangs")}
-    >>> faces = ArrayDataset(rows, classes, ("old", "young"), "rows", **options)
-    >>> model = XNet(mlp((6,), input_shape=(4,)), faces.attribute_names, class_names=faces.class_names, reduction="sum")
-    >>> log = model.compile_by_default().fit(Batches(faces, 4), callbacks=[NeuronMatching(faces, "em")], verbose=0).history
-    >>> sorted(log["neuron_bald"] + log["neuron_bangs"])
-    [0, 1]
-    """
-
-    def __init__(self, dataset, mode="initial", batch_size=256):
-        super().__init__()
-        if mode not in ("initial", "em"):
-            raise ValueError(f"`mode` must be 'initial' or 'em'. Received: mode={mode!r}")
-        if getattr(dataset, "attributes", None) is None:
-            raise ValueError(f"`dataset` must have attributes. Received: {type(dataset).__name__} without")
-        self.dataset = dataset
-        self.mode = mode
-        self.batch_size = batch_size
-        self._matched = False
-
-    def on_train_begin(self, logs=None):
-        require_one_process("Neurons are matched")
-        self.model.check_dataset(self.dataset)
-
-    def on_epoch_begin(self, epoch, logs=None):
-        # A later epoch is that of a resumed training, whose model has its matching.
-        if self.mode == "initial" and (self._matched or epoch > 0):
-            return
-        self._matched = True
-        dataset = self.dataset
-        matrix = self.model.drop_loss_matrix(dataset.inputs, dataset.targets, dataset.attributes, self.batch_size)
-        self.model.match(match_neurons(matrix))
-
-    def on_epoch_end(self, epoch, logs=None):
-        if logs is not None:
-            neurons = zip(self.model.attributes, self.model.neuron_of_attribute)
-            logs |= {f"neuron_{attribute}": int(neuron) for attribute, neuron in neurons}
-
-
-def match_neurons(drop_losses):
-    """The matching of attributes and neurons with the largest sum of drop losses (Algorithm 2).
-
-    Args:
-        drop_losses: array (attributes, neurons), see `XNet.drop_loss_matrix`.
-
-    Returns:
-        Numbers of the neurons, integers (attributes,), different ones.
-
-    Raises:
-        ValueError: for NaN or infinite values, or another rank than 2.
-
-    Example:
-
-    >>> match_neurons(np.array([[3.0, 2.0], [2.5, 0.1]])).tolist()
-    [1, 0]
-    """
-    from scipy.optimize import linear_sum_assignment
-
-    return linear_sum_assignment(np.asarray(drop_losses), maximize=True)[1]
-
-
-def category_means(values, attributes):
-    """Means of values over the examples with each attribute.
-
-    Args:
-        values: float array (n, columns).
-        attributes: 0 or 1 (n, attributes).
-
-    Returns:
-        A float array (attributes, columns), NaN for an attribute that no example has.
-
-    Example:
-
-    >>> category_means(np.array([[1.0], [3.0], [5.0]]), [[1, 0], [1, 1], [0, 1]]).tolist()
-    [[2.0], [4.0]]
-    """
-    members = np.asarray(attributes, "float32").T
-    with np.errstate(invalid="ignore"):
-        return members @ values / members.sum(axis=1, keepdims=True)

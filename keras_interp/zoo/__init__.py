@@ -4,7 +4,9 @@ from keras_interp.zoo.artifacts import ArtifactError
 from keras_interp.zoo.catalogue import build, info, list_models, load, save
 from keras_interp.zoo.entry import Recipe
 from keras_interp.zoo.evaluation import evaluate
-from keras_interp.zoo.hub import HubError, download, publish
+from keras_interp.zoo.hub import HubError
+from keras_interp.zoo.publishing import publish
+from keras_interp.zoo.store import download
 from keras_interp.zoo.training import train
 
 __all__ = [

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from keras_interp.explain.concept_notes import FILE_NAME as CONCEPTS
-from keras_interp.weights import set_weights
+from keras_interp.graphs import set_weights
 
 FORMAT = 1
 CONFIG, METADATA, WEIGHTS, GOLDEN, METRICS = "config.json", "metadata.json", "model.weights.h5", "golden.npz", "metrics.json"

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from keras_interp.models.base import InterpretableModel
 from keras_interp.zoo import artifacts
 from keras_interp.zoo.entry import Paper, Recipe
-from keras_interp.zoo.hub import find_folder, find_local, load_folder, location_of, models_of
+from keras_interp.zoo.hub import models_of
 from keras_interp.zoo.registry import ENTRIES, get_entry, matching
+from keras_interp.zoo.store import find_folder, find_local, load_folder, location_of
 
 
 @dataclasses.dataclass(frozen=True)

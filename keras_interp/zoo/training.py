@@ -1,25 +1,21 @@
 """Training a zoo model by its recipe: resumable, on one device or many."""
 
 import contextlib
-import csv
 import dataclasses
-import json
 import os
 import pathlib
 import platform
 import shutil
-import time
 
-import h5py
 import keras
 import numpy as np
 
 from keras_interp import data
 from keras_interp.zoo import artifacts
+from keras_interp.zoo.checkpoints import CHECKPOINT, EpochLog, agreed, prepare_output, restore_checkpoint, save_checkpoint
+from keras_interp.zoo.devices import check_processes, distribution, num_replicas
 from keras_interp.zoo.registry import get_entry
 
-BACKUP = "backup"
-CHECKPOINT = "checkpoint.weights.h5"
 GOLDEN_IMAGES = 8
 
 
@@ -73,7 +69,7 @@ def train(
         raise ValueError(f"`validation` must lie in [0, 1). Received: validation={validation}")
     if recipe.epochs < 1:
         raise ValueError(f"`epochs` must be at least 1. Received: epochs={recipe.epochs}")
-    _check_processes(strategy, coordinator, num_processes, process_id)
+    check_processes(strategy, coordinator, num_processes, process_id)
     dataset = dataset or entry.load_data("train", data_dir)
     dataset, kept = _hold_out(dataset, validation, recipe)
     process = (process_id, num_processes)
@@ -86,10 +82,10 @@ def train(
     settings = {"model": name, "class_names": class_names, **dict(entry.options), **dataclasses.asdict(recipe)}
     settings |= {"dataset": dataset.name, "training_examples": kept, "input_shape": dataset.input_shape}
     settings["fingerprint"] = dataset.fingerprint()
-    state = _prepare_output(output, settings, process_id)
+    state = prepare_output(output, settings, process_id)
     log = EpochLog(state / artifacts.LOG)
 
-    with _distribution(strategy, coordinator, num_processes, process_id):
+    with distribution(strategy, coordinator, num_processes, process_id):
         keras.utils.set_random_seed(recipe.seed)
         with _dtype_policy(recipe.dtype_policy):
             model = entry.build(class_names=class_names, dataset=training_set)
@@ -98,7 +94,7 @@ def train(
         model.fit(
             batches,
             epochs=recipe.epochs,
-            initial_epoch=_agreed(restore_checkpoint(model, state / CHECKPOINT), num_processes),
+            initial_epoch=agreed(restore_checkpoint(model, state / CHECKPOINT), num_processes),
             validation_data=held_out,
             shuffle=False,  # Keras would shuffle the batches, which are shuffled already, by a global seed.
             verbose=verbose if process_id == 0 else 0,
@@ -140,67 +136,6 @@ def train(
     return trained.compile_by_default()
 
 
-def num_replicas(model):
-    """Number of devices that share a batch of this model's training."""
-    if keras.backend.backend() == "tensorflow":
-        return model.distribute_strategy.num_replicas_in_sync
-    distribution = keras.distribution.distribution()
-    return 1 if distribution is None else int(np.prod(distribution.device_mesh.shape))
-
-
-def _check_processes(strategy, coordinator, num_processes, process_id):
-    """Raises for devices or processes that this backend cannot train on, before any data are read."""
-    backend = keras.backend.backend()
-    processes = f"coordinator={coordinator!r}, num_processes={num_processes}, process_id={process_id}"
-    if backend == "jax" and strategy is not None:
-        raise ValueError(f"On JAX all devices are used; `strategy` is for TensorFlow. Received: strategy={strategy!r}")
-    if backend != "jax" and (coordinator is not None or num_processes != 1 or process_id):
-        raise ValueError(
-            f"Several machines train on the JAX backend: set KERAS_BACKEND=jax. Received: {processes} on {backend}"
-        )
-    if (coordinator is None) != (num_processes == 1) or not 0 <= process_id < num_processes:
-        raise ValueError(
-            f"Several processes need a `coordinator`, their number and this one's number below it. Received: {processes}"
-        )
-
-
-@contextlib.contextmanager
-def _distribution(strategy, coordinator, num_processes, process_id):
-    """Spreads what is built and trained within over the devices."""
-    if keras.backend.backend() == "jax":
-        if coordinator is not None:
-            keras.distribution.initialize(coordinator, num_processes, process_id)
-        devices = keras.distribution.list_devices()
-        previous = keras.distribution.distribution()
-        if len(devices) > 1:
-            # Each process feeds its own share of a batch, so nothing is left to shard.
-            keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False))
-        try:
-            yield
-        finally:
-            # What process 0 does alone afterwards must not wait for the others.
-            keras.distribution.set_distribution(previous)
-        return
-    with _tensorflow_strategy(strategy).scope() if strategy is not None else contextlib.nullcontext():
-        yield
-
-
-def _tensorflow_strategy(strategy):
-    import tensorflow as tf
-
-    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-        raise ValueError(
-            "TensorFlow's MultiWorkerMirroredStrategy does not run under Keras 3's fit (keras-team/keras#20585). Several "
-            "machines train on the JAX backend: KERAS_BACKEND=jax with --coordinator HOST:PORT --num-processes N "
-            "--process-id I. Received: a multi-worker strategy"
-        )
-    if strategy == "mirrored":
-        return tf.distribute.MirroredStrategy()
-    if not isinstance(strategy, tf.distribute.Strategy):
-        raise ValueError(f"`strategy` must be None, 'mirrored' or a tf.distribute.Strategy. Received: strategy={strategy!r}")
-    return strategy
-
-
 @contextlib.contextmanager
 def _dtype_policy(name):
     previous = keras.config.dtype_policy()
@@ -223,114 +158,3 @@ def _hold_out(dataset, validation, recipe):
         raise ValueError(f"No example of {len(dataset)} is held out. Received: validation={validation}")
     held_out = held_out // recipe.batch_size * recipe.batch_size or held_out
     return dataset[np.random.default_rng((recipe.seed, 2)).permutation(len(dataset))], len(dataset) - held_out
-
-
-def _prepare_output(output, settings, process_id):
-    """The folder of this process's checkpoints; refuses one with a checkpoint of other settings or data.
-
-    Settings without a checkpoint are those of a start that failed: nothing would be mixed, so they are replaced.
-    """
-    state = output / (BACKUP if process_id == 0 else f"{BACKUP}_{process_id}")
-    state.mkdir(parents=True, exist_ok=True)
-    path = state / "settings.json"
-    # Through JSON, in which a tuple is a list.
-    settings = json.loads(json.dumps(settings))
-    if path.is_file() and (state / CHECKPOINT).is_file():
-        found = json.loads(path.read_text())
-        differences = [f"{key} {found.get(key)!r} instead of {settings.get(key)!r}" for key in _differing(found, settings)]
-        if differences:
-            raise ValueError(
-                "The output folder holds a checkpoint of another run; remove it or choose another folder. "
-                f"Received: output={output} with {'; '.join(differences)}"
-            )
-        return state
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(settings))
-    partial.replace(path)
-    return state
-
-
-def _differing(found, settings):
-    """Keys of two dicts under which they differ."""
-    return [key for key in dict.fromkeys([*found, *settings]) if found.get(key) != settings.get(key)]
-
-
-def _agreed(epochs, num_processes):
-    """The number of finished epochs, after checking that all processes have restored the same."""
-    if num_processes > 1:
-        from jax.experimental import multihost_utils
-
-        restored = np.unique(multihost_utils.process_allgather(np.array(epochs)))
-        if len(restored) > 1:
-            raise ValueError(
-                "The processes' checkpoints are of different epochs, as after a kill between two of them; copy the checkpoint "
-                f"of one to all others. Received: finished epochs {restored.tolist()}"
-            )
-    return epochs
-
-
-def save_checkpoint(model, path, epochs):
-    """Saves weights, optimizer state, the state of the model's random noise (which Keras does not save) and the number of
-    finished epochs in one file that a crash cannot leave half written."""
-    partial = path.with_name(f"partial_{path.name}")
-    model.save_weights(partial)
-    with h5py.File(partial, "a") as file:
-        file.attrs["epochs"] = epochs
-        for number, state in enumerate(_noise_states(model)):
-            file.attrs[f"noise_{number}"] = keras.ops.convert_to_numpy(state)
-    partial.replace(path)
-
-
-def restore_checkpoint(model, path):
-    """Restores what `save_checkpoint` saved; returns the number of finished epochs, 0 without a checkpoint."""
-    if not path.is_file():
-        return 0
-    model.optimizer.build(model.trainable_variables)
-    model.load_weights(path)
-    with h5py.File(path) as file:
-        for number, state in enumerate(_noise_states(model)):
-            state.assign(file.attrs[f"noise_{number}"])
-        return int(file.attrs["epochs"])
-
-
-def _noise_states(model):
-    return [variable for variable in model.variables if variable.name == "seed_generator_state"]
-
-
-class EpochLog(keras.callbacks.Callback):
-    """Writes the log of each epoch as a row of a CSV file. After a resumption the rows of repeated epochs are replaced.
-
-    Args:
-        path: the file.
-    """
-
-    def __init__(self, path):
-        super().__init__()
-        self.path = pathlib.Path(path)
-        self.rows = {}
-
-    def on_train_begin(self, logs=None):
-        if self.path.is_file():
-            with self.path.open(newline="") as file:
-                self.rows = {int(row["epoch"]): row for row in csv.DictReader(file)}
-
-    def seconds(self):
-        """Time that the epochs took, over all runs."""
-        return sum(float(row["seconds"]) for row in self.rows.values())
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.start = time.time()
-
-    def on_epoch_end(self, epoch, logs=None):
-        values = {key: f"{float(value):.6g}" for key, value in (logs or {}).items()}
-        learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        seconds = f"{time.time() - self.start:.1f}"
-        self.rows[epoch] = {"epoch": epoch, **values, "learning_rate": f"{learning_rate:.6g}", "seconds": seconds}
-        rows = [self.rows[number] for number in sorted(self.rows) if number <= epoch]
-        partial = self.path.with_suffix(".partial")
-        with partial.open("w", newline="") as file:
-            # Some figures are not there in every epoch.
-            writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
-            writer.writeheader()
-            writer.writerows(rows)
-        partial.replace(self.path)

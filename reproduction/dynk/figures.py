@@ -13,8 +13,8 @@ from keras_interp.drawing import (
     TITLE_SIZE,
     draw_matrix,
     finish_curves,
+    make_panels,
     new_figure,
-    panels,
     show,
     show_heat,
 )
@@ -39,7 +39,7 @@ def plot_toy_connections(kernels, feature_names, class_names):
     """
     shape = len(feature_names), len(class_names)
     kernels = {title: check_array(title, kernel, shape) for title, kernel in kernels.items()}
-    figure, axes = panels(kernels, rows=1, width=3.9, height=3.3)
+    figure, axes = make_panels(kernels, rows=1, width=3.9, height=3.3)
     limit = max(np.abs(kernel).max() for kernel in kernels.values()) or 1.0
     places = [(np.arange(count) + 0.5) / count for count in shape]
     for axis, (title, kernel) in zip(axes, kernels.items()):

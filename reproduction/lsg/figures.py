@@ -16,8 +16,8 @@ from keras_interp.drawing import (
     check_matrix,
     draw_matrix,
     finish_curves,
+    make_panels,
     new_figure,
-    panels,
     show,
     show_heat,
 )
@@ -37,7 +37,7 @@ def plot_gates(gates, class_names):
     Raises:
         ValueError: for no gates, or shapes that do not fit.
     """
-    figure, axes = panels(gates, rows=1, width=5.4, height=2.7)
+    figure, axes = make_panels(gates, rows=1, width=5.4, height=2.7)
     for axis, (title, gate) in zip(axes, gates.items()):
         picture = draw_matrix(axis, gate, title, (len(class_names), "filters"), 0.0, 1.0, rows=class_names)
         axis.set_xlabel("filter", fontsize=LABEL_SIZE)
@@ -63,7 +63,7 @@ def plot_masked_confusions(confusions, masked, class_names):
     if list(masked) != list(confusions):
         raise ValueError(f"`masked` must have the titles {list(confusions)}. Received: {list(masked)}")
     count = len(class_names)
-    figure, axes = panels(confusions, rows=-(-len(confusions) // 2), width=4.9, height=4.5)
+    figure, axes = make_panels(confusions, rows=-(-len(confusions) // 2), width=4.9, height=4.5)
     for axis, (title, confusion) in zip(axes, confusions.items()):
         picture = draw_matrix(axis, confusion, title, (count, count), 0.0, 1.0, rows=class_names, columns=class_names)
         for row, column in np.argwhere(np.rint(100 * np.nan_to_num(confusion)) > 0):
@@ -105,7 +105,7 @@ def plot_similarities(true_positive, false_negative, class_names):
     order = _order_by_similarity(sum(np.nan_to_num(matrix) for matrix in matrices.values()))
     names = [class_names[number] for number in order]
     low, high = (extreme([extreme(np.nan_to_num(matrix)) for matrix in matrices.values()]) for extreme in (np.min, np.max))
-    figure, axes = panels(matrices, rows=1, width=4.6, height=4.2)
+    figure, axes = make_panels(matrices, rows=1, width=4.6, height=4.2)
     for axis, (title, matrix) in zip(axes, matrices.items()):
         matrix = matrix[np.ix_(order, order)]
         picture = draw_matrix(axis, matrix, title, (count, count), min(low, 0.0), high, rows=names, columns=names)
@@ -216,7 +216,7 @@ def plot_cluster_centers(centers, gate, class_names):
     if not centers:
         raise ValueError("There must be one matrix of centres at least. Received: none")
     panels = {**centers, "fixed gate": gate}
-    figure, axes = panels(panels, rows=1, width=4.6, height=2.7)
+    figure, axes = make_panels(panels, rows=1, width=4.6, height=2.7)
     for axis, (title, matrix) in zip(axes, panels.items()):
         high = np.max(matrix) or 1.0
         shape = len(class_names), np.shape(gate)[-1]

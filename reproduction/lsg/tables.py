@@ -189,8 +189,8 @@ class LabelSensitiveGates:
 
     def table_1(self, title, std, lsg):
         ours = {
-            "accuracy": lambda model: metrics.accuracy(model.logits, model.class_names),
-            "cross_entropy": lambda model: metrics.cross_entropy(model.logits, model.class_names),
+            "accuracy": lambda model: metrics.accuracy(model.logits, model.labels),
+            "cross_entropy": lambda model: metrics.cross_entropy(model.logits, model.labels),
             "gate_density": lambda model: metrics.gate_density(getattr(model.model, "gate", model.ambiguity.gate)),
             "filter_ambiguity": lambda model: model.ambiguity.phi,
         }
@@ -247,7 +247,7 @@ class LabelSensitiveGates:
             for kind, model in (("STD", std), ("LSG", lsg)):
                 mask = model.masks[classes].any(axis=0)
                 name = f"{kind}, masked: {' and '.join(labels[number] for number in classes)} ({mask.sum()} filters)"
-                confusions[name] = metrics.masked_confusion(model.pooled, model.kernel, model.bias, model.class_names, mask)
+                confusions[name] = metrics.masked_confusion(model.pooled, model.kernel, model.bias, model.labels, mask)
                 masked[name] = classes
         return self.report.add_figure(
             "figure_4",
@@ -377,7 +377,7 @@ class LabelSensitiveGates:
             found, clusters = metrics.cluster_centers(model.pooled, model.model.num_classes)
             ordered, _ = metrics.match_centers(found, model.means)
             centers[kind] = ordered[:, model.filter_order]
-            agreement[kind] = metrics.cluster_agreement(clusters, model.class_names)
+            agreement[kind] = metrics.cluster_agreement(clusters, model.labels)
         _, cosine = metrics.match_centers(centers["LSG"], fixed.model.gate)
         return self.report.add_figure(
             "figure_9",
@@ -395,7 +395,7 @@ class LabelSensitiveGates:
         rows = [["none", "accuracy"]]
         rows += [[attack.replace("_", " "), "success rate"] for attack in ATTACKS]
         for model in (std, lsg):
-            rows[0] += [model.published("attacked_accuracy"), metrics.accuracy(model.logits, model.class_names)]
+            rows[0] += [model.published("attacked_accuracy"), metrics.accuracy(model.logits, model.labels)]
             for row, attack in zip(rows[1:], ATTACKS):
                 row += [model.published(attack), self.attack(model, attack, chosen)]
         one_pixel, local_search = self.budget["one_pixel"], self.budget["local_search"]
@@ -416,7 +416,7 @@ class LabelSensitiveGates:
 
     def attack(self, model, attack, chosen):
         """Success rate of an attack, computed or from the results of an earlier run with the same model, images and budget."""
-        images, labels = self.dataset.inputs[chosen], model.class_names[chosen]
+        images, labels = self.dataset.inputs[chosen], model.labels[chosen]
         settings = {**self.budget[attack], "seed": 0}
         key = {
             "model": model.entry.name,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_interp.drawing import LABEL_SIZE, add_scale, draw_matrix, new_figure, panels, show, show_heat
+from keras_interp.drawing import LABEL_SIZE, add_scale, draw_matrix, make_panels, new_figure, show, show_heat
 
 
 def plot_concepts(rows, names):
@@ -51,7 +51,7 @@ def plot_part_shares(shares, part_names, feature_names):
     Raises:
         ValueError: for no arrays, or shapes that do not fit.
     """
-    figure, axes = panels(shares, 1, 0.6 + 0.28 * len(part_names), 1.6 + 0.3 * len(feature_names))
+    figure, axes = make_panels(shares, 1, 0.6 + 0.28 * len(part_names), 1.6 + 0.3 * len(feature_names))
     shape, high = (len(feature_names), len(part_names)), max(np.max(array) for array in shares.values())
     for axis, (title, array) in zip(axes, shares.items()):
         picture = draw_matrix(axis, array, title, shape, 0.0, high, feature_names, part_names)

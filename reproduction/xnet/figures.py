@@ -13,8 +13,8 @@ from keras_interp.drawing import (
     add_scale,
     draw_matrix,
     finish_curves,
+    make_panels,
     new_figure,
-    panels,
     show,
     show_heat,
 )
@@ -37,7 +37,7 @@ def plot_activation_shares(shares, attribute_names, neuron_names):
     Raises:
         ValueError: for no matrices, or one of another shape.
     """
-    figure, axes = panels(shares, 1, 1.4 + 0.9 * len(neuron_names), 1.5 + 0.5 * len(attribute_names))
+    figure, axes = make_panels(shares, 1, 1.4 + 0.9 * len(neuron_names), 1.5 + 0.5 * len(attribute_names))
     for axis, (title, matrix) in zip(axes, shares.items()):
         shape = len(attribute_names), len(neuron_names)
         picture = draw_matrix(axis, matrix, title, shape, 0.0, 1.0, attribute_names, neuron_names)

@@ -5,7 +5,7 @@ from keras import layers
 
 from keras_interp import backbones
 from keras_interp.explain import ExcitationBackprop, excitation_backprop, winning_probabilities
-from keras_interp.explain.excitation_backprop import _depthwise_by_taps
+from keras_interp.explain.excitation_rules import _depthwise_by_taps
 from keras_interp.layers import DynamicKDense
 from keras_interp.models import XNet
 from tests.tiny import tiny_backbone
@@ -616,7 +616,7 @@ def test_layers_off_the_way_may_be_anything(rng):
     [
         ({"images": np.full((2, 4), np.nan)}, ValueError, "finite.*NaN"),
         ({"images": np.zeros((2, 5))}, ValueError, r"\(n, 4\)"),
-        ({"images": np.zeros((0, 4))}, ValueError, "one row at least"),
+        ({"images": np.zeros((0, 4))}, ValueError, "at least one row"),
         ({"batch_size": 0}, ValueError, "batch_size=0"),
         ({"neurons": [3]}, ValueError, r"\[0, 3\).*\[3\]"),
         ({"neurons": [-1]}, ValueError, r"\[0, 3\).*\[-1\]"),

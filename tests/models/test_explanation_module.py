@@ -8,7 +8,7 @@ from keras import layers
 from keras_interp.data import ArrayDataset, Batches
 from keras_interp.explain import excitation_backprop
 from keras_interp.models import COMPARISONS, Classifier, ExplanationModule, LassoModule, explanation_module
-from keras_interp.models.explanation_module import prune_units
+from keras_interp.models.classifier_start import prune_units
 from tests.tiny import tiny_backbone
 
 LABELS = ("wren", "robin", "jay", "crow")

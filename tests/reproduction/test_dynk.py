@@ -6,10 +6,11 @@ import keras
 import numpy as np
 import pytest
 
+import reproduction
 from keras_interp import models
 from keras_interp.data import ArrayDataset
 from keras_interp.data.segmentation import SegmentationDataset
-from keras_interp.zoo import artifacts, registry, reproduction
+from keras_interp.zoo import artifacts, registry
 from keras_interp.zoo.entry import Entry
 from keras_interp.zoo.papers import dynk as papers
 from reproduction.dynk import tables as dynk

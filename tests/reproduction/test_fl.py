@@ -6,9 +6,10 @@ import keras
 import numpy as np
 import pytest
 
+import reproduction
 from keras_interp import data
 from keras_interp.data import ArrayDataset
-from keras_interp.zoo import artifacts, registry, reproduction
+from keras_interp.zoo import artifacts, registry
 from keras_interp.zoo.entry import Entry
 from reproduction.fl import tables as fl
 

@@ -6,10 +6,11 @@ import keras
 import numpy as np
 import pytest
 
+import reproduction
 from keras_interp.data import ArrayDataset
 from keras_interp.metrics import AttackResult
 from keras_interp.models import Classifier, LabelSensitiveClassifier
-from keras_interp.zoo import artifacts, registry, reproduction
+from keras_interp.zoo import artifacts, registry
 from keras_interp.zoo.papers.lsg import CIFAR10_LABELS as LABELS
 from reproduction.lsg import tables as lsg
 from tests.tiny import tiny_backbone

@@ -6,8 +6,9 @@ import keras
 import numpy as np
 import pytest
 
+import reproduction
 from keras_interp import backbones, data, models
-from keras_interp.zoo import artifacts, registry, reproduction
+from keras_interp.zoo import artifacts, registry
 from keras_interp.zoo.papers import srae as papers
 from reproduction.srae import tables as srae
 from tests.zoo.test_srae import LABELS, birds_of

@@ -6,9 +6,10 @@ import keras
 import numpy as np
 import pytest
 
+import reproduction
 from keras_interp import models
 from keras_interp.data import ArrayDataset
-from keras_interp.zoo import artifacts, registry, reproduction
+from keras_interp.zoo import artifacts, registry
 from keras_interp.zoo.papers import xnet as papers
 from reproduction.xnet import tables as xnet
 from tests.tiny import tiny_backbone

@@ -1,0 +1,53 @@
+"""Guards of training: what cannot be checked beforehand, as streams, losses that diverge, and processes."""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+def require_one_process(what):
+    """Raises `NotImplementedError` in one of several JAX processes, none of which has all of the model: `what` needs it."""
+    if keras.backend.backend() != "jax":
+        return
+    import jax
+
+    if jax.process_count() > 1:
+        raise NotImplementedError(
+            f"{what} by one process, which sees the whole data set: train on one machine. "
+            f"Received: {jax.process_count()} processes"
+        )
+
+
+def nan_unless(usable, loss):
+    """The loss, or NaN without a gradient where a batch is not usable, see `InterpretableModel.checked_batch`."""
+    return ops.where(usable, loss, float("nan"))
+
+
+class StopAtNaN(keras.callbacks.Callback):
+    """Stops training at the first loss that is not finite, before the weights of that epoch replace a checkpoint."""
+
+    # Lets the steps of the JAX backend run ahead; the loss is looked at as soon as it is there.
+    async_safe = True
+
+    def __init__(self):
+        super().__init__()
+        self._kept, self._epoch = [], 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        variables = {id(variable): variable for variable in (*self.model.variables, *self.model.optimizer.variables)}
+        self._kept = [(variable, np.array(ops.convert_to_numpy(variable))) for variable in variables.values()]
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        loss = (logs or {}).get("loss")
+        if loss is not None and not np.isfinite(loss):
+            raise FloatingPointError(
+                f"The loss is not finite at batch {batch} of epoch {self._epoch}, from 0. The likely causes are a label "
+                "outside [0, num_classes), attributes other than 0 and 1, NaN or infinite inputs, pixels outside 0..255, or a "
+                f"learning rate that is too high. The model has the weights of before this epoch. Received: loss={loss}"
+            )
+
+    def restore(self):
+        """Gives the model and its optimizer what they had at the beginning of the epoch."""
+        for variable, value in self._kept:
+            variable.assign(value)

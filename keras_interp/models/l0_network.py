@@ -1,0 +1,109 @@
+"""The baseline of feature leveling by Louizos et al. (2017): hard-concrete gates that prune."""
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from keras_interp.explain.explanation import Explanation
+from keras_interp.graphs import predict_all
+from keras_interp.models.base import readout
+from keras_interp.models.gated_network import GatedNetwork, select, unit_number, units_where
+
+
+@keras.saving.register_keras_serializable("keras_interp")
+class L0Network(GatedNetwork):
+    """Dense layers whose inputs and hidden units are pruned by hard-concrete gates (Louizos et al., 2017).
+
+    A gate stands before every layer, the output layer included, and what a closed gate keeps out is not used at all. The loss
+    is the task's plus λ times the mean over the layers of the gates' expected L0. Arguments as for `FeatureLevelingNetwork`,
+    without convolutions.
+
+    Example:
+
+    >>> L0Network((300, 100), num_outputs=10, input_shape=(28, 28, 1)).output_shape
+    (None, 10)
+    """
+
+    leveled = False
+
+    def explain(self, inputs, target=None, batch_size=256):
+        """Explains one output for each input by the last hidden units, in which it is linear.
+
+        Args:
+            inputs: images (n, height, width, channels) of pixels in 0..255, or rows (n, columns).
+            target: the class to explain: None for the predicted one, a label's name or number, or a sequence of n of them.
+            batch_size: inputs in a batch.
+
+        Returns:
+            An `Explanation` whose contributions and bias add up to the logit.
+
+        Raises:
+            ValueError: for inputs of another shape, NaN or infinite values, or an unknown target.
+        """
+        inputs = self.check_inputs(inputs)
+        _, units, logits = predict_all(self._level_view, inputs, batch_size)
+        targets = self.explained_outputs(target, logits)
+        kernel, bias = self.readout_weights()
+        names = tuple(f"unit {number}" for number in range(self.hidden_units[-1]))
+        contributions = units * kernel.T[targets]
+        return Explanation(inputs, logits, self.class_names, targets, names, contributions, bias[targets])
+
+    def intervene(self, inputs, values, batch_size=256):
+        """Outputs when some of the last hidden units are set by hand.
+
+        Args:
+            inputs: as for `explain`.
+            values: {unit name or number: value}, as "unit 12" or 12; 0 drops the unit.
+            batch_size: inputs in a batch.
+
+        Returns:
+            float32 array (n, outputs).
+
+        Raises:
+            KeyError: for an unknown unit.
+        """
+        inputs = self.check_inputs(inputs)
+        _, units, _ = predict_all(self._level_view, inputs, batch_size)
+        names = [f"unit {number}" for number in range(self.hidden_units[-1])]
+        for unit, value in values.items():
+            units[:, unit_number(unit, names)] = value
+        kernel, bias = self.readout_weights()
+        return units @ kernel + bias
+
+    def compact(self):
+        """The same function without gates, and without the inputs, units and weight rows that closed gates make dead.
+
+        Returns:
+            A plain functional `keras.Model` with the same inputs and outputs, equal up to rounding.
+
+        Raises:
+            ValueError: where all gates before a layer are closed: the output is a constant.
+        """
+        units = [units_where(gate > 0) for gate in self.gate_values()]
+        if not all(map(len, units)):
+            raise ValueError(
+                "All gates before one layer are closed, so that the output is a constant: train again with a smaller "
+                f"`l0_weight`. Received: {[len(open_units) for open_units in units]} open gates"
+            )
+        inputs = keras.Input(self.input_shape[1:], name="inputs")
+        features = inputs if self._preprocessing is None else self._preprocessing(inputs)
+        features = select(layers.Flatten(name="flatten")(features) if features.ndim == 4 else features, units[0])
+        for layer, kept in zip(self.hidden_layers, units[1:]):
+            features = layers.Dense.from_config({**layer.get_config(), "units": len(kept), "dtype": "float32"})(features)
+        outputs = readout(features, self.num_outputs, self.task, self.target_mean, self.target_scale)
+        model = keras.Model(inputs, outputs, name=f"{self.name}_compact")
+        kept_outputs = [*units[1:], np.arange(self.num_outputs)]
+        for number, layer in enumerate([*self.hidden_layers, self.get_layer("logits")]):
+            kernel, bias = (ops.convert_to_numpy(weight) for weight in layer.weights)
+            rows, columns = units[number], kept_outputs[number]
+            scale = self.gate_values()[number][rows, None]
+            model.get_layer(layer.name).set_weights([kernel[np.ix_(rows, columns)] * scale, bias[columns]])
+        return model
+
+    def prune(self):
+        """Sets to zero all weights that closed gates keep from acting. The outputs stay the same."""
+        gates = self.gate_values()
+        for number, layer in enumerate([*self.hidden_layers, self.get_layer("logits")]):
+            acts = gates[number + 1] > 0 if number < len(self.hidden_layers) else True
+            layer.kernel.assign(ops.convert_to_numpy(layer.kernel) * (gates[number][:, None] > 0) * acts)
+            layer.bias.assign(ops.convert_to_numpy(layer.bias) * acts)

@@ -1,0 +1,29 @@
+"""Numbers that several rooms need: group means, logarithms of probabilities, enlarged maps."""
+
+import numpy as np
+
+
+def log_softmax(logits):
+    """Logarithms of the softmax probabilities over the last axis, without overflow."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def group_means(values, attributes):
+    """Means of values over the examples with each attribute.
+
+    Args:
+        values: float array (n, columns).
+        attributes: 0 or 1 (n, attributes).
+
+    Returns:
+        A float array (attributes, columns), NaN for an attribute that no example has.
+
+    Example:
+
+    >>> group_means(np.array([[1.0], [3.0], [5.0]]), [[1, 0], [1, 1], [0, 1]]).tolist()
+    [[2.0], [4.0]]
+    """
+    members = np.asarray(attributes, "float32").T
+    with np.errstate(invalid="ignore"):
+        return members @ values / members.sum(axis=1, keepdims=True)

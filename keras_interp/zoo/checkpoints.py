@@ -1,0 +1,126 @@
+"""Checkpoints and the log of a run, from which it goes on where it stopped."""
+
+import csv
+import json
+import pathlib
+import time
+
+import h5py
+import keras
+import numpy as np
+
+BACKUP = "backup"
+
+
+CHECKPOINT = "checkpoint.weights.h5"
+
+
+def prepare_output(output, settings, process_id):
+    """The folder of this process's checkpoints; refuses one with a checkpoint of other settings or data.
+
+    Settings without a checkpoint are those of a start that failed: nothing would be mixed, so they are replaced.
+    """
+    state = output / (BACKUP if process_id == 0 else f"{BACKUP}_{process_id}")
+    state.mkdir(parents=True, exist_ok=True)
+    path = state / "settings.json"
+    # Through JSON, in which a tuple is a list.
+    settings = json.loads(json.dumps(settings))
+    if path.is_file() and (state / CHECKPOINT).is_file():
+        found = json.loads(path.read_text())
+        differences = [f"{key} {found.get(key)!r} instead of {settings.get(key)!r}" for key in _differing(found, settings)]
+        if differences:
+            raise ValueError(
+                "The output folder holds a checkpoint of another run; remove it or choose another folder. "
+                f"Received: output={output} with {'; '.join(differences)}"
+            )
+        return state
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(settings))
+    partial.replace(path)
+    return state
+
+
+def _differing(found, settings):
+    """Keys of two dicts under which they differ."""
+    return [key for key in dict.fromkeys([*found, *settings]) if found.get(key) != settings.get(key)]
+
+
+def agreed(epochs, num_processes):
+    """The number of finished epochs, after checking that all processes have restored the same."""
+    if num_processes > 1:
+        from jax.experimental import multihost_utils
+
+        restored = np.unique(multihost_utils.process_allgather(np.array(epochs)))
+        if len(restored) > 1:
+            raise ValueError(
+                "The processes' checkpoints are of different epochs, as after a kill between two of them; copy the checkpoint "
+                f"of one to all others. Received: finished epochs {restored.tolist()}"
+            )
+    return epochs
+
+
+def save_checkpoint(model, path, epochs):
+    """Saves weights, optimizer state, the state of the model's random noise (which Keras does not save) and the number of
+    finished epochs in one file that a crash cannot leave half written."""
+    partial = path.with_name(f"partial_{path.name}")
+    model.save_weights(partial)
+    with h5py.File(partial, "a") as file:
+        file.attrs["epochs"] = epochs
+        for number, state in enumerate(_noise_states(model)):
+            file.attrs[f"noise_{number}"] = keras.ops.convert_to_numpy(state)
+    partial.replace(path)
+
+
+def restore_checkpoint(model, path):
+    """Restores what `save_checkpoint` saved; returns the number of finished epochs, 0 without a checkpoint."""
+    if not path.is_file():
+        return 0
+    model.optimizer.build(model.trainable_variables)
+    model.load_weights(path)
+    with h5py.File(path) as file:
+        for number, state in enumerate(_noise_states(model)):
+            state.assign(file.attrs[f"noise_{number}"])
+        return int(file.attrs["epochs"])
+
+
+def _noise_states(model):
+    return [variable for variable in model.variables if variable.name == "seed_generator_state"]
+
+
+class EpochLog(keras.callbacks.Callback):
+    """Writes the log of each epoch as a row of a CSV file. After a resumption the rows of repeated epochs are replaced.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = pathlib.Path(path)
+        self.rows = {}
+
+    def on_train_begin(self, logs=None):
+        if self.path.is_file():
+            with self.path.open(newline="") as file:
+                self.rows = {int(row["epoch"]): row for row in csv.DictReader(file)}
+
+    def seconds(self):
+        """Time that the epochs took, over all runs."""
+        return sum(float(row["seconds"]) for row in self.rows.values())
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.start = time.time()
+
+    def on_epoch_end(self, epoch, logs=None):
+        values = {key: f"{float(value):.6g}" for key, value in (logs or {}).items()}
+        learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        seconds = f"{time.time() - self.start:.1f}"
+        self.rows[epoch] = {"epoch": epoch, **values, "learning_rate": f"{learning_rate:.6g}", "seconds": seconds}
+        rows = [self.rows[number] for number in sorted(self.rows) if number <= epoch]
+        partial = self.path.with_suffix(".partial")
+        with partial.open("w", newline="") as file:
+            # Some figures are not there in every epoch.
+            writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
+            writer.writeheader()
+            writer.writerows(rows)
+        partial.replace(self.path)
