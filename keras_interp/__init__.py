@@ -1,7 +1,18 @@
 """Keras networks that are interpretable by training, and a zoo of trained models."""
 
-from keras_interp import backbones, data, explain, layers, metrics, models, optimizers, zoo
+import importlib
 
 __version__ = "0.1.0"
 
 __all__ = ["backbones", "data", "explain", "layers", "metrics", "models", "optimizers", "zoo"]
+
+
+def __getattr__(name):
+    # When it is asked for: the command answers `--help` and `list` without Keras.
+    if name in __all__:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

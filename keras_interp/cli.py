@@ -1,79 +1,133 @@
 """The `keras-interp` command: the zoo's verbs on the command line."""
 
 import json
+import os
 import pathlib
+import sys
+import tempfile
 
 import click
+
+from keras_interp import __version__
 
 # Inputs in one picture of `explain`, and files or rows that are read and answered at a time.
 PICTURE_ROWS = 12
 FILE_BATCH = 256
 
 
+class _Command(click.Command):
+    """A command that needs Keras, which is imported without the chatter of its backend."""
+
+    def invoke(self, context):
+        import_keras()
+        return super().invoke(context)
+
+
 class _Group(click.Group):
     """Shows the errors that the package raises on bad input as one line, without a traceback."""
+
+    command_class = _Command
 
     def invoke(self, context):
         try:
             return super().invoke(context)
-        except (KeyError, ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
+        except (KeyError, ValueError, TypeError, OSError, ImportError, FloatingPointError, NotImplementedError) as error:
             # A KeyError prints its message in quotes.
             raise click.ClickException(str(error.args[0] if isinstance(error, KeyError) else error)) from error
 
 
+def import_keras():
+    """Imports Keras and makes its backend ready; what that writes to standard error is kept, and shown where it fails."""
+    if "keras" in sys.modules:
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    # Libraries in C++ write past Python's own stream.
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as chatter:
+        os.dup2(chatter.fileno(), 2)
+        try:
+            import keras
+
+            keras.ops.convert_to_numpy(keras.ops.zeros(1))
+        except BaseException:
+            chatter.seek(0)
+            os.write(kept, chatter.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="keras-interp")
+@click.version_option(__version__)
 def main():
     """Keras networks that are interpretable by training, and a zoo of trained models."""
 
 
 data_dir_option = click.option(
-    "--data-dir", type=click.Path(path_type=pathlib.Path), help="Folder of the prepared data sets; by default TFDS_DATA_DIR."
+    "--data-dir", type=click.Path(path_type=pathlib.Path), help="Folder of the prepared datasets; by default TFDS_DATA_DIR."
 )
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@main.command("list")
+@main.command("list", cls=click.Command)
 @click.argument("pattern", default="*")
 @click.option("--trained", is_flag=True, help="Only models with weights.")
+@click.option("--comparisons", is_flag=True, help="Also the rows of the papers' comparisons: other methods, starts, depths.")
 @click.option("--hub", metavar="USER", help="List what USER has on the Hugging Face Hub.")
-def list_command(pattern, trained, hub):
-    """List the models whose name matches PATTERN, as in "lsg_*"."""
-    from rich.console import Console
-    from rich.table import Column, Table
-
-    from keras_interp import zoo
-    from keras_interp.zoo.hub import models_of
+@json_option
+def list_command(pattern, trained, comparisons, hub, as_json):
+    """List the models whose name matches PATTERN, as in "lsg_*"; those with weights first."""
+    from keras_interp.zoo import listing
 
     if hub:
-        table = Table(Column("name", no_wrap=True), "licence", "data set", "updated", "private")
+        import_keras()
+        from keras_interp.zoo.hub import models_of
+
+        rows = []
         for model in models_of(hub, pattern):
             card = model.card_data or {}
             # A person can have written one text, or a list of them.
             entries = [card.get(key) or "" for key in ("license", "datasets")]
-            texts = [one if isinstance(one, str) else ", ".join(map(str, one)) for one in entries]
+            license, dataset = [one if isinstance(one, str) else ", ".join(map(str, one)) for one in entries]
             updated = f"{model.last_modified:%Y-%m-%d}" if model.last_modified else ""
-            table.add_row(f"hf://{model.id}", *texts, updated, "yes" if model.private else "no")
-        Console().print(table)
+            rows.append({"name": f"hf://{model.id}", "license": license, "dataset": dataset, "updated": updated})
+            rows[-1]["private"] = "yes" if model.private else "no"
+    else:
+        index, rows = listing.index(), []
+        for name in listing.select(index, pattern, True if trained else None, comparisons):
+            info = listing.describe(name, index[name])
+            known = {**info["paper_metrics"], **info["metrics"]}
+            metric = next((metric for metric in ("auc", "rmse", "accuracy") if metric in known), "")
+            weights = "yes" if info["trained"] else "no"
+            row = {"name": name, "method": info["method"], "dataset": info["dataset"], "weights": weights, "metric": metric}
+            rows.append({**row, "ours": info["metrics"].get(metric), "paper": info["paper_metrics"].get(metric)})
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
         return
-    table = Table(Column("name", no_wrap=True), "method", "data set", "weights", "metric", "ours", "paper")
-    for name in zoo.list_models(pattern, trained=True if trained else None):
-        info = zoo.info(name)
-        known = {**info.paper_metrics, **info.metrics}
-        metric = next((metric for metric in ("auc", "rmse", "accuracy") if metric in known), "")
-        figures = [metric, *(f"{m[metric]:.4f}" if metric in m else "" for m in (info.metrics, info.paper_metrics))]
-        table.add_row(name, info.method, info.dataset, "yes" if info.trained else "no", *figures)
-    Console().print(table)
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    header = list(rows[0]) if rows else ["name"]
+    table = Table(Column(header[0], no_wrap=True), *header[1:])
+    for row in rows:
+        cells = (f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value) for value in row.values())
+        table.add_row(*cells)
+    # A file or a pipe has no width; the table keeps its own there.
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
-@main.command()
+@main.command(cls=click.Command)
 @click.argument("name")
 def info(name):
     """Print what is known about a model, as JSON."""
-    import dataclasses
+    from keras_interp.zoo import listing
 
-    from keras_interp import zoo
-
-    click.echo(json.dumps(dataclasses.asdict(zoo.info(name)), indent=1))
+    index = listing.index()
+    if name not in index:
+        raise listing.unknown(name, index)
+    click.echo(json.dumps(listing.describe(name, index[name]), indent=1))
 
 
 files_argument = click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=pathlib.Path))
@@ -83,7 +137,8 @@ files_argument = click.argument("files", nargs=-1, required=True, type=click.Pat
 @click.argument("name")
 @files_argument
 @click.option("--top", default=3, type=click.IntRange(min=1), help="How many classes to print.")
-def predict(name, files, top):
+@json_option
+def predict(name, files, top, as_json):
     """Predict for FILES, images or CSV tables, with the model NAME (or a folder).
 
     A table's columns are found by the names in its header. Exits with 1 where a file or a row could not be used.
@@ -91,9 +146,15 @@ def predict(name, files, top):
     from keras_interp import zoo
 
     model = zoo.load(name)
-    faults = {}
+    faults, records = {}, []
     for names, inputs in read_inputs(files, model, faults):
-        print_predictions(model, names, model.predict(inputs, verbose=0), top)
+        logits = model.predict(inputs, verbose=0)
+        if as_json:
+            records += predictions(model, names, logits, top)
+        else:
+            print_predictions(model, names, logits, top)
+    if as_json:
+        click.echo(json.dumps(records, indent=1))
     report_faults(faults)
 
 
@@ -109,7 +170,8 @@ def predict(name, files, top):
     help="Picture to write, or a folder.",
 )
 @click.option("--all", "draw_all", is_flag=True, help=f"Draw all inputs, {PICTURE_ROWS} in a picture, in numbered files.")
-def explain(name, files, target, output, draw_all):
+@json_option
+def explain(name, files, target, output, draw_all, as_json):
     """Explain in a picture what the model NAME predicts for FILES, images or CSV tables.
 
     Predictions are printed first. The picture shows the first 12 inputs. Exits with 1 where a file or a row could not be used.
@@ -128,16 +190,19 @@ def explain(name, files, target, output, draw_all):
     faults, shown, pieces = {}, [], []
     for names, inputs in read_inputs(files, model, faults):
         logits = model.predict(inputs, verbose=0)
-        print_predictions(model, names, logits, 1)
+        if not as_json:
+            print_predictions(model, names, logits, 1)
         room = len(names) if draw_all else max(PICTURE_ROWS - len(shown), 0)
         shown += zip(names[:room], logits[:room])
         pieces.append(inputs[:room])
     if shown:
-        draw_explanations(model, shown, np.concatenate(pieces), target, output)
+        draw_explanations(model, shown, np.concatenate(pieces), target, output, as_json)
+    elif as_json:
+        click.echo("[]")
     report_faults(faults)
 
 
-def draw_explanations(model, shown, inputs, target, output):
+def draw_explanations(model, shown, inputs, target, output, as_json=False):
     """Writes the pictures, with a bar where there are several, and says of each input what is drawn where that differs."""
     from rich.console import Console
     from rich.progress import Progress
@@ -147,14 +212,17 @@ def draw_explanations(model, shown, inputs, target, output):
     paths = [output.with_stem(f"{output.stem}_{number:0{width}}") for number in range(1, len(starts) + 1)]
     paths = paths if len(paths) > 1 else [output]
     output.parent.mkdir(parents=True, exist_ok=True)
-    written = []
+    written, records = [], []
     try:
         with Progress(console=Console(stderr=True), disable=len(paths) == 1, transient=True) as bar:
             for start, path in zip(bar.track(starts, description="Drawing"), paths):
                 part = slice(start, start + PICTURE_ROWS)
                 explanation = model.explain(inputs[part], target)
-                for (name, logits), explained in zip(shown[part], explanation.target):
-                    print_target(model, name, logits, int(explained), target)
+                for row, (name, logits) in enumerate(shown[part]):
+                    if as_json:
+                        records.append(explained_record(model, name, logits, explanation, row, path))
+                    else:
+                        print_target(model, name, logits, int(explanation.target[row]), target)
                 # Whole or not at all, so that a stop leaves no torn picture.
                 partial = path.with_name(f".partial_{path.name}")
                 explanation.plot(path=partial)
@@ -163,7 +231,23 @@ def draw_explanations(model, shown, inputs, target, output):
     except KeyboardInterrupt:
         click.echo(f"Stopped. Wrote {len(written)} of {len(paths)} pictures.", err=True)
         raise click.exceptions.Exit(130) from None
+    if as_json:
+        click.echo(json.dumps(records, indent=1))
+        return
     click.echo(f"Wrote {written[0]}" + (f" to {written[-1].name}" if len(written) > 1 else ""))
+
+
+def explained_record(model, name, logits, explanation, row, path):
+    """What is known of one explained input, for JSON: its prediction, and what each unit adds to the target's logit."""
+    (record,) = predictions(model, [name], logits[None], 1)
+    values = explanation.contributions[row]
+    return {
+        **record,
+        "target": model.class_names[int(explanation.target[row])],
+        "bias": float(explanation.bias[row]),
+        "contributions": {unit: float(value) for unit, value in zip(explanation.names_of(row), values) if value},
+        "picture": str(path),
+    }
 
 
 def print_target(model, name, logits, explained, target):
@@ -414,10 +498,24 @@ def softmax(logits):
     return shifted / shifted.sum(axis=-1, keepdims=True)
 
 
-def print_predictions(model, names, logits, count):
-    """Prints the likeliest classes, or the predicted value, of each input."""
-    labels = getattr(model, "class_names", None) or tuple(map(str, range(logits.shape[-1])))
+def predictions(model, names, logits, count):
+    """The likeliest classes with their probabilities, or the predicted value, of each input, as dicts."""
+    class_names = getattr(model, "class_names", None) or tuple(map(str, range(logits.shape[-1])))
+    records = []
     for name, values, probabilities in zip(names, logits, softmax(logits)):
-        top = probabilities.argsort()[::-1][:count]
-        classes = ", ".join(f"{labels[number]} {probabilities[number]:.1%}" for number in top)
-        click.echo(f"{name}: " + (classes if len(labels) > 1 else f"{labels[0]} {values[0]:.4g}"))
+        if len(class_names) == 1:
+            records.append({"input": name, "output": class_names[0], "value": float(values[0])})
+            continue
+        top = {class_names[index]: float(probabilities[index]) for index in probabilities.argsort()[::-1][:count]}
+        records.append({"input": name, "prediction": next(iter(top)), "probabilities": top})
+    return records
+
+
+def print_predictions(model, names, logits, count):
+    """Prints `predictions` as text."""
+    for record in predictions(model, names, logits, count):
+        if "value" in record:
+            click.echo(f"{record['input']}: {record['output']} {record['value']:.4g}")
+        else:
+            classes = ", ".join(f"{label} {probability:.1%}" for label, probability in record["probabilities"].items())
+            click.echo(f"{record['input']}: {classes}")

@@ -1,6 +1,9 @@
+import dataclasses
 import json
 import os
 import pathlib
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -10,7 +13,9 @@ from PIL import Image
 
 from keras_interp import models, zoo
 from keras_interp.cli import main
+from keras_interp.data import load_picture
 from keras_interp.explain import Explanation
+from keras_interp.zoo import listing, registry
 from tests.tiny import register
 
 register()
@@ -39,6 +44,52 @@ def picture(tmp_path, rng):
 def test_list_and_info():
     assert "lsg_resnet20_cifar10" in run("list", "lsg_*")
     assert json.loads(run("info", "lsg_resnet20_cifar10"))["dataset"] == "cifar10"
+
+
+def test_the_list_is_that_of_the_zoo():
+    names = [row["name"] for row in json.loads(run("list", "--json"))]
+    assert names == [name for name in zoo.list_models() if not name.startswith("tiny_")] and "nn_mobilenet_cub100" not in names
+    assert "nn_mobilenet_cub100" in run("list", "--comparisons") and "nn_mobilenet_cub100" in run("list", "nn_*")
+    weights = [row["weights"] for row in json.loads(run("list", "--json", "--comparisons"))]
+    assert weights == sorted(weights, reverse=True)
+
+
+def test_what_the_command_knows_without_keras_is_what_the_zoo_knows():
+    index = listing.index()
+    entries = {name: entry for name, entry in registry.ENTRIES.items() if not name.startswith("tiny")}
+    # Written by `python -m tools.release --index`.
+    assert index == json.loads(json.dumps({name: registry.facts_of(entry) for name, entry in sorted(entries.items())}))
+    for name in ("lsg_resnet20_cifar10", "nn_mobilenet_cub100", "fl_mlp_california_housing", "std_vgg19_cub200"):
+        assert listing.describe(name, index[name]) == json.loads(json.dumps(dataclasses.asdict(zoo.info(name))))
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["list"], ["info", "lsg_resnet20_cifar10"], ["nonsense"]])
+def test_the_command_answers_without_keras(arguments):
+    program = "import sys; from keras_interp.cli import main; main(sys.argv[1:], standalone_mode=False)"
+    program = f"import atexit, sys; atexit.register(lambda: print('loaded', 'keras' in sys.modules)); {program}"
+    result = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60)
+    assert result.stdout.rstrip().endswith("loaded False"), result.stderr
+
+
+def test_as_a_module_without_chatter_or_colors(model_folder, picture):
+    command = [sys.executable, "-m", "keras_interp", "predict", str(model_folder), str(picture), "--json"]
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"} | {"NO_COLOR": "1"}
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    (record,) = json.loads(result.stdout)
+    assert record["input"] == "picture.png" and sum(record["probabilities"].values()) <= 1.001
+    assert result.stderr == "" and "\x1b" not in result.stdout
+
+
+def test_json(model_folder, table_folder, picture, tmp_path):
+    (record,) = json.loads(run("explain", model_folder, picture, "--output", tmp_path / "why.png", "--json"))
+    model = zoo.load(model_folder)
+    explanation = model.explain(load_picture(picture, (32, 32))[None])
+    assert record["prediction"] == record["target"] == model.class_names[explanation.target[0]]
+    total = sum(record["contributions"].values()) + record["bias"]
+    assert total == pytest.approx(explanation.logits.max(), rel=1e-4) and record["picture"].endswith("why.png")
+    (tmp_path / "rows.csv").write_text("age,income,sea\n1,2,near\n")
+    (record,) = json.loads(run("predict", table_folder, tmp_path / "rows.csv", "--json"))
+    assert record["output"] == "price" and isinstance(record["value"], float)
 
 
 def test_predict(model_folder, picture):

@@ -2,6 +2,7 @@
 
     python -m tools.release NAME FOLDER [FOLDER ...] [--data-dir DIR] [--without-weights | --gate-only]
     python -m tools.release NAME --on-hub hf://user/repo@COMMIT
+    python -m tools.release --index
 
 FOLDER is what `keras-interp train NAME` wrote. Further folders are trainings with other seeds: the first one ships, and the
 figures of all stand in `metrics.json`. Without a folder, the shipped model is measured anew. The second form notes where
@@ -15,9 +16,9 @@ import shutil
 
 import numpy as np
 
-from keras_interp.zoo import artifacts, cards, catalogue, evaluation, hub
+from keras_interp.zoo import artifacts, cards, catalogue, evaluation, hub, listing
 from keras_interp.zoo.artifacts import LOG
-from keras_interp.zoo.registry import get_entry
+from keras_interp.zoo.registry import ENTRIES, facts_of, get_entry
 from reproduction.lsg.tables import GATE
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -42,8 +43,8 @@ def release_location(name, text):
     if not reference.is_pinned:
         raise ValueError(f"The reference must name a commit, hf://user/repo@COMMIT. Received: {text!r}")
     hub.fetch(reference, artifacts.pins_of(name))
-    locations = {**json.loads(hub.LOCATIONS.read_text()), name: str(reference)}
-    hub.LOCATIONS.write_text(json.dumps(locations, indent=1, sort_keys=True) + "\n")
+    locations = {**json.loads(listing.LOCATIONS.read_text()), name: str(reference)}
+    listing.LOCATIONS.write_text(json.dumps(locations, indent=1, sort_keys=True) + "\n")
 
 
 def release(name, folders=(), data_dir=None, with_weights=True):
@@ -95,14 +96,20 @@ def _provenance(folder):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name")
+    parser.add_argument("name", nargs="?")
     parser.add_argument("folders", nargs="*")
     parser.add_argument("--data-dir")
     parser.add_argument("--without-weights", action="store_true", help="ship what was measured, and the log")
     parser.add_argument("--on-hub", metavar="REFERENCE", help="note where on the Hub the shipped weights are")
     parser.add_argument("--gate-only", action="store_true", help="ship the gate matrix and the log, no weights")
+    parser.add_argument("--index", action="store_true", help="write what the entries say of themselves, for the command")
     options = parser.parse_args()
-    if options.on_hub:
+    if options.index:
+        facts = {name: facts_of(entry) for name, entry in sorted(ENTRIES.items())}
+        listing.INDEX.write_text(json.dumps(facts, indent=1) + "\n")
+    elif not options.name:
+        parser.error("give the name of a model, or --index")
+    elif options.on_hub:
         release_location(options.name, options.on_hub)
     elif options.gate_only:
         release_gate(options.name, options.folders[0])

@@ -5,10 +5,10 @@ import json
 from collections.abc import Mapping
 
 from keras_interp.models.base import InterpretableModel
-from keras_interp.zoo import artifacts
+from keras_interp.zoo import artifacts, listing
 from keras_interp.zoo.entry import Paper, Recipe
 from keras_interp.zoo.hub import models_of
-from keras_interp.zoo.registry import ENTRIES, get_entry, matching
+from keras_interp.zoo.registry import ENTRIES, get_entry
 from keras_interp.zoo.store import find_folder, find_local, load_folder, location_of
 
 
@@ -49,16 +49,17 @@ class ModelInfo:
     sha256: Mapping
 
 
-def list_models(pattern="*", trained=None, hub=None):
+def list_models(pattern="*", trained=None, hub=None, comparisons=False):
     """Names of the zoo's models, or of those that somebody has on the Hub.
 
     Args:
         pattern: `fnmatch` pattern, as "lsg_*".
         trained: True for those with weights, False for those without, None for all.
+        comparisons: whether `"*"` lists the rows of the papers' comparisons too: other methods, starts and depths.
         hub: user or organisation, to list its repositories on the Hub that hold models of keras-interp instead.
 
     Returns:
-        A sorted list of names that `load` takes.
+        A list of names that `load` takes: those with weights first, each part sorted.
 
     Raises:
         HubError: where the Hub does not answer.
@@ -70,13 +71,11 @@ def list_models(pattern="*", trained=None, hub=None):
     """
     if hub is not None:
         return [f"hf://{model.id}" for model in models_of(hub, pattern)]
-    names = matching(pattern)
-    if trained is None:
-        return names
-    return [name for name in names if _is_trained(name) == trained]
+    return listing.select(ENTRIES, pattern, trained, comparisons, is_trained)
 
 
-def _is_trained(name):
+def is_trained(name):
+    """Whether a model has weights, with this installation, in the mirror or on the Hub."""
     return find_local(name) is not None or location_of(name) is not None
 
 
@@ -101,7 +100,7 @@ def info(name):
         metrics=metrics,
         paper_metrics=entry.paper_metrics,
         recipe=Recipe(**provenance["recipe"]) if "recipe" in provenance else entry.recipe,
-        trained=_is_trained(name),
+        trained=is_trained(name),
         location=str(location_of(name) or "") or None,
         licence="Apache-2.0",
         revision=metadata.get("date_saved"),

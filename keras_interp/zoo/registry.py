@@ -1,8 +1,8 @@
 """The named models."""
 
-import difflib
-import fnmatch
+import dataclasses
 
+from keras_interp.zoo import listing
 from keras_interp.zoo.papers import dynk, fl, lsg, srae, xnet
 
 PAPERS = {paper.key: paper for paper in (lsg.PAPER, fl.PAPER, dynk.PAPER, xnet.PAPER, srae.PAPER)}
@@ -17,11 +17,14 @@ def get_entry(name):
     """
     if name in ENTRIES:
         return ENTRIES[name]
-    nearest = difflib.get_close_matches(str(name), ENTRIES, n=3, cutoff=0.3)
-    hint = f" Did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
-    raise KeyError(f"There is no model of that name.{hint} zoo.list_models() lists all. Received: {name!r}")
+    raise listing.unknown(name, ENTRIES)
 
 
-def matching(pattern):
-    """Names of the entries that match an `fnmatch` pattern, sorted."""
-    return sorted(fnmatch.filter(ENTRIES, pattern))
+def facts_of(entry):
+    """What an entry says of its model, as `index.json` holds it for the command."""
+    fields = ("name", "description", "method", "architecture", "dataset", "class_names", "input_shape", "paper_metrics")
+    return {
+        **{field: getattr(entry, field) for field in fields},
+        "paper": dataclasses.asdict(entry.paper),
+        "recipe": dataclasses.asdict(entry.recipe),
+    }

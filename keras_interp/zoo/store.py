@@ -10,14 +10,8 @@ from keras_interp.explain import ConceptNotes
 from keras_interp.models.concept_explainer import ConceptExplainer
 from keras_interp.zoo import artifacts
 from keras_interp.zoo.hub import NEEDED, Reference, fetch, is_reference
+from keras_interp.zoo.listing import LOCATIONS, MIRROR
 from keras_interp.zoo.registry import ENTRIES, get_entry
-
-# Where on the Hub the zoo's models are that do not come with the package, with the commit: {name: "hf://user/repo@commit"}.
-LOCATIONS = pathlib.Path(__file__).with_name("hub.json")
-
-
-# Environment variable with the folder of a mirror, see `download`.
-MIRROR = "KERAS_INTERP_ZOO"
 
 
 def location_of(name):

@@ -1,0 +1,96 @@
+"""What there is in the zoo, told without Keras: names, descriptions, measured figures, and what came with the installation.
+
+`index.json` holds what the entries say of themselves; `python -m tools.release --index` writes it from them.
+"""
+
+import difflib
+import fnmatch
+import hashlib
+import json
+import os
+import pathlib
+
+_PACKAGE = pathlib.Path(__file__).parent
+INDEX, PINS = _PACKAGE / "index.json", _PACKAGE / "pins.json"
+# Where on the Hub the zoo's models are that do not come with the package, with the commit: {name: "hf://user/repo@commit"}.
+LOCATIONS = _PACKAGE / "hub.json"
+# Environment variable with the folder of a mirror, see `zoo.download`.
+MIRROR = "KERAS_INTERP_ZOO"
+# Rows of a paper's comparisons, which few look for: other methods, other starts, other depths.
+COMPARISONS = (
+    "nn_*",
+    "sae_*",
+    "cae_*",
+    "srae[0-9]*",
+    "srae_wide_*",
+    "*_cold_*",
+    "*_warm_*",
+    "*_depth[0-9]*",
+    "xnet_[ibes]*_*",
+)
+
+
+def checkout():
+    """The folder of the checkout that this package runs from, or None where it is installed without one."""
+    root = _PACKAGE.parents[1]
+    return root if (root / "pyproject.toml").is_file() else None
+
+
+def shipped_root():
+    """The folder of all models that came with the checkout or the installed package."""
+    return checkout() / "zoo" if checkout() else _PACKAGE / "weights"
+
+
+def index():
+    """What the entries of all models say of themselves, {name: facts}."""
+    return json.loads(INDEX.read_text())
+
+
+def is_trained(name):
+    """Whether a model has weights, with this installation, in the mirror or on the Hub."""
+    folders = [shipped_root() / name, *([pathlib.Path(os.environ[MIRROR], name)] if MIRROR in os.environ else [])]
+    return any((folder / "config.json").is_file() for folder in folders) or name in json.loads(LOCATIONS.read_text())
+
+
+def select(names, pattern="*", trained=None, comparisons=False, is_trained=is_trained):
+    """The names that `zoo.list_models` lists, those of models with weights first."""
+    chosen = sorted(fnmatch.filter(names, pattern))
+    if not comparisons and pattern == "*":
+        chosen = [name for name in chosen if not any(fnmatch.fnmatch(name, kind) for kind in COMPARISONS)]
+    weights = {name: is_trained(name) for name in chosen}
+    return [name for name in sorted(chosen, key=lambda name: not weights[name]) if trained in (None, weights[name])]
+
+
+def unknown(name, names):
+    """The error of a name that no model has, with the nearest ones."""
+    nearest = difflib.get_close_matches(str(name), names, n=3, cutoff=0.3)
+    hint = f" Did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
+    return KeyError(f"There is no model of that name.{hint} zoo.list_models() lists all. Received: {name!r}")
+
+
+def describe(name, facts):
+    """All that is known of a model, as `zoo.info` gives it, of what its entry says of itself."""
+    pins = json.loads(PINS.read_text()).get(name, {})
+    metadata = _read(shipped_root() / name / "metadata.json", pins)
+    metrics = _read(shipped_root() / name / "metrics.json", pins).get("values", {})
+    provenance = metadata.get("keras_interp", {}).get("provenance", {})
+    return {
+        **facts,
+        "parameters": int(metrics["parameters"]) if "parameters" in metrics else provenance.get("parameters"),
+        "metrics": metrics,
+        "recipe": provenance.get("recipe", facts["recipe"]),
+        "trained": is_trained(name),
+        "location": json.loads(LOCATIONS.read_text()).get(name),
+        "licence": "Apache-2.0",
+        "revision": metadata.get("date_saved"),
+        "sha256": pins,
+    }
+
+
+def _read(path, pins):
+    if not path.is_file():
+        return {}
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != pins.get(path.name):
+        raise ValueError(f"A file of the zoo is not the one that was published. Received: {path}")
+    return json.loads(content)
