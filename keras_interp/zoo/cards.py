@@ -9,7 +9,7 @@ import huggingface_hub  # Its names are looked up where they are used: most of i
 
 from keras_interp.models.base import InterpretableModel
 from keras_interp.zoo import artifacts
-from keras_interp.zoo.registry import ENTRIES, PAPERS
+from keras_interp.zoo.registry import ENTRIES
 
 LICENCE = "apache-2.0"
 # The tag by which models of this package are found on the Hub.
@@ -320,11 +320,31 @@ def _beside(value):
     return "" if value is None else f" ({_figure(value)})"
 
 
+# What a newcomer meets first: a model of each method beside its baseline.
+README_MODELS = (
+    *("lsg_resnet20_cifar10", "lsg_fixed_resnet20_cifar10", "std_resnet20_cifar10"),
+    *("fl_mlp_mnist", "fl_mlp_california_housing", "std_mlp_california_housing"),
+    *("dynk5_resnet18w32_cifar10", "std_resnet18w32_cifar10"),
+    *("xnet_capped_resnet18w32_celeb_a_mini", "std_resnet18w32_celeb_a_mini"),
+    *("srae_mobilenet_cub100", "std_mobilenet_cub100"),
+)
+
+
+def readme_table():
+    """The README's table of `README_MODELS`, as Markdown: the first figure that each paper counts, beside the paper's."""
+    lines = []
+    for name in README_MODELS:
+        entry, values = ENTRIES[name], artifacts.read_metrics(name)["values"]
+        metric, heading = next((metric, heading) for metric, heading in entry.paper.headline.items() if metric in values)
+        figure = _figure(values[metric]) + _beside(entry.paper_metrics.get(metric))
+        lines.append(f"| [`{name}`](zoo/{name}/README.md) | {entry.method} | `{entry.dataset}` | {heading}: {figure} |")
+    return "\n".join(["| model | method | dataset | measured (paper) |", "|---|---|---|---|", *lines])
+
+
 def update_readme(path):
-    """Replaces the tables between the markers of a README by `model_table`."""
+    """Replaces the table between the markers of a README by `readme_table`."""
     path = pathlib.Path(path)
     start, end = "<!-- models: written by tools.release -->", "<!-- end of models -->"
     before, rest = path.read_text().split(start)
     _, after = rest.split(end)
-    tables = [f"*{paper.title}*\n\n{model_table(paper)}" for paper in PAPERS.values() if model_table(paper)]
-    path.write_text("\n\n".join([before + start, *tables, end + after]))
+    path.write_text("\n\n".join([before + start, readme_table(), end + after]))
