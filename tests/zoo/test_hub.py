@@ -20,6 +20,7 @@ from keras_interp.cli import main
 from keras_interp.models import LabelSensitiveClassifier
 from keras_interp.zoo import artifacts
 from keras_interp.zoo import hub as client
+from keras_interp.zoo import listing, store
 from tests.tiny import tiny_backbone
 from tests.zoo.hub_server import Fault
 from tools.release import release_location
@@ -67,7 +68,8 @@ def on_the_hub(hub, tmp_path, monkeypatch):
     content = {path.name: path.read_bytes() for path in source.iterdir()}
     commit = hub.commit("alice/ixor", content)
     (tmp_path / "hub.json").write_text(json.dumps({SMALL: f"hf://alice/ixor@{commit}"}))
-    monkeypatch.setattr(client, "LOCATIONS", tmp_path / "hub.json")
+    for module in (listing, store):
+        monkeypatch.setattr(module, "LOCATIONS", tmp_path / "hub.json")
     monkeypatch.setattr(artifacts, "shipped_folder", lambda name: None)
     return SMALL, content
 
@@ -384,13 +386,13 @@ def test_an_overloaded_hub_does_not_make_an_old_model_new(hub, files, tmp_path):
     hub.commit(REPOSITORY, {"config.json": files["config.json"]})
     hub.faults.append(Fault("GET /api/models", times=None, status=503))
     with pytest.warns(UserWarning, match="which can be old"):
-        assert client.find_folder(f"hf://{REPOSITORY}").name == new
+        assert store.find_folder(f"hf://{REPOSITORY}").name == new
 
 
 def test_names_that_persons_gave_come_along(hub, artifact, files, monkeypatch):
-    found = client.NEEDED
+    found = store.NEEDED
     hub.commit(REPOSITORY, files | {"concepts.json": b"{}"})
-    folder = client.find_folder(f"hf://{REPOSITORY}")
+    folder = store.find_folder(f"hf://{REPOSITORY}")
     assert sorted(path.name for path in folder.iterdir()) == sorted(found)
 
 
@@ -418,8 +420,9 @@ def test_a_zoo_model_must_be_the_pinned_one(on_the_hub, hub, tmp_path):
 
 
 def test_maintainers_note_where_a_model_is(alice, tmp_path, monkeypatch):
-    monkeypatch.setattr(client, "LOCATIONS", tmp_path / "hub.json")
-    client.LOCATIONS.write_text("{}")
+    for module in (listing, store):
+        monkeypatch.setattr(module, "LOCATIONS", tmp_path / "hub.json")
+    listing.LOCATIONS.write_text("{}")
     published = zoo.publish(SMALL, "alice/ixor")
     with pytest.raises(ValueError, match="must name a commit"):
         release_location(SMALL, "hf://alice/ixor")
