@@ -13,6 +13,8 @@ from keras_interp.cli import main
 from keras_interp.explain import ConceptNotes
 from keras_interp.metrics import locality, orthogonality
 from keras_interp.models import Classifier, ExplanationModule, LassoModule
+from keras_interp.viewer import concepts as concepts_page
+from keras_interp.viewer import html as html_page
 from keras_interp.zoo import registry
 from tests.tiny import register, tiny_backbone
 
@@ -84,18 +86,18 @@ def test_one_x_feature_has_the_images_where_it_contributes_most(concepts, module
 )
 def test_the_sentence(contributions, expected):
     names = ("crest", "wing", "tail")
-    assert viewer.sentence("Blue_Jay", "Blue_Jay", names, np.array(contributions)) == expected
+    assert concepts_page.sentence("Blue_Jay", "Blue_Jay", names, np.array(contributions)) == expected
 
 
 def test_the_sentence_on_another_class():
-    told = viewer.sentence("Blue_Jay", "Crow", ("crest", "x-feature 1"), np.array([0.5, -2.0]))
+    told = concepts_page.sentence("Blue_Jay", "Crow", ("crest", "x-feature 1"), np.array([0.5, -2.0]))
     assert told == "Classified as Crow. What speaks for Blue Jay: crest (+0.5); against it: x-feature 1 (−2.0)."
 
 
 def test_inactive_x_features_and_empty_heatmaps_have_no_heat(concepts, module, rng):
-    plain = viewer._picture(concepts.images[0])
-    assert viewer._picture(concepts.images[0], np.ones((4, 4))) == plain != viewer._picture(concepts.images[0], np.eye(4))
-    assert viewer._picture(concepts.images[0], np.eye(4), against=True) != viewer._picture(concepts.images[0], np.eye(4))
+    plain = html_page.picture(concepts.images[0])
+    assert html_page.picture(concepts.images[0], np.ones((4, 4))) == plain != html_page.picture(concepts.images[0], np.eye(4))
+    assert html_page.picture(concepts.images[0], np.eye(4), against=True) != html_page.picture(concepts.images[0], np.eye(4))
     assert "from no place" in concepts._contribution(0, 2.0, np.ones((4, 4)))
     module.autoencoder.predictor_kernel.assign(np.zeros((2, 3, 1)))
     assert concepts.draw_image(0, "Wren").count("not active here") == 2 * 3

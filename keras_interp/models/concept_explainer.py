@@ -88,6 +88,7 @@ class ConceptExplainer(InterpretableModel):
 
         Example:
 
+        >>> from keras_interp.models import ExplanationModule
         >>> classifier = keras.Sequential([keras.Input((6,)), layers.Dense(8, "relu", name="units"), layers.Dense(2)])
         >>> module = ExplanationModule(classifier, "units", class_names=("wren", "jay"), num_features=2, hidden_units=(4,))
         >>> module.concept_names = {"jay": ["blue wing"]}

@@ -84,7 +84,7 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
 
     Example:
 
-    >>> from keras_interp import backbones
+    >>> from keras import layers
     >>> classifier = keras.Sequential([keras.Input((6,)), layers.Dense(8, "relu", name="units"), layers.Dense(3)])
     >>> module = ExplanationModule(classifier, "units", targets=[0, 2], num_features=2, hidden_units=(4,))
     >>> module = module.compile_by_default()

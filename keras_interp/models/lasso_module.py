@@ -23,6 +23,7 @@ class LassoModule(ConceptExplainer):
 
     Example:
 
+    >>> from keras import layers
     >>> classifier = keras.Sequential([keras.Input((6,)), layers.Dense(8, "relu", name="units"), layers.Dense(3)])
     >>> module = LassoModule(classifier, "units", targets=[0, 2], alpha=0.01)
     >>> rows, classes = np.random.default_rng(0).normal(size=(30, 6)), np.arange(30) % 3

@@ -24,6 +24,7 @@ class NeuronMatching(keras.callbacks.Callback):
 
     >>> from keras_interp.backbones import mlp
     >>> from keras_interp.data import ArrayDataset, Batches
+    >>> from keras_interp.models import XNet
     >>> rows, classes, attributes = np.random.rand(8, 4), np.arange(8) % 2, np.eye(2, dtype="uint8")[np.arange(8) // 2 % 2]
     >>> options = {"attributes": attributes, "attribute_names": ("bald", "bangs")}
     >>> faces = ArrayDataset(rows, classes, ("old", "young"), "rows", **options)

@@ -19,6 +19,7 @@ from keras_interp.zoo.artifacts import LOG
 from keras_interp.zoo.entry import Recipe
 from keras_interp.zoo.papers.dynk import DETECTOR, DISSECTED_EPOCHS, PAPER
 from reproduction import shipped
+from reproduction.curves import plot_epoch_curves
 from reproduction.dynk import figures
 from reproduction.report import Report
 from reproduction.shipped import Measured, spread
@@ -438,7 +439,7 @@ class DynamicK(shipped.ShippedReport):
         return self.report.add_figure(
             name,
             title,
-            curves.plot_epoch_curves(curves, "accuracy", finals, COLOR_ORDER),
+            plot_epoch_curves(curves, "accuracy", finals, COLOR_ORDER),
             "Lines: accuracy on the training images, augmented, during the epoch. Points: accuracy on the test split, which "
             f"is read only once, after the last epoch: there is no test curve as the paper has it. {claim}",
         )
@@ -488,7 +489,7 @@ class DynamicK(shipped.ShippedReport):
         return self.report.add_figure(
             "figure_5b",
             title,
-            curves.plot_epoch_curves(curves, "share of weights below 0.001", order=COLOR_ORDER),
+            plot_epoch_curves(curves, "share of weights below 0.001", order=COLOR_ORDER),
             "Weights of the last layer after each epoch. The paper has this for Places365 alone, where connections become "
             f"denser as K grows to 100 and standard is densest. {' '.join(sentences)}",
         )
@@ -505,7 +506,7 @@ class DynamicK(shipped.ShippedReport):
         return self.report.add_figure(
             "figure_5c",
             title,
-            curves.plot_epoch_curves(curves, "mean IoU of the units", order=COLOR_ORDER),
+            plot_epoch_curves(curves, "mean IoU of the units", order=COLOR_ORDER),
             f"Mean IoU of all units of the last feature maps with their best concept, every {DISSECTED_EPOCHS} epochs. "
             f"The paper finds it larger for smaller K, and smallest for the standard network.{claim}{'.' if claim else ''}",
         )

@@ -9,7 +9,8 @@ from rich.progress import track
 from keras_interp import metrics, models
 from keras_interp.zoo.papers.xnet import ATTRIBUTES, PAPER, comparison
 from keras_interp.zoo.registry import get_entry
-from reproduction import curves, shipped
+from reproduction import shipped
+from reproduction.curves import plot_epoch_curves
 from reproduction.report import Report
 from reproduction.shipped import Measured, read_log
 from reproduction.xnet import figures
@@ -163,7 +164,7 @@ class DropLoss(shipped.ShippedReport):
         return self.report.add_figure(
             name,
             title,
-            curves.plot_epoch_curves(panels, "drop loss, nats", order=("mean", *ATTRIBUTES)),
+            plot_epoch_curves(panels, "drop loss, nats", order=("mean", *ATTRIBUTES)),
             f"Mean drop loss over the training images of each attribute during an epoch, of the neuron that it is matched to. "
             f"{captions[name]} Ours: {'; '.join(rising)}.",
         )

@@ -17,8 +17,8 @@ from keras_interp.metrics import (
     feature_gate_similarity,
     filter_ambiguity,
     filter_correlation,
-    filters,
     gate_density,
+    gates,
     inter_class_filter_correlation,
     masked_confusion,
     masked_predictions,
@@ -332,7 +332,7 @@ def objective(gate, pooled, kernel, bias, labels, sparsity_weight=2.0, target_de
 def test_the_gradient_is_that_of_finite_differences(head, gate):
     pooled, kernel, bias, labels = head
     blocks = [pooled[labels == c].astype("float64") for c in range(NUM_CLASSES)]
-    loss, gradient = filters._gated_cross_entropy(blocks, kernel, bias, gate)
+    loss, gradient = gates._gated_cross_entropy(blocks, kernel, bias, gate)
     assert loss == pytest.approx(objective(gate, *head, sparsity_weight=0))
     for place in np.ndindex(gate.shape):
         step = np.zeros_like(gate)
@@ -350,7 +350,7 @@ def smallest_objective(owners, pooled, kernel, bias, labels):
     def smooth(values):
         # The density cannot be below its target of 1/classes here, so that the absolute value is smooth.
         gate[free] = values
-        loss, gradient = filters._gated_cross_entropy(blocks, kernel, bias, gate)
+        loss, gradient = gates._gated_cross_entropy(blocks, kernel, bias, gate)
         return loss + 2 * (gate.mean() - 1 / NUM_CLASSES), (gradient + 2 / gate.size)[free]
 
     return minimize(smooth, np.full(free.sum(), 0.5), jac=True, bounds=[(0, 1)] * free.sum(), method="L-BFGS-B").fun

@@ -516,7 +516,7 @@ def test_typical_images_are_those_of_the_class_whatever_weighs_more(rng, monkeyp
     rows, _ = rows_of(rng, 200)
     seen, classifier = [], plain_classifier()
     monkeypatch.setattr(
-        explanation_module, "_clusters", lambda patterns, *args: seen.append(patterns) or np.zeros(len(patterns), int)
+        explanation_module, "clusters", lambda patterns, *args: seen.append(patterns) or np.zeros(len(patterns), int)
     )
     # Decisions as classes: those of the class have the larger logits.
     decisions = classifier.predict(rows, verbose=0).argmax(axis=1)

@@ -18,9 +18,8 @@ from huggingface_hub import constants, file_download
 from keras_interp import zoo
 from keras_interp.cli import main
 from keras_interp.models import LabelSensitiveClassifier
-from keras_interp.zoo import artifacts
+from keras_interp.zoo import artifacts, listing, store
 from keras_interp.zoo import hub as client
-from keras_interp.zoo import listing, store
 from tests.tiny import tiny_backbone
 from tests.zoo.hub_server import Fault
 from tools.release import release_location
@@ -332,7 +331,7 @@ def test_publishing_needs_a_login_and_the_right(hub, folder, monkeypatch):
 def test_publishing_to_an_overloaded_hub(alice, folder, match):
     alice.faults.append(Fault(match, times=2, status=503))
     published = zoo.publish(folder, REPOSITORY, licence="mit")
-    assert zoo.load(str(published.reference)).labels == ("cat", "dog", "ship") and not alice.faults
+    assert zoo.load(str(published.reference)).class_names == ("cat", "dog", "ship") and not alice.faults
 
 
 # Loading
