@@ -16,6 +16,7 @@ import pathlib
 import numpy as np
 
 from keras_interp import data, models, zoo
+from keras_interp.data.pictures import load_pictures
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 source = parser.add_mutually_exclusive_group(required=True)
@@ -37,9 +38,11 @@ if isinstance(trained, models.ExplanationModule):
     )
 if arguments.images:
     classes = sorted(path.name for path in arguments.images.iterdir() if path.is_dir())
-    files = [(path, label) for label in classes for path in sorted((arguments.images / label).iterdir())]
-    images = [data.load_picture(path, trained.input_shape[1:3], trained.input_shape[-1]) for path, _ in files]
-    dataset = data.ArrayDataset(np.stack(images), [label for _, label in files], classes, str(arguments.images))
+    files = [path for label in classes for path in sorted((arguments.images / label).iterdir()) if path.name[0] != "."]
+    images, found, faults = load_pictures(files, trained.input_shape[1:3], trained.input_shape[-1])
+    for message in faults.values():
+        print(f"Left out: {message}")
+    dataset = data.ArrayDataset(images, [path.parent.name for path in found], classes, str(arguments.images))
 elif arguments.dataset.endswith(".npz"):
     dataset = data.load_npz(arguments.dataset, trained.task)
 else:
@@ -48,8 +51,15 @@ else:
 if isinstance(trained, models.XNet) and dataset.attributes is None:
     parser.error("an XNet learns from attributes beside the classes: give a --dataset that has some, as celeb_a_mini")
 
+if dataset.column_names and trained.column_names and set(dataset.column_names) == set(trained.column_names):
+    # The trained weights stand for the columns in their order.
+    dataset = dataset.select_columns(trained.column_names)
+if len(dataset) < 2:
+    parser.error("there must be at least two examples, one to train on and one to hold out")
+
 order = np.random.default_rng(0).permutation(len(dataset))
-held_out, kept = dataset[order[: len(order) // 10]], dataset[order[len(order) // 10 :]]
+held = max(1, len(order) // 10)
+held_out, kept = dataset[order[:held]], dataset[order[held:]]
 
 model = zoo.build(arguments.name, dataset=kept)
 fresh = {"logits", "label_sensitive_gate"}

@@ -47,24 +47,37 @@ def _plain(value):
 
 
 def is_named_table(values):
-    """Whether columns can be taken from it by name: a data frame or a dict of columns."""
-    return isinstance(values, Mapping) or (hasattr(values, "columns") and hasattr(values, "to_numpy"))
+    """Whether columns can be taken from it by name: a data frame, an Arrow table or a dict of columns."""
+    return isinstance(values, Mapping) or (hasattr(values, "columns") and hasattr(values, "to_numpy")) or _is_arrow(values)
+
+
+def _is_arrow(values):
+    return hasattr(values, "to_pydict") and hasattr(values, "column_names")
+
+
+def _names(table):
+    if _is_arrow(table):
+        return list(table.column_names)
+    return list(table if isinstance(table, Mapping) else table.columns)
 
 
 def column_names_of(table):
-    """The names of a table's columns as a tuple; () where it has no names of its own, but counts its columns from 0.
+    """The names of a table's columns as a tuple; () where it has no names of its own, but numbers its columns in order.
 
     Raises:
-        ValueError: for two columns of one name, or columns of which only some have names or whose numbers are no count: their
+        ValueError: for two columns of one name, or columns of which only some have names or whose numbers do not rise: their
             order says nothing.
     """
     if not is_named_table(table):
         return ()
-    names = list(table if isinstance(table, Mapping) else table.columns)
-    if names == list(range(len(names))):
-        return ()
+    names = _names(table)
+    if not any(isinstance(name, str) for name in names):
+        numbers = [name for name in names if isinstance(name, (int, np.integer))]
+        # Tuples, as of several levels, name nothing here.
+        if len(numbers) < len(names) or numbers == sorted(set(numbers)):
+            return ()
     if not all(isinstance(name, str) for name in names):
-        raise ValueError(f"The columns must all have names, or be counted from 0. Received: columns {names[:20]}")
+        raise ValueError(f"The columns must all have names, or be numbered in order. Received: columns {names[:20]}")
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         raise ValueError(f"Each column must have a name of its own. Received: several columns {twice[:8]}")
@@ -87,7 +100,7 @@ def encode_columns(table, column_names):
     Raises:
         ValueError: for columns that are missing, which names them and those that are unknown.
     """
-    names = list(table if isinstance(table, Mapping) else table.columns)
+    names = _names(table)
     if not column_names or not column_names_of(table):
         if column_names and len(names) != len(column_names):
             raise ValueError(f"There must be {len(column_names)} columns: {list(column_names)}. Received: {len(names)}")
@@ -119,7 +132,7 @@ def encode_columns(table, column_names):
                 faults.setdefault(row, sentence)
             continue
         if name not in texts:
-            texts[name] = np.array([str(_plain(value)).strip() for value in columns[name]], object)
+            texts[name] = np.array([_text(value) for value in columns[name]], object)
             known[name] = np.zeros(count, bool)
         rows[:, column] = texts[name] == category
         known[name] |= texts[name] == category
@@ -131,6 +144,15 @@ def encode_columns(table, column_names):
             sentence = f"{name!r} is empty" if gap else f"{name!r} must be one of {categories}. Received: {value!r}"
             faults.setdefault(int(row), sentence)
     return rows, faults, [name for name in names if name not in used]
+
+
+def _text(value):
+    """A category as text: "" where it is missing, whole numbers without a fraction."""
+    if _plain(value) is None or value != value:
+        return ""
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        value = int(value)
+    return str(value).strip()
 
 
 def _raveled(column, name):
@@ -196,10 +218,9 @@ def check_inputs(inputs, input_shape, column_names=(), input_range=None, dtype="
         inputs = inputs.astype("float32")
     if inputs.ndim != len(expected) + 1 or any(e not in (None, s) for e, s in zip(expected, inputs.shape[1:])):
         hint = ""
-        if inputs.shape == tuple(expected) or (inputs.ndim == len(expected) == 1):
-            hint = f" A single {thing} needs a batch axis: {things.lower()}[None]."
-        elif inputs.ndim == 3 == len(expected) and expected[-1] in (1, None) and inputs.shape[-1] not in (1, 3):
+        if inputs.ndim == 3 == len(expected) and inputs.shape[-1] not in (1, 3, expected[-1]):
             hint = " Grey images need a channel axis: images[..., None]."
+            hint += " This model takes colors: np.repeat(images[..., None], 3, axis=-1)." if expected[-1] == 3 else ""
         elif inputs.ndim == len(expected):
             hint = f" A single {thing} needs a batch axis: {things.lower()}[None]."
         raise ValueError(
@@ -242,7 +263,8 @@ def _check_range(inputs, things, thing, low, high):
         rows = inputs.reshape(len(inputs), -1)
         bad = np.flatnonzero((rows.min(axis=1) < low - RANGE_TOLERANCE) | (rows.max(axis=1) > high + RANGE_TOLERANCE))
         raise ValueError(
-            f"{things} must hold raw pixels in {low:g}..{high:g}: the model scales them itself. "
+            f"{things} must hold raw pixels in {low:g}..{high:g}: the model scales them itself. Where a backbone of your own "
+            "takes other values, set `model.input_range = None`. "
             f"Received: values in {lowest:g}..{highest:g}, out of range in {thing}s {bad[:8].tolist()}"
         )
     if inputs.dtype.kind == "f" and highest <= 1 < high:

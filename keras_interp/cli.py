@@ -182,6 +182,11 @@ def explain(name, files, target, output, draw_all, as_json):
 
     output = picture_path(output)
     model = zoo.load(name)
+    if target is not None and hasattr(model, "targets"):
+        # An explanation module explains some classes only; that is known before anything is read.
+        known = (*model.targets, *map(str, model.target_numbers))
+        if target not in known:
+            raise ValueError(f"The explained classes are {', '.join(model.targets)}. Received: {target!r}")
     if not hasattr(model, "explain"):
         raise ValueError(f"A plain Keras model has predictions but no explanations. Received: {name}")
     if target is not None and target not in model.class_names and target.isdecimal():
@@ -225,8 +230,11 @@ def draw_explanations(model, shown, inputs, target, output, as_json=False):
                         print_target(model, name, logits, int(explanation.target[row]), target)
                 # Whole or not at all, so that a stop leaves no torn picture.
                 partial = path.with_name(f".partial_{path.name}")
-                explanation.plot(path=partial)
-                partial.replace(path)
+                try:
+                    explanation.plot(path=partial)
+                    partial.replace(path)
+                finally:
+                    partial.unlink(missing_ok=True)
                 written.append(path)
     except KeyboardInterrupt:
         click.echo(f"Stopped. Wrote {len(written)} of {len(paths)} pictures.", err=True)
@@ -441,28 +449,31 @@ def read_inputs(paths, model, faults):
     from keras_interp.data.tables import read_rows
 
     shape = model.input_shape
+    # As people name them, unless that names two.
+    short = len({path.name for path in paths}) == len(paths)
+    spoken = {path: path.name if short else str(path) for path in paths}
     if len(shape) == 2:
         for path in paths:
             try:
                 table = read_rows(path, getattr(model, "column_names", ()), shape[1])
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 faults[str(path)] = str(error)
                 continue
             if table.unused:
                 click.echo(
-                    f"{path.name}: columns that the model does not know are left out: {', '.join(table.unused)}", err=True
+                    f"{spoken[path]}: columns that the model does not know are left out: {', '.join(table.unused)}", err=True
                 )
-            faults.update({f"{path.name} row {row + 1}": sentence for row, sentence in sorted(table.faults.items())})
+            faults.update({f"{spoken[path]} row {row + 1}": sentence for row, sentence in sorted(table.faults.items())})
             kept = [row for row in range(len(table.rows)) if row not in table.faults]
             for start in range(0, len(kept), FILE_BATCH):
                 part = kept[start : start + FILE_BATCH]
-                yield [f"{path.name} row {row + 1}" for row in part], table.rows[part]
+                yield [f"{spoken[path]} row {row + 1}" for row in part], table.rows[part]
         return
     for start in range(0, len(paths), FILE_BATCH):
         pixels, names, wrong = load_pictures(paths[start : start + FILE_BATCH], shape[1:3], shape[-1])
         faults.update({str(path): message for path, message in wrong.items()})
         if names:
-            yield names, pixels
+            yield [spoken[path] for path in names], pixels
 
 
 def report_faults(faults):

@@ -23,6 +23,10 @@ def nan_unless(usable, loss):
     return ops.where(usable, loss, float("nan"))
 
 
+# Products of two such weights are beyond float32.
+LARGEST_WEIGHT = 1e18
+
+
 class StopAtNaN(keras.callbacks.Callback):
     """Stops training at the first loss that is not finite, before the weights of that epoch replace a checkpoint."""
 
@@ -31,9 +35,11 @@ class StopAtNaN(keras.callbacks.Callback):
 
     def __init__(self):
         super().__init__()
-        self._kept, self._epoch = [], 0
+        self._kept, self._earlier, self._epoch = [], [], 0
 
     def on_epoch_begin(self, epoch, logs=None):
+        # Of before the epoch before this one, whose last step may have broken the weights unseen.
+        self._earlier = self._kept
         variables = {id(variable): variable for variable in (*self.model.variables, *self.model.optimizer.variables)}
         self._kept = [(variable, np.array(ops.convert_to_numpy(variable))) for variable in variables.values()]
         self._epoch = epoch
@@ -41,11 +47,24 @@ class StopAtNaN(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         loss = (logs or {}).get("loss")
         if loss is not None and not np.isfinite(loss):
+            if batch == 0 and self._earlier:
+                self._kept, self._epoch = self._earlier, self._epoch - 1
             raise FloatingPointError(
                 f"The loss is not finite at batch {batch} of epoch {self._epoch}, from 0. The likely causes are a label "
                 "outside [0, num_classes), attributes other than 0 and 1, NaN or infinite inputs, pixels outside 0..255, or a "
                 f"learning rate that is too high. The model has the weights of before this epoch. Received: loss={loss}"
             )
+
+    def on_epoch_end(self, epoch, logs=None):
+        # What the last step did to the weights shows in no loss.
+        for variable in self.model.trainable_variables:
+            largest = np.abs(ops.convert_to_numpy(variable).astype("float32")).max(initial=0.0)
+            if not largest < LARGEST_WEIGHT:
+                raise FloatingPointError(
+                    f"The weights are not finite, or beyond use, after the last step of epoch {epoch}, from 0: the learning "
+                    f"rate is too high. The model has the weights of before this epoch. "
+                    f"Received: {largest:.3g} in {variable.path}"
+                )
 
     def restore(self):
         """Gives the model and its optimizer what they had at the beginning of the epoch."""

@@ -268,11 +268,15 @@ class _Pair:
     inputs: np.ndarray
     targets: object
     column_names: tuple = ()
+    attribute_names: tuple = ()
 
     @classmethod
     def of(cls, inputs, targets):
         """The pair as arrays, or raises where they are not of one length, or targets are text."""
         names = column_names_of(inputs)
+        attributes = column_names_of(targets.get("attributes")) if isinstance(targets, dict) else ()
+        if attributes:
+            targets = {**targets, "attributes": check_attributes(targets["attributes"], attributes)}
         # A dict of targets has several parts; that of a table, columns.
         inputs = check_inputs(inputs, (None, None), names) if is_named_table(inputs) else as_array(inputs)
         targets = (
@@ -287,7 +291,7 @@ class _Pair:
                 "Targets must be numbers without gaps; names of classes take a `data.ArrayDataset(inputs, targets, names)`. "
                 f"Received: dtypes {[str(part.dtype) for part in parts]}"
             )
-        return cls(inputs, targets, names)
+        return cls(inputs, targets, names, attributes)
 
     def __len__(self):
         return len(self.inputs)

@@ -62,11 +62,11 @@ class LazyDataset:
         return LazyDataset(self.source, self.crop_size, self.class_names, self.name, self._numbers[part])
 
     def fingerprint(self):
-        """A sha256 of the examples' numbers, the class names, and 64 examples spread over the data, as a string.
+        """A sha256 of the examples' numbers, the class names, and up to 1,000 examples spread over the data, as a string.
 
         All of the data would have to be decoded for more.
         """
-        sample = self.read(np.unique(np.linspace(0, len(self) - 1, 64).astype(int)))
+        sample = self.read(np.unique(np.linspace(0, len(self) - 1, 1000).astype(int)))
         return sha256_of(json.dumps([self.class_names, self.crop_size]), self._numbers, *sample)
 
     def read(self, part, rng=None):

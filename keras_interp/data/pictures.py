@@ -89,14 +89,14 @@ def load_pictures(paths, image_size, channels=3):
         image_size, channels: as for `load_picture`.
 
     Returns:
-        A uint8 array (n, height, width, channels) of those that could be opened, their names, and {path: message} of the
+        A uint8 array (n, height, width, channels) of those that could be opened, their paths, and {path: message} of the
         others.
     """
     pixels, names, faults = [], [], {}
     for path in map(pathlib.Path, paths):
         try:
             pixels.append(load_picture(path, image_size, channels))
-            names.append(path.name)
+            names.append(path)
         except (OSError, ValueError) as error:
             faults[path] = str(error)
     return np.stack(pixels) if pixels else np.zeros((0, *image_size, channels), "uint8"), names, faults

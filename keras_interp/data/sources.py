@@ -23,7 +23,7 @@ FACES = ("celeb_a", "celeb_a_mini")
 FACE_LABEL, FACE_ATTRIBUTES = "Young", ("5_o_Clock_Shadow", "Bald", "Bangs")
 
 
-def load(name, split="train", data_dir=None, image_size=None, label=None, attributes=None):
+def load(name, split="train", data_dir=None, image_size=None, label=None, attributes=None, task=None):
     """Loads a split of a data set into memory.
 
     Args:
@@ -44,6 +44,7 @@ def load(name, split="train", data_dir=None, image_size=None, label=None, attrib
             classes "not <label>" and "<label>". By default "Young" for "celeb_a" and "celeb_a_mini".
         attributes: names of the attributes to load beside the class; by default the three of the XNet paper for these two
             data sets, "5_o_Clock_Shadow", "Bald" and "Bangs", and none for others.
+        task: for an `.npz` file, see `load_npz`.
 
     Returns:
         An `ArrayDataset`.
@@ -53,7 +54,7 @@ def load(name, split="train", data_dir=None, image_size=None, label=None, attrib
         ValueError: for an unknown split or attribute, or a file without the arrays.
     """
     if str(name).endswith(".npz"):
-        return load_npz(name)
+        return load_npz(name, task)
     if name == "independent_xor":
         return generate_independent_xor(split)
     builder = _prepared_builder(name, data_dir)

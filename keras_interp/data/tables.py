@@ -31,41 +31,49 @@ class CsvRows:
     unused: tuple
 
 
-def read_csv(path):
+def read_csv(path, column_names=()):
     """Reads a CSV file as columns of text.
 
-    Separators are commas, semicolons, tabs or bars; fields may be quoted; the text is UTF-8, or UTF-16 with its mark. The
-    first line is taken for a header unless all of its fields are numbers.
+    Separators are commas, semicolons, tabs or bars; fields may be quoted; the text is UTF-8, or UTF-16 with its mark. A first
+    line of numbers alone is a row, unless these are the names in `column_names`.
 
     Args:
         path: path of the file.
+        column_names: names of the model's columns, if it has any.
 
     Returns:
         {name: object array (n,) of text}, with the columns' numbers from 0 as names where there is no header, and {row:
         sentence} of rows with another number of fields.
 
     Raises:
-        ValueError: for a file without rows, that is not text, or with two columns of one name; with its name.
+        ValueError: for a file without rows, that is not text, with two columns of one name, or whose first line, of 0, 1, 2
+            and so on, may be a header or a row; with its name.
     """
     text = _decode(path)
-    lines = [line for line in text.splitlines() if line.strip()][:20]
+    hint = re.match(r"sep=([,;\t|])\n", text, re.IGNORECASE)
+    text = text[hint.end() :] if hint else text
+    lines = [line for line in text.split("\n") if line.strip()][:20]
     if not lines:
         raise ValueError(f"{path} must hold the rows of a table. Received: an empty file")
-    separator = max(SEPARATORS, key=lambda one: _columns(lines, one))
+    separator = hint[1] if hint else max(SEPARATORS, key=lambda one: _fits(lines, one))
     try:
         records = [row for row in csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True) if row]
     except csv.Error as error:
         raise ValueError(f"{path} cannot be read as a table. Received: {error}") from error
     records = [[field.strip() for field in row] for row in records]
-    header = records[0] if _is_header(records[0]) else None
+    width = len(records[0])
+    if len(records) > 1 and all(len(row) == width + 1 and not row[-1] for row in records[1:]):
+        # A separator behind the last field.
+        records = [records[0], *(row[:-1] for row in records[1:])]
+    header = records[0] if _is_header(records[0], column_names, path) else None
     rows = records[1:] if header else records
     if not rows:
         raise ValueError(f"{path} must hold rows below its header. Received: the header {header}")
-    if separator != ",":
-        # Where commas do not separate fields, they may separate decimals.
+    if separator != "," and not any(re.fullmatch(r"[+-]?\d*\.\d+", field) for row in rows for field in row):
+        # Where neither fields nor decimals are told apart by other signs, commas are those of decimals.
         rows = [[re.sub(r"^([+-]?\d+),(\d+)$", r"\1.\2", field) for field in row] for row in rows]
     names = header or list(range(len(rows[0])))
-    if len(rows[0]) == len(names) + 1 and all(len(row) == len(rows[0]) for row in rows):
+    if header and len(names) > 1 and all(len(row) == len(names) + 1 for row in rows):
         names = ["", *names]  # The header has no name for the row numbers, as R writes it.
     if header and len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -75,10 +83,9 @@ def read_csv(path):
     }
     table = np.array([row if len(row) == len(names) else [""] * len(names) for row in rows], object)
     columns = {name: table[:, column] for column, name in enumerate(names)}
-    if header and all(name in INDEX_NAMES or name.isdecimal() for name in map(str, names)):
+    if header and names[0] in INDEX_NAMES and names[1:] == list(map(str, range(len(names) - 1))):
         # A header that only counts: what is left are columns without names.
-        kept = [column for name, column in columns.items() if name not in INDEX_NAMES]
-        columns = dict(enumerate(kept))
+        columns = dict(enumerate(list(columns.values())[1:]))
     return columns, faults
 
 
@@ -100,7 +107,7 @@ def read_rows(path, column_names=(), num_columns=None):
     Raises:
         ValueError: for a file that cannot be read, or without one of the model's columns; with its name.
     """
-    columns, faults = read_csv(path)
+    columns, faults = read_csv(path, column_names)
     if not column_names and num_columns == len(columns) - 1 and next(iter(columns)) in INDEX_NAMES:
         columns.pop(next(iter(columns)))
     try:
@@ -109,10 +116,11 @@ def read_rows(path, column_names=(), num_columns=None):
         raise ValueError(f"{path}: {error}") from error
     if num_columns not in (None, rows.shape[1]):
         raise ValueError(f"{path} must have {num_columns} columns. Received: {rows.shape[1]}, {list(columns)[:20]}")
-    infinite = {
-        int(row): f"column {int(np.flatnonzero(~np.isfinite(rows[row].astype('float32')))[0])} is infinite in float32"
-        for row in np.flatnonzero(~np.isfinite(rows.astype("float32")).all(axis=1) & ~np.isnan(rows).any(axis=1))
-    }
+    with np.errstate(over="ignore"):
+        infinite = np.isinf(rows.astype("float32"))
+    names = list(column_names or columns)
+    bad = np.flatnonzero(infinite.any(axis=1))
+    infinite = {int(row): f"{names[int(infinite[row].argmax())]!r} is infinite in float32" for row in bad}
     return CsvRows(rows, {**infinite, **wrong, **faults}, tuple(name for name in unused if name not in INDEX_NAMES))
 
 
@@ -125,32 +133,41 @@ def _decode(path):
         raise ValueError(f"{path} must be text in UTF-8, or in UTF-16 with its mark. Received: {error}") from error
     if "\0" in text:
         raise ValueError(f"{path} must be text in UTF-8, or in UTF-16 with its mark. Received: zero bytes")
-    return text
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _columns(lines, separator):
-    """Number of fields that a separator makes of each line, 0 where it does not make the same number of most."""
+def _fits(lines, separator):
+    """How well a separator fits: the share of lines with as many fields as the first (or one more), and that number."""
     try:
         counts = [len(row) for row in csv.reader(lines, delimiter=separator, skipinitialspace=True) if row]
     except csv.Error:
-        return 0
-    most = max(set(counts), key=counts.count)
-    return most if most > 1 and counts.count(most) * 2 > len(counts) else 0
+        return 0.0, 0
+    if counts[0] < 2:
+        return 0.0, 0
+    return sum(count in (counts[0], counts[0] + 1) for count in counts) / len(counts), counts[0]
 
 
-def _is_header(fields):
-    if fields == list(map(str, range(len(fields)))) and len(fields) > 1:
+def _is_header(fields, column_names, path):
+    """Whether a first line names columns; one that holds any number is a row, unless the model knows these names."""
+    count = list(map(str, range(len(fields))))
+    if column_names and set(fields) >= set(column_names):
         return True
-    if fields[0] in INDEX_NAMES and fields[1:] == list(map(str, range(len(fields) - 1))) and len(fields) > 1:
+    if fields[0] in INDEX_NAMES and fields[1:] == count[:-1] and len(fields) > 1:
         return True
-    return not all(_is_value(field) for field in fields)
+    if fields == count and len(fields) > 1:
+        raise ValueError(
+            f"{path} begins with the line {','.join(fields)}, which may be a header that counts or a row: name the columns, "
+            "or delete that line."
+        )
+    numbers = [field for field in fields if _is_number(field)]
+    originals = {name.partition("=")[0] for name in column_names}
+    known = any(field in originals for field in fields if field not in numbers)
+    return known or (not numbers and not all(field.lower() in (*MISSING_WORDS, "true", "false") for field in fields))
 
 
-def _is_value(field):
-    if field.lower() in MISSING_WORDS or field.lower() in ("true", "false"):
-        return True
+def _is_number(field):
     try:
         float(field.replace(",", "."))
     except ValueError:
         return False
-    return True
+    return field.lower() not in MISSING_WORDS

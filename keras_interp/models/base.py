@@ -1,5 +1,7 @@
 """What the models of all methods share: a task, named outputs, inputs that are checked, and a loss that fits."""
 
+import contextlib
+import inspect
 from collections.abc import Mapping
 
 import keras
@@ -20,6 +22,8 @@ from keras_interp.guards import StopAtNaN, nan_unless
 from keras_interp.optimizers import CoupledSGD
 
 PIXELS = (0.0, 255.0)
+# Functions of Keras that take probabilities where nothing else is said.
+PROBABILITY_LOSSES = ("sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy")
 
 
 class InterpretableModel(keras.Model):
@@ -200,6 +204,20 @@ class InterpretableModel(keras.Model):
         dtype = getattr(self.layers[min(1, len(self.layers) - 1)], "compute_dtype", "float32")
         return check_inputs(inputs, self.input_shape, self.column_names, self.input_range, dtype)
 
+    def check_columns(self, dataset):
+        """Raises for a dataset whose columns have other names than the model's, or another order.
+
+        Raises:
+            ValueError: with what brings them into the order.
+        """
+        names = tuple(getattr(dataset, "column_names", ()) or ())
+        if names and self.column_names and names != self.column_names:
+            raise ValueError(
+                "The columns must be those of the model, in its order: make the dataset of `table[list(model.column_names)]`, "
+                "or give `dataset.select_columns(model.column_names)`. "
+                f"Received: columns {list(names)} for {list(self.column_names)}"
+            )
+
     def check_data(self, x, y=None, sample_weight=None):
         """Inputs, targets and weights as Keras can take them, or raises.
 
@@ -208,12 +226,7 @@ class InterpretableModel(keras.Model):
         """
         if isinstance(x, Batches):
             inputs, targets = (getattr(x.dataset, part, None) for part in ("inputs", "targets"))
-            names = getattr(x.dataset, "column_names", ())
-            if names and self.column_names and tuple(names) != self.column_names:
-                raise ValueError(
-                    "The columns must be those of the model, in its order: give `dataset.select_columns(model.column_names)`. "
-                    f"Received: columns {list(names)} for {list(self.column_names)}"
-                )
+            self.check_columns(x.dataset)
             if inputs is not None:
                 self.check_inputs(inputs)
             if targets is not None:
@@ -231,6 +244,8 @@ class InterpretableModel(keras.Model):
     def _adopt_names(self, x):
         """Takes over the column names of a table that the model is fitted to, where it has none."""
         table = getattr(x, "dataset", x)
+        if is_named_table(table) and not self._is_table(table):
+            return
         names = column_names_of(table) or getattr(table, "column_names", ())
         if names and not self.column_names and len(self.input_shape) == 2 and len(names) == self.input_shape[-1]:
             self.column_names = names
@@ -262,8 +277,11 @@ class InterpretableModel(keras.Model):
             FloatingPointError: at the first loss that is NaN or infinite, which a stream's bad inputs and labels make it. The
                 model then has the weights, and the optimizer the state, of before that epoch.
         """
-        self._adopt_names(x)
+        table = x
         x, y, sample_weight = self.check_data(x, y, sample_weight)
+        self._adopt_names(table)
+        self._warn_of_scaled_stream(x)
+        class_weight = self._indexed(class_weight)
         if isinstance(validation_data, (tuple, list)):
             checked = self.check_data(*validation_data)
             validation_data = checked[: len(validation_data)]
@@ -273,13 +291,21 @@ class InterpretableModel(keras.Model):
             raise ValueError(
                 f"Give examples that are to be ignored a `sample_weight` of 0. Received: ignore_class={self.loss.ignore_class}"
             )
-        if self.task == "classification" and (isinstance(self.loss, str) or getattr(self.loss, "from_logits", True) is False):
+        if self.task == "classification" and (
+            isinstance(self.loss, str)
+            or getattr(self.loss, "__name__", "") in PROBABILITY_LOSSES
+            or getattr(self.loss, "from_logits", True) is False
+        ):
             raise ValueError(
                 "The model's outputs are logits, so the loss must be one of logits, as "
                 f"keras.losses.SparseCategoricalCrossentropy(from_logits=True). Received: loss={self.loss!r}"
             )
         callbacks = callbacks if isinstance(callbacks, (list, tuple)) else [] if callbacks is None else [callbacks]
         guard = StopAtNaN()
+        if getattr(self, "optimizer", None) is not None and not self.optimizer.built:
+            # So that the guard can keep its state too, which would otherwise be made in the first step.
+            with self.distribute_strategy.scope() if keras.backend.backend() == "tensorflow" else contextlib.nullcontext():
+                self.optimizer.build(self.trainable_variables)
         try:
             return super().fit(
                 x,
@@ -303,20 +329,49 @@ class InterpretableModel(keras.Model):
     def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, *args, **kwargs):
         """As `keras.Model.evaluate`, after the checks of `fit`. The loss of a stream with bad inputs or labels is NaN."""
         if not kwargs.get("_use_cached_eval_dataset"):  # Then `fit` has checked them.
+            self._warn_of_scaled_stream(x)
             x, y, sample_weight = self.check_data(x, y, sample_weight)
         return super().evaluate(x, y, batch_size, verbose, sample_weight, *args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
-        """As `keras.Model.predict`, after checking inputs that are arrays, and the first batch of a `tf.data.Dataset`.
+        """As `keras.Model.predict`, after checking inputs: arrays as a whole, streams batch by batch.
 
         Raises:
             ValueError: for inputs of another shape, NaN or infinite values, pixels out of range, or columns that are missing.
         """
-        if hasattr(x, "element_spec"):
-            first = next(iter(x.take(1)), None)
-            if first is not None:
-                self.check_inputs(first[0] if isinstance(first, tuple) else first)
-        return super().predict(self.check_data(x)[0], *args, **kwargs)
+        stream = hasattr(x, "element_spec") or inspect.isgenerator(x)
+        spread = keras.backend.backend() == "tensorflow" and self.distribute_strategy.num_replicas_in_sync > 1
+        if stream and not spread:
+            x = ((self.check_inputs(batch[0] if isinstance(batch, tuple) else batch),) for batch in x)
+        return super().predict(x if stream else self.check_data(x)[0], *args, **kwargs)
+
+    def __call__(self, inputs, *args, **kwargs):
+        return super().__call__(self.check_inputs(inputs) if self._is_table(inputs) else inputs, *args, **kwargs)
+
+    def _is_table(self, inputs):
+        # A dict may also be Keras's own way to name the input.
+        return is_named_table(inputs) and not (isinstance(inputs, Mapping) and set(inputs) == {self.inputs[0].name})
+
+    def _indexed(self, class_weight):
+        """Weights of classes under their indices, of such under indices or names."""
+        if class_weight is None or self.task != "classification":
+            return class_weight
+        indexed = {}
+        for key, weight in class_weight.items():
+            (index,) = check_labels([key], self.num_classes, self.class_names)
+            indexed[int(index)] = weight
+        return indexed
+
+    def _warn_of_scaled_stream(self, x):
+        """Warns where the first batch of a `tf.data.Dataset` of float images looks divided by 255."""
+        spec = getattr(x, "element_spec", None)
+        spec = spec[0] if isinstance(spec, tuple) else spec
+        if self.input_range is None or spec is None or not getattr(spec, "dtype", None) or not spec.dtype.is_floating:
+            return
+        first = next(iter(x.take(1)), None)
+        values = None if first is None else np.asarray(first[0] if isinstance(first, tuple) else first)
+        if values is not None and np.isfinite(values).all() and values.max() <= 1:
+            self.check_inputs(values)
 
     def train_on_batch(self, x, y=None, sample_weight=None, *args, **kwargs):
         """As `keras.Model.train_on_batch`, after the checks of `fit`."""

@@ -220,6 +220,7 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
                 f"Received: {', '.join(others)}"
             )
         if isinstance(x, Batches):
+            self.check_columns(x.dataset)
             batch_size, kwargs["seed"], kwargs["process"] = x.batch_size, x.seed, x.process
             x, y = x.dataset.read(slice(None))
         return self.fit_activations(*self.fitting_data(x, y), batch_size, epochs, **kwargs)

@@ -23,7 +23,7 @@ class ObjectiveTrainer:
 
     extra_variables = ()
     objective_metrics = ()
-    _accumulators = ()
+    gradient_sums = None
 
     def task_loss(self, y, y_pred, sample_weight=None):
         """The compiled loss (a regression's, standardised) as a mean over the replica's batch, for any number of replicas."""
@@ -63,19 +63,15 @@ class ObjectiveTrainer:
         return sample_weight["label"] if isinstance(sample_weight, dict) else sample_weight
 
     def make_train_function(self, force=False):
-        # Where gradients are accumulated over steps, those of the extra variables are too; with the optimizer's state, in
-        # which a resumed run finds them. Not in `compile`: Keras does not compile a loaded model whose class overrides it.
-        optimizer = self._unscaled_optimizer()
-        if optimizer.gradient_accumulation_steps and self.__dict__.get("_accumulating") is not optimizer:
-            options = {"dtype": "float32", "aggregation": "mean"}
-            with self.distribute_strategy.scope() if keras.backend.backend() == "tensorflow" else contextlib.nullcontext():
-                accumulators = [
-                    optimizer.add_variable(variable.shape, name=f"{variable.name}_accumulator", **options)
-                    for variable in self.extra_variables
-                ]
-            # Past Keras's attribute tracking: they belong to the optimizer.
-            self.__dict__["_accumulators"], self.__dict__["_accumulating"] = accumulators, optimizer
+        self.prepare_training()
         return super().make_train_function(force)
+
+    def prepare_training(self):
+        """Makes what a step keeps beside the optimizer's state: sums of the extra variables' gradients over several steps."""
+        # Not in `compile`: Keras does not compile a loaded model whose class overrides it.
+        if self._unscaled_optimizer().gradient_accumulation_steps and self.gradient_sums is None and self.extra_variables:
+            with self.distribute_strategy.scope() if keras.backend.backend() == "tensorflow" else contextlib.nullcontext():
+                self.gradient_sums = GradientSums([tuple(variable.shape) for variable in self.extra_variables])
 
     def _unscaled_optimizer(self):
         return getattr(self.optimizer, "inner_optimizer", self.optimizer)
@@ -188,11 +184,11 @@ class ObjectiveTrainer:
         optimizer = self._unscaled_optimizer()
         if (steps := optimizer.gradient_accumulation_steps) and extra:
             last = (ops.convert_to_tensor(optimizer._iterations) + 1) % steps == 0
-            before = [ops.convert_to_tensor(variable) for variable in self._accumulators]
+            before = [ops.convert_to_tensor(variable) for variable in self.gradient_sums.variables]
             totals = [old + gradient for old, gradient in zip(before, gradients)]
             gradients, moves = [total / steps for total in totals], [last] * len(extra)
             kept = [ops.where(ok, ops.where(last, 0.0, total), old) for ok, total, old in zip(finite, totals, before)]
-            sums = list(zip(self._accumulators, kept))
+            sums = list(zip(self.gradient_sums.variables, kept))
         values = self.update_extra(extra, gradients)
         values = [ops.where(ops.logical_and(ok, move), new, old) for ok, move, new, old in zip(finite, moves, values, extra)]
         return [*zip(self.extra_variables, values), *sums]
@@ -232,6 +228,37 @@ def sum_over_replicas(tensors):
     import tensorflow as tf
 
     return tf.distribute.get_replica_context().all_reduce("sum", tensors)
+
+
+class GradientSums(keras.metrics.Metric):
+    """Sums of gradients over the parts of a step, where an optimizer accumulates them.
+
+    A metric, since the state of metrics is passed through a step on every backend and saved with the model; it has no result,
+    and an epoch's end leaves it as it is.
+
+    Args:
+        shapes: shapes of the gradients.
+        name: name of the metric.
+    """
+
+    def __init__(self, shapes, name="gradient_sums"):
+        super().__init__(name=name, dtype="float32")
+        for number, shape in enumerate(shapes):
+            self.add_variable(shape, "zeros", name=f"sum_{number}")
+
+    def update_state(self, *args, **kwargs):
+        """Nothing: a step assigns the sums."""
+
+    def result(self):
+        return {}
+
+    def reset_state(self):
+        pass
+
+    def load_own_variables(self, store):
+        # A file of a model that accumulated nothing has none.
+        if len(store.keys()) == len(self.variables):
+            super().load_own_variables(store)
 
 
 class NamedMeans(keras.metrics.Metric):

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from keras_interp.checks import check_features
 from keras_interp.explain.explanation import Explanation
 from keras_interp.explain.gradients import input_gradient
 from keras_interp.graphs import predict_all
@@ -200,7 +201,9 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
         Raises:
             ValueError: for inputs of another shape, or NaN or infinite values.
         """
-        return predict_all(self._view, self.check_inputs(inputs), batch_size)[1:]
+        found = predict_all(self._view, self.check_inputs(inputs), batch_size)[1:]
+        check_features(*found)
+        return found
 
     def explain(self, inputs, target=None, batch_size=256):
         """Explains one output for each input by the concepts.

@@ -182,9 +182,11 @@ class XNet(ObjectiveTrainer, LinearReadout):
         outputs["has_drop_loss"] = ops.cast(ops.any(present), "float32")
         # A Keras loss divides a weighted sum by the number of examples, so that the task loss grows with the weights: so must
         # what is set against it.
-        share = 1.0
-        if sample_weight is not None and getattr(self.loss, "reduction", "") != "mean_with_sample_weight":
-            share = weight / ops.maximum(size, 1.0)
+        reduction = getattr(self.loss, "reduction", "sum_over_batch_size")
+        if reduction == "mean_with_sample_weight":
+            share = 1.0
+        else:
+            share = weight if reduction == "sum" else weight / ops.maximum(size, 1.0)
         return task_loss - self.alpha * share * drop_loss, outputs
 
     def _dropped_losses(self, neurons, labels):
@@ -244,10 +246,25 @@ class XNet(ObjectiveTrainer, LinearReadout):
         elif is_array(x):
             y = self._checked_targets(y)
         elif isinstance(getattr(dataset, "targets", None), dict):
+            self._check_order(dataset)
             self._checked_targets(dataset.targets)
         elif hasattr(x, "element_spec"):
             self._check_stream(x)
         return super().fit(x, y, *args, **kwargs)
+
+    def check_data(self, x, y=None, sample_weight=None):
+        self._check_order(getattr(x, "dataset", None))
+        return super().check_data(x, y, sample_weight)
+
+    def _check_order(self, dataset):
+        names = tuple(getattr(dataset, "attribute_names", ()) or ())
+        if names and names != self.attributes:
+            raise ValueError(f"The attributes must be {self.attributes}, in this order. Received: {names}")
+
+    def _check_batch(self, x, y, sample_weight):
+        if isinstance(y, dict) and "attributes" in y:
+            y = {**y, "attributes": self._attribute_rows(y["attributes"], len(y["label"])).astype("float32")}
+        return super()._check_batch(x, y, sample_weight)
 
     def _check_stream(self, stream):
         """Raises for a `tf.data.Dataset` without these attributes: on JAX, an error in a step costs the weights."""
@@ -310,6 +327,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
         """
         if getattr(dataset, "attributes", None) is None:
             raise TypeError(f"An XNet needs a data set with attributes. Received: {type(dataset).__name__} without")
+        self.check_columns(dataset)
         if tuple(dataset.attribute_names) != self.attributes:
             raise ValueError(f"The attributes must be {self.attributes}. Received: {tuple(dataset.attribute_names)}")
         self._checked_attributes(dataset.attributes, len(dataset))

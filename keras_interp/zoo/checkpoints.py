@@ -76,6 +76,8 @@ def restore_checkpoint(model, path):
     if not path.is_file():
         return 0
     model.optimizer.build(model.trainable_variables)
+    if hasattr(model, "prepare_training"):
+        model.prepare_training()
     model.load_weights(path)
     with h5py.File(path) as file:
         for number, state in enumerate(_noise_states(model)):

@@ -78,7 +78,8 @@ def describe(name, facts):
         **facts,
         "parameters": int(metrics["parameters"]) if "parameters" in metrics else provenance.get("parameters"),
         "metrics": metrics,
-        "recipe": provenance.get("recipe", facts["recipe"]),
+        # An older one may lack what later recipes say.
+        "recipe": {**facts["recipe"], **provenance.get("recipe", {})},
         "trained": is_trained(name),
         "location": json.loads(LOCATIONS.read_text()).get(name),
         "licence": "Apache-2.0",

@@ -450,7 +450,7 @@ class DynamicK(shipped.ShippedReport):
             if artifacts.shipped_folder(name) is not None:
                 kernel, _ = self.model(name).readout_weights()
                 heading = f"{setting}, {kind}: {metrics.connection_sparsity(kernel):.1%} of the weights below 0.001"
-                layers[heading] = (kernel, [_spoken(label) for label in self.model(name).labels])
+                layers[heading] = (kernel, [_spoken(label) for label in self.model(name).class_names])
         if not layers:
             self.report.skip(title, "no weights of its models come with this installation.")
             return []

@@ -50,13 +50,10 @@ def compiled_predict(model, batch_size):
     Every call has the same shape and dtype, padded where there are fewer images: another shape would be compiled anew.
     """
 
-    # The same graph without checks: the local search's probes lie outside 0..255.
-    view = keras.Model(model.inputs, model.outputs)
-
     def predict(pixels):
         batch = np.zeros((batch_size, *pixels.shape[1:]), "float32")
         batch[: len(pixels)] = pixels
-        return view.predict_on_batch(batch)[: len(pixels)]
+        return model.predict_on_batch(batch)[: len(pixels)]
 
     return predict
 
@@ -434,7 +431,9 @@ class LabelSensitiveGates:
         found = next((record for record in records if all(record.get(field) == value for field, value in key.items())), None)
         if found is None:
             start = time.time()
-            predict = compiled_predict(model.model, ATTACK_BATCH)
+            # The same graph without checks: the local search's probes lie outside 0..255.
+            graph = keras.Model(model.model.inputs, model.model.outputs)
+            predict = compiled_predict(graph, ATTACK_BATCH)
             result = ATTACKS[attack](predict, images, labels, batch_size=ATTACK_BATCH, **settings)
             found = {
                 **key,

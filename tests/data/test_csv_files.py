@@ -42,10 +42,43 @@ def test_what_pandas_writes(tmp_path):
         frame.to_csv(tmp_path / "table.csv", **options)
         np.testing.assert_array_equal(read_rows(tmp_path / "table.csv", NAMES, 4).rows, EXPECTED)
     numbers = pd.DataFrame(np.arange(6.0).reshape(2, 3))
-    for options in ({}, {"index": False}, {"header": False, "index": False}):
+    for options in ({}, {"header": False, "index": False}):
         numbers.to_csv(tmp_path / "numbers.csv", **options)
         np.testing.assert_array_equal(read_rows(tmp_path / "numbers.csv", ("a", "b", "c"), 3).rows, numbers.to_numpy())
         np.testing.assert_array_equal(read_rows(tmp_path / "numbers.csv", (), 3).rows, numbers.to_numpy())
+
+
+def test_a_first_line_that_may_be_both_is_refused(tmp_path):
+    for text in ("0,1\n1,0\n1,1\n", "0,1,2\n1,0,5\n"):
+        with pytest.raises(ValueError, match=r"t\.csv begins with the line 0,1.*header that counts or a row"):
+            read_rows(write(tmp_path / "t.csv", text))
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "expected"),
+    [
+        ("3,2,1\n30,20,10\n", ("1", "2", "3"), [[10, 20, 30]]),
+        ("2019,2020,2021\n30,20,10\n", ("2020", "2019", "2021"), [[20, 30, 10]]),
+        ("a,b,c\n1,2,3,\n4,5,6,\n", ("a", "b"), [[1, 2], [4, 5]]),
+        ("a;b;c\n1,5;2,5;3,5\n", ("a", "b", "c"), [[1.5, 2.5, 3.5]]),
+        ("a;b\n1,5;2\n", ("a", "b"), [[1.5, 2]]),
+        ("sep=;\na;b\n1;2\n", ("a", "b"), [[1, 2]]),
+        ("a,b\r1,2\r3,4\r", ("a", "b"), [[1, 2], [3, 4]]),
+    ],
+)
+def test_ordinary_oddities(tmp_path, text, names, expected):
+    table = read_rows(write(tmp_path / "t.csv", text), names, len(names))
+    assert not table.faults
+    np.testing.assert_array_equal(table.rows, expected)
+
+
+def test_what_is_no_number_is_a_fault_and_not_a_guess(tmp_path):
+    table = read_rows(write(tmp_path / "t.csv", "-,2,3\n4,5,6\n"), (), 3)
+    assert list(table.faults) == [0] and table.rows[1].tolist() == [4, 5, 6]
+    assert set(read_rows(write(tmp_path / "t.csv", "price\n3,5\n4,5\n"), ("price",), 1).faults) == {0, 1}
+    # Points are the decimals here, so the comma is none.
+    faults = read_rows(write(tmp_path / "t.csv", "a\tb\tc\n1,234\t2.5\t3\n"), ("a", "b", "c"), 3).faults
+    assert faults == {0: "'a' must be a number. Received: '1,234'"}
 
 
 def test_a_file_without_a_header_keeps_its_first_row(tmp_path):

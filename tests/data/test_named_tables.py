@@ -8,7 +8,15 @@ import pytest
 from keras_interp import zoo
 from keras_interp.checks import as_array, check_attributes, check_inputs, check_labels, check_values, encode_columns
 from keras_interp.data import ArrayDataset, Batches, load_npz
-from keras_interp.models import Classifier, FeatureLevelingNetwork, Regressor, SelfExplainingNetwork, XNet
+from keras_interp.models import (
+    Classifier,
+    ExplanationModule,
+    FeatureLevelingNetwork,
+    NeuronMatching,
+    Regressor,
+    SelfExplainingNetwork,
+    XNet,
+)
 
 NAMES = ["age", "income", "height"]
 CLASSES = ("no", "yes")
@@ -128,8 +136,12 @@ class TestOrderOfColumns:
         model.column_names = NAMES
         nameless = pd.DataFrame(frame().to_numpy())
         np.testing.assert_array_equal(model.predict(nameless, verbose=0), model.predict(frame().to_numpy(), verbose=0))
-        with pytest.raises(ValueError, match=r"counted from 0. Received: columns \[2, 0, 1\]"):
+        with pytest.raises(ValueError, match=r"numbered in order. Received: columns \[2, 0, 1\]"):
             model.predict(nameless[[2, 0, 1]], verbose=0)
+        # Of three out of many columns.
+        np.testing.assert_array_equal(
+            model.predict(nameless.set_axis([0, 2, 5], axis=1), verbose=0), model.predict(frame(), verbose=0)
+        )
         with pytest.raises(ValueError, match=r"several columns \['age'\]"):
             model.predict(frame().set_axis(["age", "age", "height"], axis=1), verbose=0)
 
@@ -154,6 +166,31 @@ class TestOrderOfColumns:
         model.fit(Batches(dataset.select_columns(NAMES), 4), verbose=0)
         with pytest.raises(ValueError, match=r"others, \['weight'\]"):
             dataset.select_columns(["weight"])
+
+    def test_every_entrance_of_batches_and_datasets(self):
+        net, labels = xnet().compile_by_default(), np.arange(12) % 2
+        net.column_names = NAMES
+        attributes = pd.DataFrame({"bangs": labels, "bald": 1 - labels})
+        with pytest.raises(ValueError, match=r"attributes must be \('bald', 'bangs'\), in this order"):
+            net.fit(Batches((frame(), {"label": labels, "attributes": attributes}), 12), verbose=0)
+        order = ["bald", "bangs"]
+        net.fit(Batches((frame(), {"label": labels, "attributes": attributes[order]}), 12), verbose=0)
+        reversed_rows = ArrayDataset(frame()[NAMES[::-1]], labels, CLASSES, attributes=attributes[order])
+        with pytest.raises(ValueError, match="columns must be those of the model"):
+            net.fit(frame(), {"label": labels, "attributes": attributes}, callbacks=[NeuronMatching(reversed_rows)], verbose=0)
+        classifier = plain()
+        classifier.column_names = NAMES
+        module = ExplanationModule(classifier, "units", hidden_units=(4,), num_features=2).compile_by_default()
+        with pytest.raises(ValueError, match="columns must be those of the model"):
+            module.fit(Batches((frame()[NAMES[::-1]], labels), 12), verbose=0)
+        np.testing.assert_allclose(classifier(frame()[NAMES[::-1]]), classifier(frame().to_numpy()), rtol=1e-6)
+
+    def test_a_fit_that_is_refused_takes_over_no_names(self):
+        model = plain().compile_by_default()
+        with pytest.raises(ValueError, match="Labels must lie"):
+            model.fit(frame(), np.full(12, 7), verbose=0)
+        model.fit({"rows": frame().to_numpy()}, np.arange(12) % 2, verbose=0)
+        assert model.column_names == ()
 
     def test_names_given_to_a_dataset_bring_a_frame_in_order(self):
         dataset = ArrayDataset(frame()[NAMES[::-1]], np.arange(12) % 2, CLASSES, column_names=NAMES)
@@ -221,6 +258,22 @@ class TestKindsOfColumns:
         with pytest.raises(TypeError, match=r"names of classes take a `data.ArrayDataset"):
             Batches((frame(), names), 4)
         assert ArrayDataset(frame(), names, CLASSES).targets.tolist() == [0, 1] * 6
+
+    def test_weights_of_classes_by_name(self):
+        losses = []
+        for weights in ({"yes": 5.0, "no": 1.0}, {1: 5.0, 0: 1.0}, None):
+            keras.utils.set_random_seed(0)
+            model = plain().compile_by_default()
+            losses += model.fit(frame(), np.arange(12) % 2, class_weight=weights, verbose=0).history["loss"]
+        assert losses[0] == pytest.approx(losses[1]) and losses[0] != pytest.approx(losses[2])
+        with pytest.raises(ValueError, match="maybe"):
+            model.fit(frame(), np.arange(12) % 2, class_weight={"maybe": 1.0}, verbose=0)
+
+    def test_a_loss_of_probabilities_is_refused(self):
+        model = plain()
+        model.compile("sgd", keras.losses.sparse_categorical_crossentropy)
+        with pytest.raises(ValueError, match="must be one of logits"):
+            model.fit(frame(), np.arange(12) % 2, verbose=0)
 
     def test_weights_are_checked(self):
         model = plain().compile_by_default()
@@ -293,6 +346,30 @@ def test_a_run_that_diverges_leaves_the_weights_of_before_its_epoch():
     model.optimizer.learning_rate = 0.01
     model.fit(rows, values, verbose=0)
     assert np.isfinite(model.predict(rows, verbose=0)).all()
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "momentum"])
+def test_a_stop_in_the_first_epoch_leaves_a_fresh_optimizer(optimizer):
+    make = {"adam": lambda: keras.optimizers.Adam(0.01), "momentum": lambda: keras.optimizers.SGD(0.01, momentum=0.9)}
+    model, rows, values = plain(1), frame(16).to_numpy(), np.linspace(0, 1, 16)
+    model.compile(make[optimizer](), keras.losses.MeanSquaredError())
+    bad = rows.copy()
+    bad[3, 1] = np.inf
+    with pytest.raises(FloatingPointError):
+        model.fit(((bad, values) for _ in range(1)), steps_per_epoch=1, verbose=0)
+    model.fit(rows, values, epochs=2, verbose=0)
+    assert np.isfinite(model.predict(rows, verbose=0)).all()
+
+
+@pytest.mark.parametrize("epochs", [1, 5])
+def test_the_last_step_of_an_epoch_cannot_break_the_weights_unseen(epochs):
+    model, rows, values = plain(1), frame(16).to_numpy(), np.linspace(0, 1, 16)
+    model.compile(keras.optimizers.SGD(1e30), keras.losses.MeanSquaredError())
+    before = model.get_weights()
+    with pytest.raises(FloatingPointError, match="weights of before this epoch"):
+        model.fit(rows, values, batch_size=16, epochs=epochs, verbose=0)
+    for old, new in zip(before, model.get_weights()):
+        np.testing.assert_array_equal(old, new)
 
 
 def test_an_npz_file_says_what_its_targets_are(tmp_path):

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_interp import zoo
 from keras_interp.data import Batches
 from keras_interp.models import Classifier, FeatureLevelingNetwork, LabelSensitiveClassifier, XNet
 from tests.tiny import tiny_backbone
@@ -188,6 +189,61 @@ def test_arrays_are_checked_before_the_first_step(model, images, change, error, 
 def test_predict_checks_images(model, images, broken, message):
     with pytest.raises(ValueError, match=message):
         model.predict(broken(images), verbose=0)
+
+
+@pytest.mark.parametrize("kind", ["array", "list", "batches", "generator", "stream", "pydataset"])
+def test_pixels_out_of_range_raise_and_divided_ones_warn(images, kind):
+    model = KINDS["standard"]().compile_by_default()
+
+    def given(pixels):
+        if kind == "stream":
+            tf = pytest.importorskip("tensorflow")
+            return tf.data.Dataset.from_tensor_slices(pixels).batch(8)
+        kinds = {
+            "array": lambda: pixels,
+            "list": lambda: pixels.tolist(),
+            "batches": lambda: Batches((pixels, LABELS), 8, shuffle=False),
+            "generator": lambda: (pixels[start : start + 8] for start in (0, 8)),
+            "pydataset": lambda: Batches((pixels, LABELS), 8, shuffle=False),
+        }
+        return kinds[kind]()
+
+    floats = images.astype("float32")
+    expected = model.predict(images, verbose=0)
+    np.testing.assert_allclose(model.predict(given(floats), verbose=0), expected, rtol=1e-5, atol=1e-6)
+    with pytest.warns(UserWarning, match="divided by 255"):
+        model.predict(given(floats / 255), verbose=0)
+    floats[12, 3, 3, 1] = 300
+    with pytest.raises(ValueError, match=r"raw pixels in 0..255.*input_range = None"):
+        model.predict(given(floats), verbose=0)
+    model.input_range = None
+    assert np.isfinite(model.predict(given(floats), verbose=0)).all()
+
+
+def test_pixels_out_of_range_in_other_verbs(images):
+    model = KINDS["standard"]().compile_by_default()
+    floats = images.astype("float32") - 1000
+    for call in (model.explain, model.features, lambda x: model.fit(x, LABELS), lambda x: model.evaluate(x, LABELS)):
+        with pytest.raises(ValueError, match="raw pixels"):
+            call(floats)
+    with pytest.raises(FloatingPointError, match=r"pixels outside 0\.\.255"):
+        model.fit(((floats, LABELS) for _ in range(1)), steps_per_epoch=1, verbose=0)
+
+
+def test_the_hint_for_grey_images(rng):
+    grey = keras.Input((28, 28, 1))
+    model = Classifier(keras.Model(grey, keras.layers.Conv2D(2, 3)(grey)), 3)
+    with pytest.raises(ValueError, match=r"channel axis: images\[..., None\]"):
+        model.predict(np.zeros((5, 28, 28)), verbose=0)
+
+
+def test_the_range_is_saved(tmp_path, images):
+    model = KINDS["standard"]()
+    model.input_range = None
+    zoo.save(model, tmp_path / "free")
+    assert zoo.load(tmp_path / "free").input_range is None
+    zoo.save(KINDS["standard"](), tmp_path / "pixels")
+    assert zoo.load(tmp_path / "pixels").input_range == (0, 255)
 
 
 def test_validation_and_evaluation_streams_show_nan(images):

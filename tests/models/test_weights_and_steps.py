@@ -16,6 +16,7 @@ from keras_interp.models import (
     SelfExplainingNetwork,
     XNet,
 )
+from keras_interp.zoo.checkpoints import restore_checkpoint, save_checkpoint
 
 ROWS, CLASSES = 12, 3
 
@@ -166,6 +167,26 @@ def test_accumulated_steps_go_on(kind):
     for _ in range(4):
         step(halves, rows, targets)
     assert_equal(whole, halves)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_accumulated_gradients_survive_a_checkpoint(steps, tmp_path):
+    rows, labels = examples("lsg joint", 6)
+    whole, broken = build("lsg joint", accumulate=3), build("lsg joint", accumulate=3)
+    for _ in range(3 + steps):
+        step(whole, rows, labels)
+        step(broken, rows, labels)
+    save_checkpoint(broken, tmp_path / "state.weights.h5", 1)
+    resumed = build("lsg joint", accumulate=3)
+    restore_checkpoint(resumed, tmp_path / "state.weights.h5")
+    for _ in range(3):
+        step(whole, rows, labels)
+        step(resumed, rows, labels)
+    assert_equal(whole, resumed)
+    # Keras's own file brings the optimizer back too.
+    broken.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert int(loaded.optimizer._iterations) == 3 + steps
 
 
 def test_the_order_in_a_batch_does_not_matter(kind):

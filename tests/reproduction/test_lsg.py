@@ -150,7 +150,7 @@ def attack(dataset, tmp_path):
 
     def attack(name, full_attacks=False):
         study = lsg.LabelSensitiveGates(dataset, lsg.Report(tmp_path, "", ""), full_attacks)
-        return study.attack(model, name, np.flatnonzero(model.predictions == model.class_names)[:4])
+        return study.attack(model, name, np.flatnonzero(model.predictions == model.labels)[:4])
 
     attack.model = model
     return attack
