@@ -233,8 +233,8 @@ def sum_over_replicas(tensors):
 class GradientSums(keras.metrics.Metric):
     """Sums of gradients over the parts of a step, where an optimizer accumulates them.
 
-    A metric, since the state of metrics is passed through a step on every backend and saved with the model; it has no result,
-    and an epoch's end leaves it as it is.
+    A metric, since the state of metrics is passed through a step on every backend; it has no result, and an epoch's end
+    leaves it as it is. Keras does not save it: `zoo.train`'s checkpoints do, and a `.keras` file begins its first step anew.
 
     Args:
         shapes: shapes of the gradients.
@@ -254,11 +254,6 @@ class GradientSums(keras.metrics.Metric):
 
     def reset_state(self):
         pass
-
-    def load_own_variables(self, store):
-        # A file of a model that accumulated nothing has none.
-        if len(store.keys()) == len(self.variables):
-            super().load_own_variables(store)
 
 
 class NamedMeans(keras.metrics.Metric):

@@ -60,14 +60,14 @@ def agreed(epochs, num_processes):
 
 
 def save_checkpoint(model, path, epochs):
-    """Saves weights, optimizer state, the state of the model's random noise (which Keras does not save) and the number of
-    finished epochs in one file that a crash cannot leave half written."""
+    """Saves weights, optimizer state, what Keras leaves out (`_unsaved`) and the number of finished epochs in one file that
+    a crash cannot leave half written."""
     partial = path.with_name(f"partial_{path.name}")
     model.save_weights(partial)
     with h5py.File(partial, "a") as file:
         file.attrs["epochs"] = epochs
-        for number, state in enumerate(_noise_states(model)):
-            file.attrs[f"noise_{number}"] = keras.ops.convert_to_numpy(state)
+        for number, variable in enumerate(_unsaved(model)):
+            file[f"unsaved_{number}"] = keras.ops.convert_to_numpy(variable)
     partial.replace(path)
 
 
@@ -80,13 +80,17 @@ def restore_checkpoint(model, path):
         model.prepare_training()
     model.load_weights(path)
     with h5py.File(path) as file:
-        for number, state in enumerate(_noise_states(model)):
-            state.assign(file.attrs[f"noise_{number}"])
+        for number, variable in enumerate(_unsaved(model)):
+            variable.assign(file[f"unsaved_{number}"][()])
         return int(file.attrs["epochs"])
 
 
-def _noise_states(model):
-    return [variable for variable in model.variables if variable.name == "seed_generator_state"]
+def _unsaved(model):
+    """Variables that training needs and Keras does not save: the states of random noise, and sums of gradients of a step that
+    is not whole."""
+    noise = [variable for variable in model.variables if variable.name == "seed_generator_state"]
+    sums = getattr(model, "gradient_sums", None)
+    return noise + (list(sums.variables) if sums is not None else [])
 
 
 class EpochLog(keras.callbacks.Callback):
