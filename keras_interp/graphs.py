@@ -22,6 +22,11 @@ def predict_all(view, inputs, batch_size):
         keras.distribution.set_distribution(distribution)
 
 
+def keep_views(model, **views):
+    """Keeps further models of the same layers as attributes, past Keras's tracking, which would count each weight twice."""
+    model.__dict__.update(views)
+
+
 def set_weights(model, weights):
     """As `model.set_weights`, also for layers that keep what they compute from their weights, as an adapted `Normalization`.
 

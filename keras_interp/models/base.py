@@ -398,6 +398,20 @@ class InterpretableModel(keras.Model):
             return check_labels(targets, self.num_classes, self.class_names)
         return check_values(targets)
 
+    def unit_index(self, unit):
+        """The index of a unit among `unit_names`, given by its name or index.
+
+        Raises:
+            KeyError: for an unknown unit.
+        """
+        names = self.unit_names
+        index = names.index(unit) if isinstance(unit, str) and unit in names else unit
+        if isinstance(index, (int, np.integer)) and 0 <= index < len(names):
+            return int(index)
+        raise KeyError(
+            f"A unit is one of the {len(names)} `unit_names`, {names[0]!r} to {names[-1]!r}, or its index. Received: {unit!r}"
+        )
+
     def explained_outputs(self, target, outputs):
         """The numbers (n,) of the outputs that a `target` of `explain` names, for outputs (n, classes)."""
         if target is None:

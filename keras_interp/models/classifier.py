@@ -1,6 +1,7 @@
 """Models that are linear in their last features: the plain baselines, and what the gated classifier builds on."""
 
 import re
+import typing
 from functools import partial
 
 import keras
@@ -9,8 +10,22 @@ from keras import layers
 
 from keras_interp.checks import check_features
 from keras_interp.explain.explanation import Explanation
-from keras_interp.graphs import predict_all
+from keras_interp.graphs import keep_views, predict_all
 from keras_interp.models.base import InterpretableModel, output_names, readout
+
+
+class Features(typing.NamedTuple):
+    """What `features` computes of n inputs, as float32 arrays.
+
+    Attributes:
+        maps: last feature maps (n, h, w, filters), or the last units (n, units) of a model without maps.
+        pooled: the features (n, filters) that the last layer takes.
+        logits: outputs (n, classes).
+    """
+
+    maps: np.ndarray
+    pooled: np.ndarray
+    logits: np.ndarray
 
 
 class LinearReadout(InterpretableModel):
@@ -31,9 +46,8 @@ class LinearReadout(InterpretableModel):
         outputs = make_outputs(pooled)
         super().__init__(backbone.inputs[0], outputs, class_names, task, target_mean, target_scale, name, dtype)
         self._concepts = None
-        # A second view on the same layers. Past Keras's attribute tracking, which would count every weight twice.
-        self.__dict__["_feature_view"] = keras.Model(self.inputs[0], [features, pooled, outputs])
-        self.__dict__["_head"] = keras.Model(pooled, outputs, name="head")
+        feature_view = keras.Model(self.inputs[0], [features, pooled, outputs])
+        keep_views(self, _feature_view=feature_view, _head=keras.Model(pooled, outputs, name="head"))
 
     @property
     def head(self):
@@ -82,7 +96,7 @@ class LinearReadout(InterpretableModel):
             batch_size: images in a batch.
 
         Returns:
-            float32 arrays (n, h, w, filters), (n, filters), (n, classes).
+            `Features`: float32 arrays `maps` (n, h, w, filters), `pooled` (n, filters) and `logits` (n, classes).
 
         Raises:
             ValueError: for images of another shape, NaN or infinite pixels, or features that are.
@@ -91,7 +105,7 @@ class LinearReadout(InterpretableModel):
         outputs = predict_all(self._feature_view, images, batch_size)
         maps, pooled, logits = (np.asarray(output, "float32") for output in outputs)
         check_features(pooled, logits)
-        return [maps, pooled, logits]
+        return Features(maps, pooled, logits)
 
     def explain(self, images, target=None, batch_size=256):
         """Explains one output for each input by the filters of the last feature maps, or by the last units.
@@ -152,22 +166,17 @@ class LinearReadout(InterpretableModel):
         """
         _, pooled, _ = self.features(images, batch_size)
         for unit, value in values.items():
-            pooled[:, self._unit_index(unit)] = value
+            pooled[:, self.unit_index(unit)] = value
         return self.logits_of(pooled)
 
     def logits_of(self, pooled):
         """Outputs (n, outputs) of pooled features (n, filters), as float32 arrays."""
         return predict_all(self._head, pooled, 1024)
 
-    def _unit_index(self, unit):
+    def unit_index(self, unit):
         # The classes in a unit's name may change with training, its number does not.
         named = re.fullmatch(rf"{self._unit} (\d+)(?: \(.*\))?", unit) if isinstance(unit, str) else None
-        unit = int(named[1]) if named else unit
-        if isinstance(unit, (int, np.integer)) and 0 <= unit < self.num_filters:
-            return int(unit)
-        raise KeyError(
-            f"A unit is one of '{self._unit} 0' to '{self._unit} {self.num_filters - 1}', or its number. Received: {unit!r}"
-        )
+        return super().unit_index(int(named[1]) if named else unit)
 
     def get_config(self):
         backbone = keras.Model(self.inputs[0], self._feature_view.outputs[0], name="backbone")

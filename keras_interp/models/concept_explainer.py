@@ -7,7 +7,7 @@ from keras import layers
 from keras_interp.checks import check_labels
 from keras_interp.explain.excitation_backprop import ExcitationBackprop
 from keras_interp.explain.explanation import Explanation
-from keras_interp.graphs import predict_all, set_weights
+from keras_interp.graphs import keep_views, predict_all, set_weights
 from keras_interp.models.base import InterpretableModel, output_names
 
 # Images whose heatmaps are computed at once; each has kernels of its own, those of its module.
@@ -51,9 +51,11 @@ class ConceptExplainer(InterpretableModel):
         # How many x-features there are to name may be known only with the weights: the setter checks that.
         self._concept_names = self._checked_names(concept_names or {})
         self.num_dimensions = activations.shape[-1]
-        # Past Keras's attribute tracking, which would count every weight twice.
-        self.__dict__["_activation_view"] = keras.Model(inputs, [activations, logits])
-        self.__dict__["_classifier_view"] = keras.Model(inputs, logits, name="classifier")
+        keep_views(
+            self,
+            _activation_view=keras.Model(inputs, [activations, logits]),
+            _classifier_view=keras.Model(inputs, logits, name="classifier"),
+        )
         if heatmap_layer is not None:
             # Rather now than after a training: the layer must be there, and a way to it.
             self._propagation(layer)

@@ -16,7 +16,7 @@ from keras_interp.explain.explanation import Explanation
 from keras_interp.explain.gradients import input_gradient
 from keras_interp.graphs import predict_all
 from keras_interp.models.base import readout
-from keras_interp.models.gated_network import GatedNetwork, as_list, masked, select, unit_number, units_where
+from keras_interp.models.gated_network import GatedNetwork, as_list, masked, select, units_where
 
 
 @keras.saving.register_keras_serializable("keras_interp")
@@ -309,10 +309,10 @@ class FeatureLevelingNetwork(GatedNetwork):
         """
         inputs = self.check_inputs(inputs)
         _, *levels, _ = predict_all(self._level_view, inputs, batch_size)
-        names, numbers = self.unit_names, self.unit_levels - 1
+        numbers = self.unit_levels - 1
         units = np.concatenate([self._level_units(number) for number in range(self.depth + 1)])
         for unit, value in values.items():
-            index = unit_number(unit, names)
+            index = self.unit_index(unit)
             levels[numbers[index]][..., units[index]] = value
         return predict_all(self._output_of_levels, levels, batch_size)
 

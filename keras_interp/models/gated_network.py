@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from keras_interp.graphs import keep_views
 from keras_interp.layers.hard_concrete_gate import HardConcreteGate
 from keras_interp.models.base import InterpretableModel, output_names, readout
 from keras_interp.models.objective import NamedMeans, num_replicas
@@ -135,13 +136,16 @@ class GatedNetwork(InterpretableModel):
         }
         numbers = range(1, len(gates) + 1)
         self.gate_counts = NamedMeans([f"gate{number}_{kind}" for kind in ("open", "expected") for number in numbers], "gates")
-        # Past Keras's attribute tracking, which would count every weight twice.
-        self.__dict__["gates"], self.__dict__["hidden_layers"] = gates, hidden
-        self.__dict__["_preprocessing"] = preprocessing
-        self.__dict__["_level_view"] = keras.Model(inputs, [scaled, *levels, outputs])
-        self.__dict__["_part_view"] = keras.Model(inputs, parts)
-        self.__dict__["_levels_of_scaled"] = keras.Model(scaled, levels)
-        self.__dict__["_output_of_levels"] = keras.Model(levels, outputs)
+        keep_views(
+            self,
+            gates=gates,
+            hidden_layers=hidden,
+            _preprocessing=preprocessing,
+            _level_view=keras.Model(inputs, [scaled, *levels, outputs]),
+            _part_view=keras.Model(inputs, parts),
+            _levels_of_scaled=keras.Model(scaled, levels),
+            _output_of_levels=keras.Model(levels, outputs),
+        )
 
     # --- The objective: Eq. 8.
 
@@ -198,18 +202,6 @@ class GatedNetwork(InterpretableModel):
         if config["preprocessing"] is not None:
             config["preprocessing"] = keras.saving.deserialize_keras_object(config["preprocessing"], custom_objects)
         return cls._with_facts(config)
-
-
-def unit_number(unit, names):
-    """The number of a unit that is given by its name or number.
-
-    Raises:
-        KeyError: for an unknown unit.
-    """
-    number = names.index(unit) if unit in names else unit
-    if isinstance(number, (int, np.integer)) and 0 <= number < len(names):
-        return int(number)
-    raise KeyError(f"A unit is one of the {len(names)} `unit_names`, or its number. Received: {unit!r}")
 
 
 def units_where(accepted):

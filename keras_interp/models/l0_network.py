@@ -7,7 +7,7 @@ from keras import layers, ops
 from keras_interp.explain.explanation import Explanation
 from keras_interp.graphs import predict_all
 from keras_interp.models.base import readout
-from keras_interp.models.gated_network import GatedNetwork, select, unit_number, units_where
+from keras_interp.models.gated_network import GatedNetwork, select, units_where
 
 
 @keras.saving.register_keras_serializable("keras_interp")
@@ -25,6 +25,11 @@ class L0Network(GatedNetwork):
     """
 
     leveled = False
+
+    @property
+    def unit_names(self):
+        """Names of the last hidden units."""
+        return tuple(f"unit {number}" for number in range(self.hidden_units[-1]))
 
     def explain(self, inputs, target=None, batch_size=256):
         """Explains one output for each input by the last hidden units, in which it is linear.
@@ -44,9 +49,8 @@ class L0Network(GatedNetwork):
         _, units, logits = predict_all(self._level_view, inputs, batch_size)
         targets = self.explained_outputs(target, logits)
         kernel, bias = self.readout_weights()
-        names = tuple(f"unit {number}" for number in range(self.hidden_units[-1]))
         contributions = units * kernel.T[targets]
-        return Explanation(inputs, logits, self.class_names, targets, names, contributions, bias[targets])
+        return Explanation(inputs, logits, self.class_names, targets, self.unit_names, contributions, bias[targets])
 
     def intervene(self, inputs, values, batch_size=256):
         """Outputs when some of the last hidden units are set by hand.
@@ -64,9 +68,8 @@ class L0Network(GatedNetwork):
         """
         inputs = self.check_inputs(inputs)
         _, units, _ = predict_all(self._level_view, inputs, batch_size)
-        names = [f"unit {number}" for number in range(self.hidden_units[-1])]
         for unit, value in values.items():
-            units[:, unit_number(unit, names)] = value
+            units[:, self.unit_index(unit)] = value
         kernel, bias = self.readout_weights()
         return units @ kernel + bias
 

@@ -13,7 +13,7 @@ from keras import layers, ops
 from keras_interp.checks import check_features
 from keras_interp.explain.explanation import Explanation
 from keras_interp.explain.gradients import input_gradient
-from keras_interp.graphs import predict_all
+from keras_interp.graphs import keep_views, predict_all
 from keras_interp.models.base import InterpretableModel, output_names
 from keras_interp.models.objective import ObjectiveTrainer
 
@@ -125,10 +125,12 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
 
         reconstruction = _dense(concepts, hidden_units[::-1], scaled.shape[-1], "reconstruction", dtype)
         self.decoder = keras.Model(concepts, reconstruction, name="decoder")
-        # More views on the same layers. Past Keras's attribute tracking, which would count every weight twice.
-        self.__dict__["_view"] = keras.Model(inputs, [scaled, concepts, relevances, outputs])
-        self.__dict__["_relevances"] = keras.Model(scaled, relevances)
-        self.__dict__["preprocessing"] = preprocessing
+        keep_views(
+            self,
+            _view=keras.Model(inputs, [scaled, concepts, relevances, outputs]),
+            _relevances=keras.Model(scaled, relevances),
+            preprocessing=preprocessing,
+        )
         self._preprocessed_shape = tuple(preprocessed.shape[1:])
         self.hidden_units = tuple(map(int, hidden_units))
         self.num_concepts = int(num_concepts)
@@ -250,7 +252,7 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
         """
         concepts, relevances, _ = self.activations(inputs, batch_size)
         for unit, value in values.items():
-            concepts[:, self._unit_index(unit)] = value
+            concepts[:, self.unit_index(unit)] = value
         logits = np.einsum("nk,nkc->nc", concepts, relevances)
         return logits * np.float32(self.target_scale) + np.float32(self.target_mean)
 
@@ -269,12 +271,6 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
         """
         concepts, _, _ = self.activations(inputs, batch_size)
         return predict_all(self.decoder, concepts, batch_size).reshape(-1, *self._preprocessed_shape)
-
-    def _unit_index(self, unit):
-        unit = self.unit_names.index(unit) if unit in self.unit_names else unit
-        if isinstance(unit, (int, np.integer)) and 0 <= unit < self.num_concepts:
-            return int(unit)
-        raise KeyError(f"A unit is one of 'concept 0' to '{self.unit_names[-1]}', or its number. Received: {unit!r}")
 
     def get_config(self):
         names = ("reconstruction_weight", "concept_sparsity_weight", "robustness_weight", "target_mean", "target_scale")

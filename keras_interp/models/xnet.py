@@ -14,7 +14,7 @@ from keras import layers, ops
 
 from keras_interp.checks import check_attributes, check_features, check_labels
 from keras_interp.explain.gradients import input_gradient
-from keras_interp.graphs import predict_all
+from keras_interp.graphs import keep_views, predict_all
 from keras_interp.layers.x_layer import XLayer
 from keras_interp.models.base import is_array, output_names, readout
 from keras_interp.models.classifier import LinearReadout, pooled_features
@@ -130,9 +130,11 @@ class XNet(ObjectiveTrainer, LinearReadout):
         self.drop_metric = keras.metrics.Mean(name="drop_loss")
         self.active_neurons = ActiveNeurons(count)
         self.attribute_metrics = NamedMeans([f"drop_loss_{attribute}" for attribute in attributes], "drop_losses")
-        # Past Keras's attribute tracking, which would count every weight twice.
-        self.__dict__["_backbone_view"] = keras.Model(backbone.inputs[0], maps, name="backbone")
-        self.__dict__["_explained_view"] = keras.Model(backbone.inputs[0], [maps, pooled, neurons, self.outputs[0]])
+        keep_views(
+            self,
+            _backbone_view=keras.Model(backbone.inputs[0], maps, name="backbone"),
+            _explained_view=keras.Model(backbone.inputs[0], [maps, pooled, neurons, self.outputs[0]]),
+        )
 
     # --- The objective: Eq. 2, or Eq. 1.
 
@@ -389,14 +391,14 @@ class XNet(ObjectiveTrainer, LinearReadout):
     def _unit(self):
         return "neuron"
 
-    def _unit_index(self, unit):
-        """The number of a neuron, given by its number, its name, or the attribute that it answers for."""
+    def unit_index(self, unit):
+        """The index of a neuron, given by its index, its name, or the attribute that it answers for."""
         if isinstance(unit, str) and unit in self.attributes:
             return int(self.neuron_of_attribute[self.attributes.index(unit)])
         if isinstance(unit, str) and "(" in unit and unit not in self.unit_names:
             # Which neuron was meant, the number or the attribute, is open.
             raise KeyError(f"The neurons are {self.unit_names}. Received: {unit!r}")
-        return super()._unit_index(unit)
+        return super().unit_index(unit)
 
     def drop_losses(self, images, labels=None, batch_size=256):
         """The classification loss of each image without each neuron: L(θ̂_j, x).
