@@ -1,5 +1,8 @@
 """Checks before any work is done: what users bring becomes an array here, or an error that says why not."""
 
+import numbers
+import operator
+import re
 import warnings
 from collections.abc import Mapping
 
@@ -8,8 +11,52 @@ import numpy as np
 
 # How a table writes that a value is missing, in small letters.
 MISSING_WORDS = frozenset(("", "?", "na", "n/a", "nan", "<na>", "null", "none"))
+INTERVALS = {
+    "[0, inf)": "finite and not negative",
+    "(0, inf)": "a positive number",
+    "integer [1, inf)": "an integer of at least 1",
+}
 # Rounding of a picture that was normalized and brought back.
 RANGE_TOLERANCE = 0.01
+
+
+def check_options(options, **allowed):
+    """Raises for an option of a constructor or function that is not allowed.
+
+    Args:
+        options: {name: value}, as `locals()` gives them.
+        **allowed: for a name, the choices as a tuple, or an interval as text: "[0, inf)", "(0, 1]", "integer [1, inf)". With
+            "or None" after it, None is allowed. Each item of a tuple or list is checked.
+
+    Raises:
+        ValueError: naming the option, what is allowed, and what was received.
+
+    Example:
+
+    >>> check_options({"scheme": "joint", "momentum": 0.9}, scheme=("alternating", "joint"), momentum="[0, 1)")
+    """
+    for name, rule in allowed.items():
+        value = options[name]
+        if isinstance(rule, tuple):
+            fits = isinstance(value, (str, int)) and value in rule
+            text = " or ".join(map(repr, rule)) if len(rule) == 2 else f"one of {rule}"
+        elif value is None and rule.endswith(" or None"):
+            continue
+        else:
+            kind, opening, low, high, closing = re.fullmatch(
+                r"(integer )?([\[(])(.+), (.+)([\])])(?: or None)?", rule
+            ).groups()
+            interval = rule.removesuffix(" or None").removeprefix("integer ")
+            text = INTERVALS.get(rule.removesuffix(" or None"), f"{'an integer ' if kind else ''}in {interval}")
+            above = operator.ge if opening == "[" else operator.gt
+            below = operator.le if closing == "]" else operator.lt
+            number = numbers.Integral if kind else numbers.Real
+            fits = all(
+                isinstance(one, number) and not isinstance(one, bool) and above(one, float(low)) and below(one, float(high))
+                for one in (value if isinstance(value, (tuple, list)) else (value,))
+            )
+        if not fits:
+            raise ValueError(f"`{name}` must be {text}. Received: {name}={value!r}")
 
 
 def as_array(values):

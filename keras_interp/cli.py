@@ -96,7 +96,9 @@ def list_command(pattern, trained, comparisons, hub, as_json):
             rows[-1]["private"] = "yes" if model.private else "no"
     else:
         index, rows = listing.index(), []
-        for name in listing.select(index, pattern, True if trained else None, comparisons):
+        for name in listing.select(
+            {name: facts["comparison"] for name, facts in index.items()}, pattern, True if trained else None, comparisons
+        ):
             info = listing.describe(name, index[name])
             known = {**info["paper_metrics"], **info["metrics"]}
             metric = next((metric for metric in ("auc", "rmse", "accuracy") if metric in known), "")

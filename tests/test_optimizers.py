@@ -2,7 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_interp.optimizers import CoupledSGD, InterpretableSGDDense, update_probabilities, vanishing_weight_decay
+from keras_interp.layers.interpretable_sgd import InterpretableSGDDense, update_probabilities
+from keras_interp.optimizers import CoupledSGD, vanishing_weight_decay
 
 CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 

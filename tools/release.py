@@ -3,16 +3,20 @@
     python -m tools.release NAME FOLDER [FOLDER ...] [--data-dir DIR] [--without-weights | --gate-only]
     python -m tools.release NAME --on-hub hf://user/repo@COMMIT
     python -m tools.release --index
+    python -m tools.release --check [NAME ...] [--data-dir DIR]
 
 FOLDER is what `keras-interp train NAME` wrote. Further folders are trainings with other seeds: the first one ships, and the
-figures of all stand in `metrics.json`. Without a folder, the shipped model is measured anew. The second form notes where
-`keras-interp publish` has put the shipped weights, for installations that do not bring them along.
+figures of all stand in `metrics.json`. Without a folder, the shipped model is measured again. The second form notes where
+`keras-interp publish` has put the shipped weights, for installations that do not bring them along. `--check` writes nothing:
+it measures shipped models again, all by default, and fails if a figure or a golden output has moved.
 """
 
 import argparse
 import json
 import pathlib
 import shutil
+import sys
+import time
 
 import numpy as np
 
@@ -22,6 +26,9 @@ from keras_interp.zoo.registry import ENTRIES, facts_of, get_entry
 from reproduction.lsg.tables import GATE
 
 ROOT = pathlib.Path(__file__).parents[1]
+TOLERANCE = 1e-4
+# Backends sum in another order.
+GOLDEN_TOLERANCE = 1e-3
 
 
 def release_gate(name, folder):
@@ -90,6 +97,35 @@ def release(name, folders=(), data_dir=None, with_weights=True):
     cards.update_readme(ROOT / "README.md")
 
 
+def check(name, data_dir=None):
+    """Measures a shipped model again and returns what has moved, a list of sentences.
+
+    Figures may differ by 1e-4, relative above 1: `metrics.json` was written on another machine.
+    """
+    folder = ROOT / "zoo" / name
+    golden = artifacts.golden_difference(catalogue.load(folder), folder)
+    moved = [f"golden outputs differ by {golden:.1e}"] if golden > GOLDEN_TOLERANCE else []
+    before, now = (found["values"] for found in (artifacts.read_metrics(name), evaluation.evaluate(folder, data_dir)))
+    for metric in sorted({*before, *now}):
+        old, new = before.get(metric, np.nan), now.get(metric, np.nan)
+        old, new = (np.nan if value is None else value for value in (old, new))
+        if not np.isclose(old, new, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=metric in before and metric in now):
+            moved.append(f"{metric} was {old}, is {new}")
+    return moved
+
+
+def check_all(names, data_dir=None):
+    """`check` of several models, with a line for each; returns how many have moved."""
+    names = names or [name for name in sorted(ENTRIES) if (ROOT / "zoo" / name / artifacts.WEIGHTS).is_file()]
+    failed = 0
+    for name in names:
+        start = time.time()
+        moved = check(name, data_dir)
+        failed += bool(moved)
+        print(f"{name}: {'; '.join(moved) or 'as before'} ({time.time() - start:.0f} s)", flush=True)
+    return failed
+
+
 def _provenance(folder):
     return json.loads((folder / artifacts.METADATA).read_text())["keras_interp"]["provenance"]
 
@@ -102,11 +138,14 @@ if __name__ == "__main__":
     parser.add_argument("--without-weights", action="store_true", help="ship what was measured, and the log")
     parser.add_argument("--on-hub", metavar="REFERENCE", help="note where on the Hub the shipped weights are")
     parser.add_argument("--gate-only", action="store_true", help="ship the gate matrix and the log, no weights")
+    parser.add_argument("--check", action="store_true", help="measure shipped models again, and fail if a figure has moved")
     parser.add_argument("--index", action="store_true", help="write what the entries say of themselves, for the command")
     options = parser.parse_args()
     if options.index:
         facts = {name: facts_of(entry) for name, entry in sorted(ENTRIES.items())}
         listing.INDEX.write_text(json.dumps(facts, indent=1) + "\n")
+    elif options.check:
+        sys.exit(check_all([options.name, *options.folders] if options.name else [], options.data_dir))
     elif not options.name:
         parser.error("give the name of a model, or --index")
     elif options.on_hub:

@@ -5,6 +5,7 @@ from keras import layers, ops
 
 from keras_interp.backbones.batch_normalization import FusedBatchNormalization
 from keras_interp.backbones.preprocessing import pixel_normalization
+from keras_interp.checks import check_options
 
 # Table 1: blocks of each of the four stages.
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -133,10 +134,7 @@ def resnet(depth=18, width=64, stem="imagenet", input_shape=(224, 224, 3), norma
     >>> resnet(18, stem="cifar", input_shape=(32, 32, 3)).output_shape
     (None, 4, 4, 512)
     """
-    if depth not in BLOCKS:
-        raise ValueError(f"`depth` must be one of {list(BLOCKS)}. Received: depth={depth!r}")
-    if stem not in STEMS:
-        raise ValueError(f"`stem` must be one of {list(STEMS)}. Received: stem={stem!r}")
+    check_options(locals(), depth=tuple(BLOCKS), stem=tuple(STEMS))
     size, strides, pooling = STEMS[stem]
     inputs = keras.Input(input_shape, name="pixels")
     x = pixel_normalization(inputs)

@@ -2,6 +2,7 @@
 
 from keras_interp.data.arrays import ArrayDataset, Batches, augment
 from keras_interp.data.birds import BirdDataset, load_birds
+from keras_interp.data.credits import CREDITS
 from keras_interp.data.independent_xor import load_independent_xor
 from keras_interp.data.lazy import LazyDataset
 from keras_interp.data.pictures import load_picture
@@ -9,6 +10,7 @@ from keras_interp.data.segmentation import SegmentationDataset, load_broden, loa
 from keras_interp.data.sources import load, load_lazily, load_npz, prepare
 
 __all__ = [
+    "CREDITS",
     "ArrayDataset",
     "Batches",
     "BirdDataset",

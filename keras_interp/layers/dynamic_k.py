@@ -10,7 +10,7 @@ import numbers
 import keras
 from keras import layers, ops
 
-from keras_interp.checks import check_features, check_labels
+from keras_interp.checks import check_features, check_labels, check_options
 
 # Products held at once while choosing, 4 MiB: they fit a processor's cache.
 CHUNK_SIZE = 2**20
@@ -93,13 +93,6 @@ def sum_of_largest(features, kernel, k, nonnegative=False):
     return ops.where(spoiled, float("nan"), outputs)
 
 
-def _whole_number(argument, value):
-    """An integer of any kind, at least 1, or raises."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"`{argument}` must be a whole number of at least 1. Received: {argument}={value!r}")
-    return int(value)
-
-
 class _DynamicK(layers.Layer):
     """Arguments, weights and checks of both layers."""
 
@@ -116,7 +109,8 @@ class _DynamicK(layers.Layer):
     ):
         # What counts is chosen among the weights and inputs as they are, and not as they are in half precision.
         super().__init__(**{**kwargs, "autocast": False})
-        self.k = _whole_number("k", k)
+        check_options(locals(), k="integer [1, inf)")
+        self.k = int(k)
         self.nonnegative = nonnegative
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
@@ -191,7 +185,8 @@ class DynamicKDense(_DynamicK):
 
     def __init__(self, units, k, nonnegative=False, use_bias=True, **kwargs):
         super().__init__(k, nonnegative, use_bias, **kwargs)
-        self.units = _whole_number("units", units)
+        check_options(locals(), units="integer [1, inf)")
+        self.units = int(units)
 
     def build(self, input_shape):
         if len(input_shape) != 2 or input_shape[-1] is None:
@@ -313,14 +308,14 @@ class DynamicKConv2D(_DynamicK):
 
     def __init__(self, filters, kernel_size, k, strides=1, padding="valid", nonnegative=False, use_bias=True, **kwargs):
         super().__init__(k, nonnegative, use_bias, **kwargs)
-        self.filters = _whole_number("filters", filters)
+        whole = dict.fromkeys(("filters", "kernel_size", "strides"), "integer [1, inf)")
+        check_options(locals(), **whole, padding=("valid", "same"))
+        self.filters = int(filters)
         sizes = (kernel_size, kernel_size) if isinstance(kernel_size, numbers.Integral) else kernel_size
-        self.kernel_size = tuple(_whole_number("kernel_size", size) for size in sizes)
+        self.kernel_size = tuple(map(int, sizes))
         if len(self.kernel_size) != 2:
             raise ValueError(f"`kernel_size` must be one number or two. Received: kernel_size={kernel_size}")
-        if padding not in ("valid", "same"):
-            raise ValueError(f"`padding` must be 'valid' or 'same'. Received: padding={padding!r}")
-        self.strides = _whole_number("strides", strides)
+        self.strides = int(strides)
         self.padding = padding
 
     def build(self, input_shape):

@@ -10,6 +10,8 @@ import math
 import keras
 from keras import ops
 
+from keras_interp.checks import check_options
+
 # Noise stays inside the open interval, where its logit is finite; the reference code's bounds.
 NOISE_MARGIN = 1e-6
 # From here the gradient can bring a gate back. The probability of being open never falls below σ(−log 100 − β log(−γ / ζ)).
@@ -135,19 +137,15 @@ class HardConcreteGate(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if not (temperature > 0 and gamma < 0 and zeta > 1):
-            raise ValueError(
-                "`temperature` must be positive, `gamma` negative and `zeta` above 1. "
-                f"Received: temperature={temperature}, gamma={gamma}, zeta={zeta}"
-            )
-        if not 0 < initial_drop_rate < 1:
-            raise ValueError(f"`initial_drop_rate` must lie in (0, 1). Received: initial_drop_rate={initial_drop_rate}")
-        if mode not in ("complement", "hard"):
-            raise ValueError(f"`mode` must be 'complement' or 'hard'. Received: mode={mode!r}")
-        if not learning_rate_multiplier > 0:
-            raise ValueError(
-                f"`learning_rate_multiplier` must be positive. Received: learning_rate_multiplier={learning_rate_multiplier}"
-            )
+        check_options(
+            locals(),
+            temperature="(0, inf)",
+            gamma="(-inf, 0)",
+            zeta="(1, inf)",
+            initial_drop_rate="(0, 1)",
+            mode=("complement", "hard"),
+            learning_rate_multiplier="(0, inf)",
+        )
         self.temperature = temperature
         self.gamma = gamma
         self.zeta = zeta

@@ -4,11 +4,11 @@ Paper: "Training Interpretable Convolutional Neural Networks towards Class-Speci
 A matrix G (classes, filters) with entries in [0, 1] multiplies the feature maps of an image of class y by the row G_y.
 """
 
-import numbers
-
 import keras
 import numpy as np
 from keras import ops
+
+from keras_interp.checks import check_options
 
 
 def project_gate(gate):
@@ -107,10 +107,7 @@ class LabelSensitiveGate(keras.layers.Layer):
 
     def __init__(self, num_classes, initial_value=0.5, **kwargs):
         super().__init__(**kwargs)
-        if not isinstance(num_classes, numbers.Integral) or num_classes < 1:
-            raise ValueError(f"`num_classes` must be an integer of at least 1. Received: num_classes={num_classes!r}")
-        if not 0.0 < initial_value <= 1.0:
-            raise ValueError(f"`initial_value` must lie in (0, 1]. Received: initial_value={initial_value}")
+        check_options(locals(), num_classes="integer [1, inf)", initial_value="(0, 1]")
         self.num_classes = int(num_classes)
         self.initial_value = float(initial_value)
 
@@ -164,8 +161,7 @@ class LabelSensitiveGate(keras.layers.Layer):
         Args:
             threshold: h of the paper, in (0, 1].
         """
-        if not 0.0 < threshold <= 1.0:
-            raise ValueError(f"`threshold` must lie in (0, 1]. Received: threshold={threshold}")
+        check_options(locals(), threshold="(0, 1]")
         high = ops.convert_to_numpy(self.gate) >= threshold
         self.gate.assign(np.where(high.sum(axis=0) == 1, high, True).astype("float32"))
 

@@ -10,6 +10,8 @@ import itertools
 import keras
 from keras import ops
 
+from keras_interp.checks import check_options
+
 PENALTIES = ("log", "l1", "epsilon_l1", "kl", "mean")
 
 
@@ -34,10 +36,7 @@ def sparse_penalty(errors, kind="log", strength=100.0):
     >>> round(float(sparse_penalty(np.array([0.0, 1.0], "float32"), "log", 10.0)), 4)
     1.1989
     """
-    if kind not in PENALTIES:
-        raise ValueError(f"`kind` must be one of {PENALTIES}. Received: kind={kind!r}")
-    if not strength > (1 if kind == "kl" else 0):
-        raise ValueError(f"`strength` must be positive, and above 1 for 'kl'. Received: strength={strength}")
+    check_options(locals(), kind=PENALTIES, strength="(1, inf)" if kind == "kl" else "(0, inf)")
     if kind == "mean":
         values = errors
     elif kind == "log":
@@ -120,13 +119,8 @@ class SparseReconstructionAE(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         hidden_units = tuple(hidden_units)
-        if min((num_features, num_modules, *hidden_units)) < 1:
-            raise ValueError(
-                "`num_features`, `num_modules` and `hidden_units` must be at least 1. "
-                f"Received: num_features={num_features}, num_modules={num_modules}, hidden_units={hidden_units}"
-            )
-        if not 0 <= dropout < 1:
-            raise ValueError(f"`dropout` must lie in [0, 1). Received: dropout={dropout}")
+        whole = dict.fromkeys(("num_features", "num_modules", "hidden_units"), "integer [1, inf)")
+        check_options(locals(), **whole, dropout="[0, 1)")
         sparse_penalty(ops.zeros(1), sparsity, sparsity_strength)
         self.num_features = num_features
         self.hidden_units = hidden_units

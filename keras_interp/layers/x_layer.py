@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_interp.checks import check_options
+
 
 @keras.saving.register_keras_serializable("keras_interp")
 class XLayer(keras.layers.Layer):
@@ -40,8 +42,7 @@ class XLayer(keras.layers.Layer):
 
     def __init__(self, units, **kwargs):
         super().__init__(**kwargs)
-        if not isinstance(units, (int, np.integer)) or isinstance(units, bool) or units < 1:
-            raise ValueError(f"`units` must be an integer of at least 1. Received: units={units}")
+        check_options(locals(), units="integer [1, inf)")
         self.units = int(units)
 
     def build(self, input_shape):

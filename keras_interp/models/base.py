@@ -12,6 +12,7 @@ from keras_interp.checks import (
     RANGE_TOLERANCE,
     check_inputs,
     check_labels,
+    check_options,
     check_values,
     check_weights,
     column_names_of,
@@ -22,6 +23,7 @@ from keras_interp.guards import StopAtNaN, nan_unless
 from keras_interp.optimizers import CoupledSGD
 
 PIXELS = (0.0, 255.0)
+TASKS = ("classification", "regression")
 # Functions of Keras that take probabilities where nothing else is said.
 PROBABILITY_LOSSES = ("sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy")
 
@@ -446,11 +448,10 @@ def output_names(num_outputs, class_names, argument="num_outputs"):
 
 def readout(features, num_outputs, task="classification", target_mean=0.0, target_scale=1.0, kernel_regularizer=None):
     """The last layers of a model: float32 logits, or for a regression the value in the target's unit."""
+    check_options(locals(), task=TASKS)
     logits = layers.Dense(num_outputs, kernel_regularizer=kernel_regularizer, dtype="float32", name="logits")(features)
     if task == "classification":
         return logits
-    if task != "regression":
-        raise ValueError(f"`task` must be 'classification' or 'regression'. Received: task={task!r}")
     if num_outputs != 1 or not target_scale > 0:
         raise ValueError(
             "A regression has one output and a positive `target_scale`. "

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_interp.checks import check_features
+from keras_interp.checks import check_features, check_options
 from keras_interp.explain.explanation import Explanation
 from keras_interp.graphs import keep_views, predict_all
 from keras_interp.models.base import InterpretableModel, output_names, readout
@@ -252,8 +252,7 @@ class Classifier(LinearReadout):
 
     def __init__(self, backbone, num_classes=None, class_names=None, name=None, dtype=None, l1_weight=0.0):
         class_names = output_names(num_classes, class_names, "num_classes")
-        if not l1_weight >= 0:
-            raise ValueError(f"`l1_weight` must not be negative. Received: l1_weight={l1_weight}")
+        check_options(locals(), l1_weight="[0, inf)")
         regularizer = keras.regularizers.L1(l1_weight) if l1_weight else None
         make_outputs = partial(readout, num_outputs=len(class_names), kernel_regularizer=regularizer)
         super().__init__(backbone, make_outputs, class_names, name=name, dtype=dtype)

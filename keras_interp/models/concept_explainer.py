@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_interp.checks import check_labels
+from keras_interp.checks import check_labels, check_options
 from keras_interp.explain.excitation_backprop import ExcitationBackprop
 from keras_interp.explain.explanation import Explanation
 from keras_interp.graphs import keep_views, predict_all, set_weights
@@ -29,8 +29,7 @@ class ConceptExplainer(InterpretableModel):
 
     def __init__(self, classifier, layer, targets, class_names, positive_share, heatmap_layer, concept_names, name):
         inputs, activations, logits = _explained_tensors(classifier, layer)
-        if not 0 < positive_share < 1:
-            raise ValueError(f"`positive_share` must lie in (0, 1). Received: positive_share={positive_share}")
+        check_options(locals(), positive_share="(0, 1)")
         class_names = getattr(classifier, "class_names", None) if class_names is None else tuple(class_names)
         class_names = output_names(logits.shape[-1], class_names, "labels")
         super().__init__(inputs, logits, class_names, name=name)

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_interp.checks import check_options
 from keras_interp.data.arrays import Batches
 from keras_interp.explain.excitation_rules import winning_probabilities
 from keras_interp.layers.sparse_reconstruction_ae import SparseReconstructionAE, pull_away
@@ -120,13 +121,8 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         concept_names=None,
         name=None,
     ):
-        for option in ("faithfulness_weight", "reconstruction_weight", "pull_away_weight", "kernel_weight"):
-            if not locals()[option] >= 0:
-                raise ValueError(f"`{option}` must not be negative. Received: {option}={locals()[option]}")
-        if not 0 <= error_momentum < 1:
-            raise ValueError(f"`error_momentum` must lie in [0, 1). Received: error_momentum={error_momentum}")
-        if start not in STARTS:
-            raise ValueError(f"`start` must be one of {STARTS}. Received: start={start!r}")
+        names = ("faithfulness_weight", "reconstruction_weight", "pull_away_weight", "kernel_weight")
+        check_options(locals(), **dict.fromkeys(names, "[0, inf)"), error_momentum="[0, 1)", start=STARTS)
         super().__init__(classifier, layer, targets, class_names, positive_share, heatmap_layer, concept_names, name)
         self.autoencoder = SparseReconstructionAE(
             num_features, hidden_units, sparsity, sparsity_strength, len(self.target_numbers), dropout, seed, dtype="float32"

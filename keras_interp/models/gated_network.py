@@ -4,9 +4,10 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from keras_interp.checks import check_options
 from keras_interp.graphs import keep_views
 from keras_interp.layers.hard_concrete_gate import HardConcreteGate
-from keras_interp.models.base import InterpretableModel, output_names, readout
+from keras_interp.models.base import TASKS, InterpretableModel, output_names, readout
 from keras_interp.models.objective import NamedMeans, num_replicas
 
 
@@ -45,8 +46,10 @@ class GatedNetwork(InterpretableModel):
         if task == "regression":
             num_outputs, class_names = num_outputs or 1, class_names or ("target",)
         class_names = output_names(num_outputs, class_names)
-        if not hidden_units or min(hidden_units) < 1:
-            raise ValueError(f"`hidden_units` must be one or more positive numbers. Received: hidden_units={hidden_units}")
+        reductions = ("mean", "sum", "weighted")
+        check_options(locals(), hidden_units="integer [1, inf)", l0_weight="[0, inf)", l0_reduction=reductions, task=TASKS)
+        if not hidden_units:
+            raise ValueError("`hidden_units` must have a number for each layer. Received: hidden_units=()")
         if input_shape is None or len(input_shape) not in ((3,) if kernel_size else (1, 3)) or None in tuple(input_shape):
             raise ValueError(
                 "`input_shape` must be (columns,) or (height, width, channels); convolutions take the latter. "
@@ -54,10 +57,6 @@ class GatedNetwork(InterpretableModel):
             )
         if kernel_size and not self.leveled:
             raise ValueError(f"An `L0Network` has dense layers. Received: kernel_size={kernel_size}")
-        if not l0_weight >= 0:
-            raise ValueError(f"`l0_weight` must not be negative. Received: l0_weight={l0_weight}")
-        if l0_reduction not in ("mean", "sum", "weighted"):
-            raise ValueError(f"`l0_reduction` must be 'mean', 'sum' or 'weighted'. Received: l0_reduction={l0_reduction!r}")
         if l0_reduction == "sum" and not num_samples:
             raise ValueError(
                 "A sum over gates is divided by the number of training examples: give `num_samples`. Received: None"

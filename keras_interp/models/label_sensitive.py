@@ -6,13 +6,13 @@ maps of an image of class y are multiplied by G_y; training through both paths (
 and an L1 term makes G sparse.
 """
 
-import numbers
 import warnings
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_interp.checks import check_options
 from keras_interp.layers.label_sensitive_gate import (
     LabelSensitiveGate,
     fixed_gate_matrix,
@@ -90,15 +90,14 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
         dtype=None,
     ):
         super().__init__(backbone, num_classes, class_names, name, dtype)
-        if scheme not in ("alternating", "joint"):
-            raise ValueError(f"`scheme` must be 'alternating' or 'joint'. Received: scheme={scheme!r}")
-        if not isinstance(period, numbers.Integral) or (period < 2 and scheme == "alternating"):
-            raise ValueError(
-                f"`period` must be an integer of at least 2, so that standard epochs remain. Received: period={period!r}"
-            )
-        for option in ("gate_weight", "sparsity_weight", "gate_learning_rate", "first_gated_epoch"):
-            if not locals()[option] >= 0:
-                raise ValueError(f"`{option}` must not be negative. Received: {option}={locals()[option]}")
+        check_options(
+            locals(),
+            scheme=("alternating", "joint"),
+            # Standard epochs must remain.
+            period="integer [2, inf)" if scheme == "alternating" else "integer [1, inf)",
+            first_gated_epoch="integer [0, inf)",
+            **dict.fromkeys(("gate_weight", "sparsity_weight", "gate_learning_rate"), "[0, inf)"),
+        )
         self.scheme = scheme
         self.period = period
         self.first_gated_epoch = first_gated_epoch

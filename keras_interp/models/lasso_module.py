@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_interp.checks import check_options
 from keras_interp.models.concept_explainer import ConceptExplainer
 
 
@@ -45,8 +46,7 @@ class LassoModule(ConceptExplainer):
         concept_names=None,
         name=None,
     ):
-        if not alpha > 0:
-            raise ValueError(f"`alpha` must be positive. Received: alpha={alpha}")
+        check_options(locals(), alpha="(0, inf)")
         super().__init__(classifier, layer, targets, class_names, positive_share, heatmap_layer, concept_names, name)
         self.alpha = alpha
         modules, fixed = len(self.target_numbers), {"trainable": False, "dtype": "float32", "initializer": "zeros"}

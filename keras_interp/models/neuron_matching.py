@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from keras_interp.checks import check_options
 from keras_interp.guards import require_one_process
 
 
@@ -36,8 +37,7 @@ class NeuronMatching(keras.callbacks.Callback):
 
     def __init__(self, dataset, mode="initial", batch_size=256):
         super().__init__()
-        if mode not in ("initial", "em"):
-            raise ValueError(f"`mode` must be 'initial' or 'em'. Received: mode={mode!r}")
+        check_options(locals(), mode=("initial", "em"))
         if getattr(dataset, "attributes", None) is None:
             raise ValueError(f"`dataset` must have attributes. Received: {type(dataset).__name__} without")
         self.dataset = dataset

@@ -10,11 +10,11 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_interp.checks import check_features
+from keras_interp.checks import check_features, check_options
 from keras_interp.explain.explanation import Explanation
 from keras_interp.explain.gradients import input_gradient
 from keras_interp.graphs import keep_views, predict_all
-from keras_interp.models.base import InterpretableModel, output_names
+from keras_interp.models.base import TASKS, InterpretableModel, output_names
 from keras_interp.models.objective import ObjectiveTrainer
 
 
@@ -88,8 +88,9 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
         name=None,
         dtype=None,
     ):
-        if task not in ("classification", "regression"):
-            raise ValueError(f"`task` must be 'classification' or 'regression'. Received: task={task!r}")
+        weights = dict.fromkeys(("reconstruction_weight", "concept_sparsity_weight", "robustness_weight"), "[0, inf)")
+        sizes = dict.fromkeys(("hidden_units", "input_shape", "num_concepts"), "integer [1, inf)")
+        check_options(locals(), task=TASKS, **sizes, **weights)
         class_names = output_names(num_outputs, class_names or (("target",) if task == "regression" else None))
         if task == "regression" and (len(class_names) != 1 or not target_scale > 0):
             raise ValueError(
@@ -101,13 +102,6 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
                 "`target_mean` and `target_scale` are those of a regression's target. "
                 f"Received: task='classification', target_mean={target_mean}, target_scale={target_scale}"
             )
-        sizes = {"hidden_units": hidden_units, "input_shape": input_shape or (None,), "num_concepts": (num_concepts,)}
-        for argument, values in sizes.items():
-            if not all(isinstance(value, (int, np.integer)) and value > 0 for value in values):
-                raise ValueError(f"`{argument}` must be positive and whole. Received: {argument}={locals()[argument]}")
-        for argument in ("reconstruction_weight", "concept_sparsity_weight", "robustness_weight"):
-            if not locals()[argument] >= 0:
-                raise ValueError(f"`{argument}` must not be negative. Received: {argument}={locals()[argument]}")
         if preprocessing is not None and not isinstance(preprocessing, keras.Layer):
             raise TypeError(f"`preprocessing` must be a Keras layer. Received: {preprocessing!r}")
 

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_interp.checks import check_attributes, check_features, check_labels
+from keras_interp.checks import check_attributes, check_features, check_labels, check_options
 from keras_interp.explain.gradients import input_gradient
 from keras_interp.graphs import keep_views, predict_all
 from keras_interp.layers.x_layer import XLayer
@@ -94,12 +94,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
         attributes = tuple(attributes) if not isinstance(attributes, str) else ()
         if not attributes or len(set(attributes)) < len(attributes):
             raise ValueError(f"`attributes` must be different names, one at least. Received: attributes={attributes}")
-        if not 0 <= alpha < float("inf"):
-            raise ValueError(f"`alpha` must be finite and not negative. Received: alpha={alpha}")
-        if reduction not in REDUCTIONS:
-            raise ValueError(f"`reduction` must be one of {REDUCTIONS}. Received: reduction={reduction!r}")
-        if drop_loss_cap is not None and not drop_loss_cap > 0:
-            raise ValueError(f"`drop_loss_cap` must be positive, or None. Received: drop_loss_cap={drop_loss_cap}")
+        check_options(locals(), alpha="[0, inf)", reduction=REDUCTIONS, drop_loss_cap="(0, inf) or None")
         count = len(attributes)
         maps, pooled = pooled_features(backbone)
         explained = layers.Dense(count, activation, dtype="float32", name="explained")

@@ -7,8 +7,10 @@ import statistics
 
 import huggingface_hub  # Its names are looked up where they are used: most of it is slow to import.
 
+from keras_interp import data
 from keras_interp.models.base import InterpretableModel
 from keras_interp.zoo import artifacts
+from keras_interp.zoo.entry import Recipe
 from keras_interp.zoo.registry import ENTRIES
 
 LICENCE = "apache-2.0"
@@ -146,7 +148,7 @@ def _zoo_card(entry, metrics, metadata, repo_id, licence, picture):
         *(_measured(metrics, entry) if metrics else []),
         "## How it was trained",
         "",
-        _training(provenance),
+        Recipe(**provenance["recipe"]).describe(provenance["training_examples"], provenance["dataset"]),
         entry.paper.training,
         "",
         *([f"Options of the method: {', '.join(f'`{k}={v!r}`' for k, v in options.items())}.", ""] if options else []),
@@ -161,7 +163,7 @@ def _zoo_card(entry, metrics, metadata, repo_id, licence, picture):
         "## Licence",
         "",
         f"{'Code and weights: Apache-2.0' if licence == LICENCE else f'Code: Apache-2.0. Weights: {licence}'}. "
-        f"{CREDITS[entry.dataset]}",
+        f"{data.CREDITS[entry.dataset]}",
         "",
         "## Citation",
         "",
@@ -229,61 +231,6 @@ def _measured(metrics, entry=None):
         "",
         *([remark, ""] if remark else []),
     ]
-
-
-def _training(provenance):
-    recipe = provenance["recipe"]
-    if recipe.get("optimizer", "sgd") == "sgd":
-        momentum = f"{'Nesterov ' if recipe.get('nesterov', True) else ''}momentum {recipe['momentum']}"
-        optimizer = f"SGD with {momentum}, coupled weight decay {recipe['weight_decay']}"
-        if recipe.get("readout_decay") is not None:
-            optimizer += f" ({recipe['readout_decay']} of the last layer's weights)"
-    else:
-        optimizer = "Adam"
-    schedule = f"linear warm-up over {recipe['warmup']:.0%} of the steps, cosine decay"
-    if recipe.get("schedule") == "steps":
-        schedule = "divided by 10 after each quarter"
-    steps = provenance["training_examples"] // recipe["batch_size"] * recipe["epochs"]
-    crops = [f"random crops with {recipe['pad']} pixels of padding"] if recipe["pad"] else []
-    changes = " and ".join([*crops, *(["mirror images"] if recipe["flip"] else [])]) or "no augmentation"
-    balanced = ""
-    if recipe.get("min_positives"):
-        balanced = f", at least {recipe['min_positives']} examples of each attribute in a batch"
-    return (
-        f"{provenance['training_examples']:,} examples of {provenance['dataset']}, {recipe['epochs']} epochs of batches of "
-        f"{recipe['batch_size']}, {steps:,} steps, {optimizer}, learning rate up to {recipe['learning_rate']} ({schedule}), "
-        f"{changes}{balanced}, `{recipe['dtype_policy']}`, seed {recipe['seed']}."
-    )
-
-
-CELEB_A = (
-    "CelebA is by Ziwei Liu, Ping Luo, Xiaogang Wang and Xiaoou Tang (Deep Learning Face Attributes in the "
-    "Wild, 2015), for non-commercial research only; none of its images comes with the weights. The labels are what annotators "
-    "saw in pictures of celebrities, and not what people are."
-)
-BIRDS = (
-    "CUB-200-2011 is by Catherine Wah, Steve Branson, Peter Welinder, Pietro Perona and Serge Belongie (The Caltech-UCSD "
-    "Birds-200-2011 Dataset, 2011), for non-commercial research; a few of its images are in the golden file and the picture. "
-    "The classifier started from ImageNet weights of `keras.applications` (Apache-2.0)."
-)
-# Where each data set comes from.
-CREDITS = {
-    "cifar10": "CIFAR-10 is by Alex Krizhevsky (Learning Multiple Layers of Features from Tiny Images, 2009); the images in "
-    "the golden file and in the picture are taken from it.",
-    "mnist": "MNIST is by Yann LeCun, Corinna Cortes and Christopher Burges; the images in the golden file and in the picture "
-    "are taken from it.",
-    "california_housing_ocean": "California Housing is by Kelley Pace and Ronald Barry (Sparse Spatial Autoregressions, "
-    "1997), with the column `ocean_proximity` that Aurélien Géron added; a few rows are in the golden file and the picture.",
-    "places_mini": "Places is by Bolei Zhou, Agata Lapedriza, Aditya Khosla, Aude Oliva and Antonio Torralba (Places: A 10 "
-    "Million Image Database for Scene Recognition, 2017); a few of its images are in the golden file and the picture.",
-    "places365_small": "Places is by Bolei Zhou, Agata Lapedriza, Aditya Khosla, Aude Oliva and Antonio Torralba (Places: A "
-    "10 Million Image Database for Scene Recognition, 2017); a few of its images are in the golden file and the picture.",
-    "caltech_birds2011_mini": BIRDS,
-    "caltech_birds2011_parts": BIRDS,
-    "celeb_a_mini": CELEB_A,
-    "celeb_a": CELEB_A,
-    "independent_xor": "The data are generated as the paper defines them.",
-}
 
 
 def _figure(value):

@@ -1,14 +1,13 @@
 """Models by name: list, describe, build, load and save them."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 
 from keras_interp.models.base import InterpretableModel
 from keras_interp.zoo import artifacts, listing
 from keras_interp.zoo.entry import Paper, Recipe
 from keras_interp.zoo.hub import models_of
-from keras_interp.zoo.registry import ENTRIES, get_entry
+from keras_interp.zoo.registry import ENTRIES, facts_of, get_entry
 from keras_interp.zoo.store import find_folder, find_local, load_folder, location_of
 
 
@@ -23,6 +22,7 @@ class ModelInfo:
         metrics: measured figures, {metric: value}, of the test split; some models ship with them and without weights.
         paper_metrics: the paper's figures under the same names.
         recipe: how the shipped model was trained where it has weights, else how it is meant to be.
+        comparison: whether it is a row of a paper's comparisons.
         trained: whether there are weights, with this installation, in the mirror or on the Hub.
         location: where on the Hub, as "hf://user/repo@commit", or None.
         licence: of the code and of the weights.
@@ -42,6 +42,7 @@ class ModelInfo:
     metrics: Mapping
     paper_metrics: Mapping
     recipe: Recipe
+    comparison: bool
     trained: bool
     location: str | None
     licence: str
@@ -71,7 +72,8 @@ def list_models(pattern="*", trained=None, hub=None, comparisons=False):
     """
     if hub is not None:
         return [f"hf://{model.id}" for model in models_of(hub, pattern)]
-    return listing.select(ENTRIES, pattern, trained, comparisons, is_trained)
+    comparison = {name: entry.comparison for name, entry in ENTRIES.items()}
+    return listing.select(comparison, pattern, trained, comparisons, is_trained)
 
 
 def is_trained(name):
@@ -85,27 +87,8 @@ def info(name):
     Raises:
         KeyError: for an unknown name, with the nearest ones.
     """
-    entry = get_entry(name)
-    metadata_path = artifacts.shipped_root() / name / artifacts.METADATA
-    metadata = json.loads(metadata_path.read_text()) if metadata_path.is_file() else {}
-    metrics = (artifacts.read_metrics(name) or {"values": {}})["values"]
-    provenance = metadata.get("keras_interp", {}).get("provenance", {})
-    return ModelInfo(
-        **{
-            field: getattr(entry, field)
-            for field in ("name", "description", "method", "paper", "architecture", "dataset", "class_names")
-        },
-        input_shape=entry.input_shape,
-        parameters=int(metrics["parameters"]) if "parameters" in metrics else provenance.get("parameters"),
-        metrics=metrics,
-        paper_metrics=entry.paper_metrics,
-        recipe=Recipe(**provenance["recipe"]) if "recipe" in provenance else entry.recipe,
-        trained=is_trained(name),
-        location=str(location_of(name) or "") or None,
-        licence="Apache-2.0",
-        revision=metadata.get("date_saved"),
-        sha256=artifacts.read_pins().get(name, {}),
-    )
+    facts = listing.describe(name, facts_of(get_entry(name)))
+    return ModelInfo(**{**facts, "paper": Paper(**facts["paper"]), "recipe": Recipe(**facts["recipe"])})
 
 
 def build(name, num_classes=None, input_shape=None, class_names=None, dataset=None):

@@ -87,6 +87,27 @@ class Recipe:
         own = {} if self.readout_decay is None else {"logits/kernel": self.readout_decay}
         return CoupledSGD(schedule, self.momentum, self.nesterov, self.weight_decay, own)
 
+    def describe(self, examples, dataset):
+        """A sentence on a run of this recipe, on so many examples of a dataset with that name."""
+        optimizer = "Adam"
+        if self.optimizer == "sgd":
+            momentum = f"{'Nesterov ' if self.nesterov else ''}momentum {self.momentum}"
+            optimizer = f"SGD with {momentum}, coupled weight decay {self.weight_decay}"
+            if self.readout_decay is not None:
+                optimizer += f" ({self.readout_decay} of the last layer's weights)"
+        schedule = f"linear warm-up over {self.warmup:.0%} of the steps, cosine decay"
+        if self.schedule == "steps":
+            schedule = "divided by 10 after each quarter"
+        steps = examples // self.batch_size * self.epochs
+        crops = [f"random crops with {self.pad} pixels of padding"] if self.pad else []
+        changes = " and ".join([*crops, *(["mirror images"] if self.flip else [])]) or "no augmentation"
+        balanced = f", at least {self.min_positives} examples of each attribute in a batch" if self.min_positives else ""
+        return (
+            f"{examples:,} examples of {dataset}, {self.epochs} epochs of batches of {self.batch_size}, {steps:,} steps, "
+            f"{optimizer}, learning rate up to {self.learning_rate} ({schedule}), {changes}{balanced}, `{self.dtype_policy}`, "
+            f"seed {self.seed}."
+        )
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Entry:
@@ -111,6 +132,7 @@ class Entry:
         storage_dtype: dtype of the weights on disk.
         shows_examples: whether examples of the data may come with the weights; else the golden inputs are noise, and the card
             has no picture.
+        comparison: whether it is a row of a paper's comparisons, which lists leave out unless asked.
     """
 
     name: str
@@ -130,6 +152,7 @@ class Entry:
     twin: str | None = None
     storage_dtype: str = "float32"
     shows_examples: bool = True
+    comparison: bool = False
 
     # {metric: sentence} of what `measure` measures.
     definitions = {}

@@ -16,18 +16,6 @@ INDEX, PINS = _PACKAGE / "index.json", _PACKAGE / "pins.json"
 LOCATIONS = _PACKAGE / "hub.json"
 # Environment variable with the folder of a mirror, see `zoo.download`.
 MIRROR = "KERAS_INTERP_ZOO"
-# Rows of a paper's comparisons, which few look for: other methods, other starts, other depths.
-COMPARISONS = (
-    "nn_*",
-    "sae_*",
-    "cae_*",
-    "srae[0-9]*",
-    "srae_wide_*",
-    "*_cold_*",
-    "*_warm_*",
-    "*_depth[0-9]*",
-    "xnet_[ibes]*_*",
-)
 
 
 def checkout():
@@ -52,11 +40,17 @@ def is_trained(name):
     return any((folder / "config.json").is_file() for folder in folders) or name in json.loads(LOCATIONS.read_text())
 
 
-def select(names, pattern="*", trained=None, comparisons=False, is_trained=is_trained):
-    """The names that `zoo.list_models` lists, those of models with weights first."""
-    chosen = sorted(fnmatch.filter(names, pattern))
+def select(comparison, pattern="*", trained=None, comparisons=False, is_trained=is_trained):
+    """The names that `zoo.list_models` lists, those of models with weights first.
+
+    Args:
+        comparison: {name: whether it is a row of a paper's comparisons}.
+        pattern, trained, comparisons: as for `zoo.list_models`.
+        is_trained: function of a name.
+    """
+    chosen = sorted(fnmatch.filter(comparison, pattern))
     if not comparisons and pattern == "*":
-        chosen = [name for name in chosen if not any(fnmatch.fnmatch(name, kind) for kind in COMPARISONS)]
+        chosen = [name for name in chosen if not comparison[name]]
     weights = {name: is_trained(name) for name in chosen}
     return [name for name in sorted(chosen, key=lambda name: not weights[name]) if trained in (None, weights[name])]
 

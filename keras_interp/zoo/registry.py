@@ -5,8 +5,9 @@ import dataclasses
 from keras_interp.zoo import listing
 from keras_interp.zoo.papers import dynk, fl, lsg, srae, xnet
 
-PAPERS = {paper.key: paper for paper in (lsg.PAPER, fl.PAPER, dynk.PAPER, xnet.PAPER, srae.PAPER)}
-ENTRIES = {entry.name: entry for entry in (*lsg.ENTRIES, *fl.ENTRIES, *dynk.ENTRIES, *xnet.ENTRIES, *srae.ENTRIES)}
+MODULES = (lsg, fl, dynk, xnet, srae)
+PAPERS = {module.PAPER.key: module.PAPER for module in MODULES}
+ENTRIES = {entry.name: entry for module in MODULES for entry in module.ENTRIES}
 
 
 def get_entry(name):
@@ -22,9 +23,9 @@ def get_entry(name):
 
 def facts_of(entry):
     """What an entry says of its model, as `index.json` holds it for the command."""
-    fields = ("name", "description", "method", "architecture", "dataset", "class_names", "input_shape", "paper_metrics")
+    names = ("name", "description", "method", "architecture", "dataset", "class_names", "input_shape", "paper_metrics")
     return {
-        **{field: getattr(entry, field) for field in fields},
+        **{field: getattr(entry, field) for field in (*names, "comparison")},
         "paper": dataclasses.asdict(entry.paper),
         "recipe": dataclasses.asdict(entry.recipe),
     }

@@ -243,6 +243,7 @@ ENTRIES = [
                 ),
             },
             task="regression",
+            comparison=True,
         )
     ),
     *_entries(

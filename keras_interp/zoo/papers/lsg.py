@@ -210,6 +210,7 @@ ENTRIES = [
     _cifar10_resnet20(
         "lsg_fixed_cold_resnet20_cifar10",
         description="ResNet-20 with a fixed gate, its readout from random values.",
+        comparison=True,
         options={**_JOINT, "fixed_gate": 6},
         twin="std_resnet20_cifar10",
         **GATED,
@@ -239,6 +240,7 @@ ENTRIES = [
     _cifar10_alexnet(
         "lsg_fixed_cold_alexnet_cifar10",
         description="AlexNet for 32x32 images with a fixed gate, its readout from random values.",
+        comparison=True,
         options={**_JOINT, "fixed_gate": 25},
         twin="std_alexnet_cifar10",
         **GATED,

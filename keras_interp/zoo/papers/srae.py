@@ -302,7 +302,8 @@ _SRAE = {**_WARM, "pull_away_weight": 2.0}
 def _modules(prefix, description, method, options=None, **fields):
     options = {**_OPTIONS, **(options or {})}
     fields |= {**_MODULES, "options": options, "recipe": _WARM_RECIPE if "start" in options else _MODULE_RECIPE}
-    return ExplanationEntry(name=f"{prefix}_mobilenet_cub100", description=description, method=method, **fields)
+    name = f"{prefix}_mobilenet_cub100"
+    return ExplanationEntry(name=name, description=description, method=method, comparison=prefix != "srae", **fields)
 
 
 ENTRIES = [

@@ -204,7 +204,9 @@ def _networks(architecture, backbone, dataset, recipe, published=(None, None), v
         name=f"xnet_{suffix}", description=description, twin=twin, paper_metrics=figures[1], **_METHOD, **fields
     )
     for name, variant in _VARIANTS.items() if variants else ():
-        yield AttributeEntry(name=f"xnet_{name}_{suffix}", twin=twin, **_METHOD, **{**fields, **variant})
+        yield AttributeEntry(
+            name=f"xnet_{name}_{suffix}", twin=twin, comparison=name != "capped", **_METHOD, **{**fields, **variant}
+        )
 
 
 # The paper's rate of 0.1 silences its ReLU neurons for good, in the baseline all of them, unless their inputs are centred.
