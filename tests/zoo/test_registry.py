@@ -9,10 +9,12 @@ from keras_interp.zoo.papers import lsg
 
 
 def test_list_and_info():
-    names = zoo.list_models()
-    assert names == sorted(names) and "lsg_resnet20_cifar10" in names
+    names = zoo.list_models(comparisons=True)
+    # Those with weights come first.
+    assert names == sorted(names, key=lambda name: (not zoo.info(name).trained, name)) and "lsg_resnet20_cifar10" in names
+    assert zoo.list_models() == [name for name in names if not zoo.info(name).comparison]
     assert all(name.startswith("lsg_") for name in zoo.list_models("lsg_*"))
-    assert set(zoo.list_models(trained=True)) | set(zoo.list_models(trained=False)) == set(names)
+    assert set(zoo.list_models(trained=True)) | set(zoo.list_models(trained=False)) == set(zoo.list_models())
     info = zoo.info("lsg_resnet20_cifar10")
     assert info.class_names == lsg.CIFAR10_LABELS and info.input_shape == (32, 32, 3)
     assert info.paper_metrics["accuracy"] == 0.9062
