@@ -1,8 +1,13 @@
 """What the papers' training needs beyond Keras's own optimizers."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
+
+from keras_interp.typing import ArrayLike, Tensor
 
 
 @keras.saving.register_keras_serializable("keras_interp")
@@ -33,14 +38,14 @@ class CoupledSGD(keras.optimizers.SGD):
 
     def __init__(
         self,
-        learning_rate=0.01,
-        momentum=0.0,
-        nesterov=False,
-        weight_decay=0.0,
-        own_weight_decay=None,
-        name="coupled_sgd",
-        **kwargs,
-    ):
+        learning_rate: Any = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        own_weight_decay: Mapping[str, float] | None = None,
+        name: str = "coupled_sgd",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(learning_rate, momentum=momentum, nesterov=nesterov, name=name, **kwargs)
         self.coupled_weight_decay = weight_decay
         self.own_weight_decay = dict(own_weight_decay or {})
@@ -50,7 +55,7 @@ class CoupledSGD(keras.optimizers.SGD):
                 f"Received: weight_decay={weight_decay}, own_weight_decay={self.own_weight_decay}"
             )
 
-    def build(self, variables):
+    def build(self, variables: Any) -> None:
         paths = [variable.path for variable in variables]
         self._weight_decays = [self.coupled_weight_decay] * len(paths)
         for end, decay in self.own_weight_decay.items():
@@ -63,13 +68,13 @@ class CoupledSGD(keras.optimizers.SGD):
                 self._weight_decays[index] = decay
         super().build(variables)
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: Tensor, variable: Any, learning_rate: Any) -> None:
         decay = self._weight_decays[self._get_variable_index(variable)]
         if decay and self._use_weight_decay(variable):
             gradient = gradient + decay * variable
         super().update_step(gradient, variable, learning_rate)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         own = {"own_weight_decay": self.own_weight_decay} if self.own_weight_decay else {}
         return {**super().get_config(), "weight_decay": self.coupled_weight_decay, **own}
 
@@ -81,7 +86,7 @@ def _check_sampling(block_size, sparsity):
         raise ValueError(f"`sparsity` must be at least 0 and below 1. Received: sparsity={sparsity}")
 
 
-def vanishing_weight_decay(learning_rates, momentum=0.0):
+def vanishing_weight_decay(learning_rates: ArrayLike, momentum: float = 0.0) -> float:
     """The coupled weight decay under which weights that get no gradient vanish by the end of a training.
 
     Each step of rate η takes about η · decay / (1 − momentum) of such a weight. With this decay the shares add up to 5, which
@@ -111,7 +116,7 @@ def vanishing_weight_decay(learning_rates, momentum=0.0):
     return 5 * (1 - momentum) / total
 
 
-def update_probabilities(features, block_size, sparsity):
+def update_probabilities(features: Tensor, block_size: float, sparsity: float) -> Tensor:
     """With which probability interpretable SGD updates the weights of each input (step 5 of Algorithm 3, Dynamic-K paper).
 
     The loss's curvature along the weight from input j to a logit is x_j² times its curvature in that logit, which for the
@@ -193,7 +198,7 @@ class InterpretableSGDDense(keras.layers.Dense):
     >>> history = model.fit(np.eye(64), np.arange(64) % 10, verbose=0)
     """
 
-    def __init__(self, units, block_size, sparsity=0.5, seed=None, **kwargs):
+    def __init__(self, units: int, block_size: float, sparsity: float = 0.5, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(units, **kwargs)
         _check_sampling(block_size, sparsity)
         self.block_size = block_size
@@ -201,7 +206,7 @@ class InterpretableSGDDense(keras.layers.Dense):
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         if not training:
             return super().call(inputs)
         probabilities = update_probabilities(inputs, self.block_size, self.sparsity)
@@ -216,5 +221,5 @@ class InterpretableSGDDense(keras.layers.Dense):
             outputs = outputs + ops.cast(self.bias, outputs.dtype)
         return self.activation(outputs)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "block_size": self.block_size, "sparsity": self.sparsity, "seed": self.seed}
