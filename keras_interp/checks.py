@@ -4,13 +4,17 @@ import numbers
 import operator
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
+from keras_interp.typing import ArrayLike, Inputs, Shape
+
 # How a table writes that a value is missing, in small letters.
 MISSING_WORDS = frozenset(("", "?", "na", "n/a", "nan", "<na>", "null", "none"))
+INTERVAL = re.compile(r"(integer )?([\[(])(.+), (.+)([\])])")
 INTERVALS = {
     "[0, inf)": "finite and not negative",
     "(0, inf)": "a positive number",
@@ -20,7 +24,7 @@ INTERVALS = {
 RANGE_TOLERANCE = 0.01
 
 
-def check_options(options, **allowed):
+def check_options(options: Mapping[str, Any], **allowed: Any) -> None:
     """Raises for an option of a constructor or function that is not allowed.
 
     Args:
@@ -43,9 +47,7 @@ def check_options(options, **allowed):
         elif value is None and rule.endswith(" or None"):
             continue
         else:
-            kind, opening, low, high, closing = re.fullmatch(
-                r"(integer )?([\[(])(.+), (.+)([\])])(?: or None)?", rule
-            ).groups()
+            kind, opening, low, high, closing = INTERVAL.findall(rule)[0]
             interval = rule.removesuffix(" or None").removeprefix("integer ")
             text = INTERVALS.get(rule.removesuffix(" or None"), f"{'an integer ' if kind else ''}in {interval}")
             above = operator.ge if opening == "[" else operator.gt
@@ -59,7 +61,7 @@ def check_options(options, **allowed):
             raise ValueError(f"`{name}` must be {text}. Received: {name}={value!r}")
 
 
-def as_array(values):
+def as_array(values: Any) -> np.ndarray:
     """What stands in arrays, lists, tensors, or a column or table of a data frame, in its order, as a NumPy array.
 
     Columns of nullable integers, floats and booleans become numbers; where a value is missing, floats with NaN. An index, as
@@ -93,7 +95,7 @@ def _plain(value):
     return value
 
 
-def is_named_table(values):
+def is_named_table(values: Any) -> bool:
     """Whether columns can be taken from it by name: a data frame, an Arrow table or a dict of columns."""
     return isinstance(values, Mapping) or (hasattr(values, "columns") and hasattr(values, "to_numpy")) or _is_arrow(values)
 
@@ -108,7 +110,7 @@ def _names(table):
     return list(table if isinstance(table, Mapping) else table.columns)
 
 
-def column_names_of(table):
+def column_names_of(table: Any) -> tuple[str, ...]:
     """The names of a table's columns as a tuple; () where it has no names of its own, but numbers its columns in order.
 
     Raises:
@@ -131,7 +133,7 @@ def column_names_of(table):
     return tuple(names)
 
 
-def encode_columns(table, column_names):
+def encode_columns(table: Any, column_names: Sequence[str]) -> tuple[np.ndarray, dict[int, str], list[str]]:
     """The rows of a named table as a model with named columns takes them, and what is wrong with some of them.
 
     A column "name=category" that the table does not have is made from its column "name", where that says "category".
@@ -229,7 +231,13 @@ def _numbers(column, name):
     return numbers, faults
 
 
-def check_inputs(inputs, input_shape, column_names=(), input_range=None, dtype="float32"):
+def check_inputs(
+    inputs: Inputs,
+    input_shape: Shape,
+    column_names: Sequence[str] = (),
+    input_range: tuple[float, float] | None = None,
+    dtype: str = "float32",
+) -> np.ndarray:
     """Returns `inputs` as an array, or raises.
 
     Args:
@@ -322,7 +330,7 @@ def _check_range(inputs, things, thing, low, high):
         )
 
 
-def check_features(*features):
+def check_features(*features: np.ndarray) -> None:
     """Raises where activations that a model gave are those of a training that diverged.
 
     Args:
@@ -338,7 +346,7 @@ def check_features(*features):
         )
 
 
-def check_labels(labels, num_classes, class_names=()):
+def check_labels(labels: ArrayLike, num_classes: int, class_names: Sequence[str] = ()) -> np.ndarray:
     """Returns `labels` as an integer array (n,), or raises.
 
     Args:
@@ -382,7 +390,7 @@ def _labels_of_names(names, class_names):
     return np.array([index[text] for text in texts], "int32")
 
 
-def check_values(values):
+def check_values(values: ArrayLike) -> np.ndarray:
     """Returns the target values of a regression as a float32 array (n,), or raises.
 
     Args:
@@ -409,7 +417,7 @@ def check_values(values):
     return values
 
 
-def check_attributes(attributes, names):
+def check_attributes(attributes: Inputs, names: Sequence[str] | int) -> np.ndarray:
     """Returns attributes as a uint8 array (n, attributes) of 0 and 1, or raises.
 
     Args:
@@ -438,7 +446,7 @@ def check_attributes(attributes, names):
     return attributes.astype("uint8")
 
 
-def check_weights(weights, count):
+def check_weights(weights: ArrayLike, count: int) -> np.ndarray:
     """Returns weights of examples as a float32 array (n,), or raises.
 
     Args:
@@ -463,7 +471,7 @@ def check_weights(weights, count):
     return weights
 
 
-def check_array(name, array, shape, dtype="float64"):
+def check_array(name: str, array: ArrayLike, shape: Sequence[int | str], dtype: str = "float64") -> np.ndarray:
     """Returns `array` with `dtype`, or raises.
 
     Args:
@@ -489,7 +497,7 @@ def check_array(name, array, shape, dtype="float64"):
     return array
 
 
-def check_classes(labels, num_classes, num_examples):
+def check_classes(labels: ArrayLike, num_classes: int, num_examples: int) -> np.ndarray:
     """Returns `labels` as an integer array (num_examples,), or raises as `check_labels` and for another, or no, length."""
     labels = check_labels(labels, num_classes)
     if len(labels) != num_examples or not num_examples:

@@ -1,14 +1,24 @@
 """The `keras-interp` command: the zoo's verbs on the command line."""
 
+from __future__ import annotations
+
 import json
 import os
 import pathlib
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from keras_interp import __version__
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from keras_interp.explain.explanation import Explanation
+    from keras_interp.typing import PathLike
 
 # Inputs in one picture of `explain`, and files or rows that are read and answered at a time.
 PICTURE_ROWS = 12
@@ -18,7 +28,7 @@ FILE_BATCH = 256
 class _Command(click.Command):
     """A command that needs Keras, which is imported without the chatter of its backend."""
 
-    def invoke(self, context):
+    def invoke(self, context: click.Context) -> Any:
         import_keras()
         return super().invoke(context)
 
@@ -28,7 +38,7 @@ class _Group(click.Group):
 
     command_class = _Command
 
-    def invoke(self, context):
+    def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
         except (KeyError, ValueError, TypeError, OSError, ImportError, FloatingPointError, NotImplementedError) as error:
@@ -36,7 +46,7 @@ class _Group(click.Group):
             raise click.ClickException(str(error.args[0] if isinstance(error, KeyError) else error)) from error
 
 
-def import_keras():
+def import_keras() -> None:
     """Imports Keras and makes its backend ready; what that writes to standard error is kept, and shown where it fails."""
     if "keras" in sys.modules:
         return
@@ -61,7 +71,7 @@ def import_keras():
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
-def main():
+def main() -> None:
     """Keras networks that are interpretable by training, and a zoo of trained models."""
 
 
@@ -77,7 +87,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 @click.option("--comparisons", is_flag=True, help="Also the rows of the papers' comparisons: other methods, starts, depths.")
 @click.option("--hub", metavar="USER", help="List what USER has on the Hugging Face Hub.")
 @json_option
-def list_command(pattern, trained, comparisons, hub, as_json):
+def list_command(pattern: str, trained: bool, comparisons: bool, hub: str | None, as_json: bool) -> None:
     """List the models whose name matches PATTERN, as in "lsg_*"; those with weights first."""
     from keras_interp.zoo import listing
 
@@ -122,7 +132,7 @@ def list_command(pattern, trained, comparisons, hub, as_json):
 
 @main.command(cls=click.Command)
 @click.argument("name")
-def info(name):
+def info(name: str) -> None:
     """Print what is known about a model, as JSON."""
     from keras_interp.zoo import listing
 
@@ -140,7 +150,7 @@ files_argument = click.argument("files", nargs=-1, required=True, type=click.Pat
 @files_argument
 @click.option("--top", default=3, type=click.IntRange(min=1), help="How many classes to print.")
 @json_option
-def predict(name, files, top, as_json):
+def predict(name: str, files: Sequence[pathlib.Path], top: int, as_json: bool) -> None:
     """Predict for FILES, images or CSV tables, with the model NAME (or a folder).
 
     A table's columns are found by the names in its header. Exits with 1 where a file or a row could not be used.
@@ -173,7 +183,9 @@ def predict(name, files, top, as_json):
 )
 @click.option("--all", "draw_all", is_flag=True, help=f"Draw all inputs, {PICTURE_ROWS} in a picture, in numbered files.")
 @json_option
-def explain(name, files, target, output, draw_all, as_json):
+def explain(
+    name: str, files: Sequence[pathlib.Path], target: str | None, output: PathLike, draw_all: bool, as_json: bool
+) -> None:
     """Explain in a picture what the model NAME predicts for FILES, images or CSV tables.
 
     Predictions are printed first. The picture shows the first 12 inputs. Exits with 1 where a file or a row could not be used.
@@ -191,9 +203,8 @@ def explain(name, files, target, output, draw_all, as_json):
             raise ValueError(f"The explained classes are {', '.join(model.targets)}. Received: {target!r}")
     if not hasattr(model, "explain"):
         raise ValueError(f"A plain Keras model has predictions but no explanations. Received: {name}")
-    if target is not None and target not in model.class_names and target.isdecimal():
-        target = int(target)
-    model.explained_outputs(target, np.zeros((1, model.num_outputs), "float32"))
+    explained = int(target) if target is not None and target not in model.class_names and target.isdecimal() else target
+    model.explained_outputs(explained, np.zeros((1, model.num_outputs), "float32"))
     faults, shown, pieces = {}, [], []
     for names, inputs in read_inputs(files, model, faults):
         logits = model.predict(inputs, verbose=0)
@@ -203,13 +214,15 @@ def explain(name, files, target, output, draw_all, as_json):
         shown += zip(names[:room], logits[:room])
         pieces.append(inputs[:room])
     if shown:
-        draw_explanations(model, shown, np.concatenate(pieces), target, output, as_json)
+        draw_explanations(model, shown, np.concatenate(pieces), explained, output, as_json)
     elif as_json:
         click.echo("[]")
     report_faults(faults)
 
 
-def draw_explanations(model, shown, inputs, target, output, as_json=False):
+def draw_explanations(
+    model: Any, shown: Sequence[tuple], inputs: Any, target: str | int | None, output: pathlib.Path, as_json: bool = False
+) -> None:
     """Writes the pictures, with a bar where there are several, and says of each input what is drawn where that differs."""
     from rich.console import Console
     from rich.progress import Progress
@@ -247,7 +260,9 @@ def draw_explanations(model, shown, inputs, target, output, as_json=False):
     click.echo(f"Wrote {written[0]}" + (f" to {written[-1].name}" if len(written) > 1 else ""))
 
 
-def explained_record(model, name, logits, explanation, row, path):
+def explained_record(
+    model: Any, name: str, logits: np.ndarray, explanation: Explanation, row: int, path: PathLike
+) -> dict[str, Any]:
     """What is known of one explained input, for JSON: its prediction, and what each unit adds to the target's logit."""
     (record,) = predictions(model, [name], logits[None], 1)
     values = explanation.contributions[row]
@@ -260,7 +275,7 @@ def explained_record(model, name, logits, explanation, row, path):
     }
 
 
-def print_target(model, name, logits, explained, target):
+def print_target(model: Any, name: str, logits: np.ndarray, explained: int, target: str | int | None) -> None:
     """Says which class is drawn, where it was asked for or is not the predicted one."""
     if len(model.class_names) == 1:
         return
@@ -277,7 +292,7 @@ def print_target(model, name, logits, explained, target):
 
 @main.command()
 @click.option("--output", default="demo_output", type=click.Path(path_type=pathlib.Path), show_default=True)
-def demo(output):
+def demo(output: pathlib.Path) -> None:
     """Classify and explain the images that come with the package."""
     from keras_interp import zoo
 
@@ -296,7 +311,7 @@ def demo(output):
 @data_dir_option
 @click.option("--manual-dir", type=click.Path(exists=True, path_type=pathlib.Path), help="Folder with files placed by hand.")
 @click.option("--random-access", is_flag=True, help="For a data set larger than memory, which is read as it is needed.")
-def prepare(dataset, data_dir, manual_dir, random_access):
+def prepare(dataset: str, data_dir: pathlib.Path | None, manual_dir: pathlib.Path | None, random_access: bool) -> None:
     """Download and prepare the data set DATASET."""
     from keras_interp import data
 
@@ -318,7 +333,14 @@ def prepare(dataset, data_dir, manual_dir, random_access):
 @click.option("--process-id", default=0, help="Number of this process, with --coordinator.")
 @click.option("--data", "npz", type=click.Path(exists=True, path_type=pathlib.Path), help="Train on this .npz file instead.")
 @click.option("--progress/--no-progress", default=True, help="Show a bar for each epoch, or one line.")
-def train(name, data_dir, output, npz, progress, **options):
+def train(
+    name: str,
+    data_dir: pathlib.Path | None,
+    output: pathlib.Path | None,
+    npz: pathlib.Path | None,
+    progress: bool,
+    **options: Any,
+) -> None:
     """Train the model NAME by its recipe. Run the same command again to resume."""
     from keras_interp import data, zoo
     from keras_interp.zoo.registry import get_entry
@@ -336,7 +358,7 @@ def train(name, data_dir, output, npz, progress, **options):
 @data_dir_option
 @click.option("--output", type=click.Path(path_type=pathlib.Path), help="File to write the figures to, as JSON.")
 @click.option("--data", "npz", type=click.Path(exists=True, path_type=pathlib.Path), help="Measure on this .npz file instead.")
-def evaluate(name, data_dir, output, npz):
+def evaluate(name: str, data_dir: pathlib.Path | None, output: pathlib.Path | None, npz: pathlib.Path | None) -> None:
     """Measure the model NAME (or a folder) on the test split of its data set."""
     from keras_interp import zoo
 
@@ -355,7 +377,7 @@ def evaluate(name, data_dir, output, npz):
 @click.option("--revision", help="Branch to commit to; by default the main one.")
 @click.option("--tag", help="Tag of the commit; by default the version of keras-interp that saved the model.")
 @click.option("--licence", help="Licence of the weights, as in mit; needed for models from outside the zoo.")
-def publish(source, repository, **options):
+def publish(source: str, repository: str, **options: Any) -> None:
     """Publish SOURCE, a folder or the name of a zoo model, on the Hugging Face Hub, after checking it."""
     from keras_interp import zoo
 
@@ -367,7 +389,7 @@ def publish(source, repository, **options):
 @main.command()
 @click.argument("names", nargs=-1, required=True)
 @click.option("--output", default="zoo_mirror", type=click.Path(path_type=pathlib.Path), show_default=True)
-def download(names, output):
+def download(names: Sequence[str], output: pathlib.Path) -> None:
     """Copy the models NAMES, of the zoo or hf://user/repo, into a folder, to work without a network."""
     from keras_interp import zoo
 
@@ -381,7 +403,7 @@ def download(names, output):
 @data_dir_option
 @click.option("--output", default="reproduce_output", type=click.Path(path_type=pathlib.Path), show_default=True)
 @click.option("--full-attacks", is_flag=True, help="For lsg: attack with the published budget; takes hours without a GPU.")
-def reproduce(paper, data_dir, output, full_attacks):
+def reproduce(paper: str, data_dir: pathlib.Path | None, output: pathlib.Path, full_attacks: bool) -> None:
     """Regenerate the tables and figures of PAPER (dynk, fl, lsg, srae or xnet) from the shipped models, beside its own."""
     import sys
 
@@ -393,7 +415,7 @@ def reproduce(paper, data_dir, output, full_attacks):
     sys.path.insert(0, str(artifacts.checkout()))
     import reproduction
 
-    for path in reproduction.reproduce(paper, data_dir, output, full_attacks):
+    for path in reproduction.reproduce(paper, data_dir, output, full_attacks):  # pyright: ignore[reportArgumentType]
         click.echo(f"Wrote {path}")
 
 
@@ -410,7 +432,16 @@ def reproduce(paper, data_dir, output, full_attacks):
     help="File of names and votes; by default beside a local model.",
 )
 @click.option("--browser/--no-browser", default=True, help="Open the page in the browser.")
-def view(name, data_dir, split, npz, host, port, notes, browser):
+def view(
+    name: str,
+    data_dir: pathlib.Path | None,
+    split: str,
+    npz: pathlib.Path | None,
+    host: str,
+    port: int | None,
+    notes: pathlib.Path | None,
+    browser: bool,
+) -> None:
     """Show the x-features of the explanation module NAME (or a folder) on a local web page, to name them and vote on them."""
     from keras_interp import data, viewer, zoo
     from keras_interp.explain import ConceptNotes
@@ -422,21 +453,24 @@ def view(name, data_dir, split, npz, host, port, notes, browser):
     model = viewer.check_model(zoo.load(name))
     # The cache of the Hub belongs to other programs too.
     downloaded = is_reference(name) or (name in ENTRIES and find_local(name) is None)
-    notes = ConceptNotes(notes or (pathlib.Path("concepts.json") if downloaded else find_folder(name)))
-    if not notes.writable:
-        raise PermissionError(f"Names and votes cannot be kept there; give another file with --notes. Received: {notes.path}")
-    if npz is None and model.name not in ENTRIES:
+    kept = ConceptNotes(notes or (pathlib.Path("concepts.json") if downloaded else find_folder(name)))
+    if not kept.writable:
+        raise PermissionError(f"Names and votes cannot be kept there; give another file with --notes. Received: {kept.path}")
+    entry = ENTRIES.get(model.name)
+    if npz is not None:
+        dataset = data.load_npz(npz, "classification")
+    elif entry is not None:
+        dataset = entry.load_data(split, data_dir)
+    else:
         raise ValueError(
             f"A model outside the zoo has no data set: give images with --data FILE.npz. Received: {model.name!r}"
         )
-    entry = ENTRIES.get(model.name)
-    dataset = data.load_npz(npz, "classification") if npz else entry.load_data(split, data_dir)
     part_names = entry.part_names if entry else ()
-    click.echo(f"Names, votes and answers are kept in {notes.path}")
-    viewer.serve(viewer.build(model, dataset.inputs, dataset.targets, part_names, notes), host, port, browser)
+    click.echo(f"Names, votes and answers are kept in {kept.path}")
+    viewer.serve(viewer.build(model, dataset.inputs, dataset.targets, part_names, kept), host, port, browser)
 
 
-def read_inputs(paths, model, faults):
+def read_inputs(paths: Sequence[pathlib.Path], model: Any, faults: dict[str, str]) -> Iterator[tuple]:
     """Inputs from files, some at a time, as a model takes them.
 
     Args:
@@ -478,7 +512,7 @@ def read_inputs(paths, model, faults):
             yield [spoken[path] for path in names], pixels
 
 
-def report_faults(faults):
+def report_faults(faults: Mapping[str, str]) -> None:
     """Prints what could not be used, and exits with 1 where that is anything."""
     for name, sentence in faults.items():
         click.echo(f"Not used: {sentence if name in sentence else f'{name}: {sentence}'}", err=True)
@@ -487,7 +521,7 @@ def report_faults(faults):
         raise click.exceptions.Exit(1)
 
 
-def picture_path(output):
+def picture_path(output: PathLike) -> pathlib.Path:
     """The path of a picture, with an ending that matplotlib knows."""
     from matplotlib.figure import Figure
 
@@ -503,7 +537,7 @@ def picture_path(output):
     return output
 
 
-def softmax(logits):
+def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities of logits (..., classes)."""
     import numpy as np
 
@@ -511,7 +545,7 @@ def softmax(logits):
     return shifted / shifted.sum(axis=-1, keepdims=True)
 
 
-def predictions(model, names, logits, count):
+def predictions(model: Any, names: Sequence[str], logits: np.ndarray, count: int) -> list[dict[str, Any]]:
     """The likeliest classes with their probabilities, or the predicted value, of each input, as dicts."""
     class_names = getattr(model, "class_names", None) or tuple(map(str, range(logits.shape[-1])))
     records = []
@@ -524,7 +558,7 @@ def predictions(model, names, logits, count):
     return records
 
 
-def print_predictions(model, names, logits, count):
+def print_predictions(model: Any, names: Sequence[str], logits: np.ndarray, count: int) -> None:
     """Prints `predictions` as text."""
     for record in predictions(model, names, logits, count):
         if "value" in record:

@@ -1,11 +1,15 @@
 """Copies and views of functional graphs, and their outputs."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
+import numpy as np
 
 from keras_interp.guards import require_one_process
 
 
-def predict_all(view, inputs, batch_size):
+def predict_all(view: keras.Model, inputs: Any, batch_size: int) -> Any:
     """The outputs of a view of a model for any number of inputs.
 
     On one device, where JAX would spread its batches over several: a last, smaller batch would not divide by their number.
@@ -22,12 +26,12 @@ def predict_all(view, inputs, batch_size):
         keras.distribution.set_distribution(distribution)
 
 
-def keep_views(model, **views):
+def keep_views(model: keras.Model, **views: Any) -> None:
     """Keeps further models of the same layers as attributes, past Keras's tracking, which would count each weight twice."""
     model.__dict__.update(views)
 
 
-def set_weights(model, weights):
+def set_weights(model: keras.Model, weights: Sequence[np.ndarray]) -> None:
     """As `model.set_weights`, also for layers that keep what they compute from their weights, as an adapted `Normalization`.
 
     Args:

@@ -1,11 +1,15 @@
 """Guards of training: what cannot be checked beforehand, as streams, losses that diverge, and processes."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
+from keras_interp.typing import Tensor
 
-def require_one_process(what):
+
+def require_one_process(what: str) -> None:
     """Raises `NotImplementedError` in one of several JAX processes, none of which has all of the model: `what` needs it."""
     if keras.backend.backend() != "jax":
         return
@@ -18,7 +22,7 @@ def require_one_process(what):
         )
 
 
-def nan_unless(usable, loss):
+def nan_unless(usable: Tensor, loss: Tensor) -> Tensor:
     """The loss, or NaN without a gradient where a batch is not usable, see `InterpretableModel.checked_batch`."""
     return ops.where(usable, loss, float("nan"))
 
@@ -32,19 +36,20 @@ class StopAtNaN(keras.callbacks.Callback):
 
     # Lets the steps of the JAX backend run ahead; the loss is looked at as soon as it is there.
     async_safe = True
+    model: Any
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self._kept, self._earlier, self._epoch = [], [], 0
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         # Of before the epoch before this one, whose last step may have broken the weights unseen.
         self._earlier = self._kept
         variables = {id(variable): variable for variable in (*self.model.variables, *self.model.optimizer.variables)}
         self._kept = [(variable, np.array(ops.convert_to_numpy(variable))) for variable in variables.values()]
         self._epoch = epoch
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         loss = (logs or {}).get("loss")
         if loss is not None and not np.isfinite(loss):
             if batch == 0 and self._earlier:
@@ -55,7 +60,7 @@ class StopAtNaN(keras.callbacks.Callback):
                 f"learning rate that is too high. The model has the weights of before this epoch. Received: loss={loss}"
             )
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         # What the last step did to the weights shows in no loss.
         for variable in self.model.trainable_variables:
             largest = np.abs(ops.convert_to_numpy(variable).astype("float32")).max(initial=0.0)
@@ -66,7 +71,7 @@ class StopAtNaN(keras.callbacks.Callback):
                     f"Received: {largest:.3g} in {variable.path}"
                 )
 
-    def restore(self):
+    def restore(self) -> None:
         """Gives the model and its optimizer what they had at the beginning of the epoch."""
         for variable, value in self._kept:
             variable.assign(value)

@@ -2,14 +2,16 @@
 
 import numpy as np
 
+from keras_interp.typing import ArrayLike
 
-def log_softmax(logits):
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
     """Logarithms of the softmax probabilities over the last axis, without overflow."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
-def group_means(values, attributes):
+def group_means(values: np.ndarray, attributes: ArrayLike) -> np.ndarray:
     """Means of values over the examples with each attribute.
 
     Args:

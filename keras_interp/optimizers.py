@@ -1,9 +1,13 @@
 """What the papers' training needs beyond Keras's own optimizers."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 import numpy as np
 
 from keras_interp.checks import check_options
+from keras_interp.typing import ArrayLike, Tensor
 
 
 @keras.saving.register_keras_serializable("keras_interp")
@@ -34,21 +38,21 @@ class CoupledSGD(keras.optimizers.SGD):
 
     def __init__(
         self,
-        learning_rate=0.01,
-        momentum=0.0,
-        nesterov=False,
-        weight_decay=0.0,
-        own_weight_decay=None,
-        name="coupled_sgd",
-        **kwargs,
-    ):
+        learning_rate: Any = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        own_weight_decay: Mapping[str, float] | None = None,
+        name: str = "coupled_sgd",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(learning_rate, momentum=momentum, nesterov=nesterov, name=name, **kwargs)
         self.coupled_weight_decay = weight_decay
         self.own_weight_decay = dict(own_weight_decay or {})
         decays = {"weight_decay": weight_decay, "own_weight_decay": list(self.own_weight_decay.values())}
         check_options(decays, weight_decay="[0, inf)", own_weight_decay="[0, inf)")
 
-    def build(self, variables):
+    def build(self, variables: Any) -> None:
         paths = [variable.path for variable in variables]
         self._weight_decays = [self.coupled_weight_decay] * len(paths)
         for end, decay in self.own_weight_decay.items():
@@ -61,18 +65,18 @@ class CoupledSGD(keras.optimizers.SGD):
                 self._weight_decays[index] = decay
         super().build(variables)
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: Tensor, variable: Any, learning_rate: Any) -> None:
         decay = self._weight_decays[self._get_variable_index(variable)]
         if decay and self._use_weight_decay(variable):
             gradient = gradient + decay * variable
         super().update_step(gradient, variable, learning_rate)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         own = {"own_weight_decay": self.own_weight_decay} if self.own_weight_decay else {}
         return {**super().get_config(), "weight_decay": self.coupled_weight_decay, **own}
 
 
-def vanishing_weight_decay(learning_rates, momentum=0.0):
+def vanishing_weight_decay(learning_rates: ArrayLike, momentum: float = 0.0) -> float:
     """The coupled weight decay under which weights that get no gradient vanish by the end of a training.
 
     Each step of rate η takes about η · decay / (1 − momentum) of such a weight. With this decay the shares add up to 5, which

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 LEVELS = {
-    **dict.fromkeys(("checks", "guards", "numerics", "graphs", "extras", "optimizers"), 0),
+    **dict.fromkeys(("checks", "guards", "numerics", "graphs", "extras", "optimizers", "typing"), 0),
     **dict.fromkeys(("layers", "backbones", "data", "drawing"), 1),
     **dict.fromkeys(("metrics", "explain"), 2),
     "models": 3,

@@ -5,9 +5,10 @@ from keras import layers
 
 from keras_interp.backbones.batch_normalization import FusedBatchNormalization
 from keras_interp.backbones.preprocessing import pixel_normalization
+from keras_interp.typing import Shape
 
 
-def cifar_alexnet(input_shape=(32, 32, 3), name="cifar_alexnet"):
+def cifar_alexnet(input_shape: Shape = (32, 32, 3), name: str = "cifar_alexnet") -> keras.Model:
     """The five convolutions of AlexNet (64, 192, 384, 256, 256 filters), with kernels and steps for 32x32 images.
 
     Batch normalisation follows each convolution, and the classifier is a global average pooling and one dense layer of the

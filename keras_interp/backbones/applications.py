@@ -3,11 +3,19 @@
 import keras
 from keras import layers
 
+from keras_interp.typing import PathLike, Shape
+
 # Mean of the ImageNet pixels by channel that VGG's weights expect subtracted: red, green, blue.
 VGG_MEAN = (123.68, 116.779, 103.939)
 
 
-def mobilenet(alpha=0.75, hidden_units=512, input_shape=(128, 128, 3), weights=None, name=None):
+def mobilenet(
+    alpha: float = 0.75,
+    hidden_units: int = 512,
+    input_shape: Shape = (128, 128, 3),
+    weights: PathLike | None = None,
+    name: str | None = None,
+) -> keras.Model:
     """MobileNet (Howard et al., 2017) with a hidden layer on its pooled features, the layer "pooled".
 
     It takes raw pixels (0..255). Behind the hidden layer a logit is not linear in the pooled features.
@@ -43,7 +51,13 @@ def mobilenet(alpha=0.75, hidden_units=512, input_shape=(128, 128, 3), weights=N
     return model
 
 
-def vgg19(hidden_units=4096, dropout=0.5, input_shape=(224, 224, 3), weights=None, name=None):
+def vgg19(
+    hidden_units: int = 4096,
+    dropout: float = 0.5,
+    input_shape: Shape = (224, 224, 3),
+    weights: PathLike | None = None,
+    name: str | None = None,
+) -> keras.Model:
     """VGG-19 (Simonyan and Zisserman, 2015) up to its second hidden layer; the first, fc6, is the layer "fc1".
 
     It takes raw pixels (0..255).

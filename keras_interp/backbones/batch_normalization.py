@@ -1,5 +1,9 @@
+from typing import Any
+
 import keras
 from keras import ops
+
+from keras_interp.typing import Tensor
 
 
 @keras.saving.register_keras_serializable("keras_interp")
@@ -15,11 +19,14 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         training: whether to normalise by the batch's own moments and to update the moving ones.
     """
 
-    def __init__(self, momentum=0.9, epsilon=1e-5, **kwargs):
+    moving_mean: Any
+    moving_variance: Any
+
+    def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs: Any) -> None:
         kwargs["synchronized"] = keras.backend.backend() == "tensorflow"
         super().__init__(axis=-1, momentum=momentum, epsilon=epsilon, **kwargs)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         if keras.backend.backend() != "tensorflow" or not (training and self.trainable):
             return super().call(inputs, training=training)
         import tensorflow as tf
@@ -42,7 +49,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         self.moving_variance.assign(self.moving_variance * self.momentum + variance * (1.0 - self.momentum))
         return ops.cast(outputs, self.compute_dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         for fixed in ("axis", "synchronized"):
             config.pop(fixed)

@@ -1,10 +1,20 @@
 """Multilayer perceptrons, for tables and small images."""
 
+from collections.abc import Callable, Sequence
+
 import keras
 from keras import layers
 
+from keras_interp.typing import Shape
 
-def mlp(hidden_units, input_shape, preprocessing=None, activation="relu", name="mlp"):
+
+def mlp(
+    hidden_units: Sequence[int],
+    input_shape: Shape,
+    preprocessing: keras.Layer | None = None,
+    activation: str | Callable = "relu",
+    name: str = "mlp",
+) -> keras.Model:
     """Dense layers; an image is flattened.
 
     Args:

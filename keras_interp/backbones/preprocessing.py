@@ -1,16 +1,18 @@
 """The first layers of our backbones: raw inputs go in, so nobody has to know a mean."""
 
+import keras
 import numpy as np
 from keras import layers
 
 from keras_interp.checks import check_inputs
+from keras_interp.typing import Tensor
 
 # Mean and standard deviation of the CIFAR-10 training pixels, in units of 0..255.
 MEAN = (125.3, 122.95, 113.87)
 STANDARD_DEVIATION = (62.99, 62.09, 66.7)
 
 
-def pixel_normalization(inputs):
+def pixel_normalization(inputs: Tensor) -> Tensor:
     """Raw RGB or grey pixels (0..255) to about zero mean and unit deviation per channel.
 
     Args:
@@ -29,12 +31,12 @@ def pixel_normalization(inputs):
     return layers.Normalization(mean=mean.tolist(), variance=(deviation**2).tolist(), name="preprocessing")(inputs)
 
 
-def unit_scaling():
+def unit_scaling() -> keras.Layer:
     """A layer from raw pixels (0..255) to [0, 1]."""
     return layers.Rescaling(1 / 255, name="preprocessing")
 
 
-def column_scaling(rows):
+def column_scaling(rows: np.ndarray) -> keras.Layer:
     """A layer that gives each column of a table zero mean and unit deviation; columns of zeros and ones stay as they are.
 
     Args:

@@ -1,11 +1,14 @@
 """Residual networks (He et al., "Deep Residual Learning for Image Recognition", sections 4.1 and 4.2)."""
 
+from typing import Any
+
 import keras
 from keras import layers, ops
 
 from keras_interp.backbones.batch_normalization import FusedBatchNormalization
 from keras_interp.backbones.preprocessing import pixel_normalization
 from keras_interp.checks import check_options
+from keras_interp.typing import Shape, Tensor
 
 # Table 1: blocks of each of the four stages.
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -28,20 +31,20 @@ class ZeroPaddedShortcut(layers.Layer):
         A tensor (batch, ceil(height / strides), ceil(width / strides), filters).
     """
 
-    def __init__(self, filters, strides=2, **kwargs):
+    def __init__(self, filters: int, strides: int = 2, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.filters = filters
         self.strides = strides
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         kept = inputs[:, :: self.strides, :: self.strides, :]
         return ops.pad(kept, ((0, 0), (0, 0), (0, 0), (0, self.filters - inputs.shape[-1])))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         height, width = (None if size is None else -(-size // self.strides) for size in input_shape[1:3])
         return (input_shape[0], height, width, self.filters)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "filters": self.filters, "strides": self.strides}
 
 
@@ -63,7 +66,7 @@ def _residual_block(x, shortcut, convolutions, prefix):
     return layers.ReLU(name=f"{prefix}_relu")(x)
 
 
-def cifar_resnet(depth=20, width=16, input_shape=(32, 32, 3), name=None):
+def cifar_resnet(depth: int = 20, width: int = 16, input_shape: Shape = (32, 32, 3), name: str | None = None) -> keras.Model:
     """The ResNet for CIFAR of He et al.: a 3x3 stem and three stages of basic blocks at 1, 2 and 4 times the width.
 
     It takes raw pixels (0..255) and ends in feature maps of a quarter of the input's height and width.
@@ -102,7 +105,14 @@ def cifar_resnet(depth=20, width=16, input_shape=(32, 32, 3), name=None):
     return keras.Model(inputs, x, name=name or f"cifar_resnet{depth}")
 
 
-def resnet(depth=18, width=64, stem="imagenet", input_shape=(224, 224, 3), normalize_output=False, name=None):
+def resnet(
+    depth: int = 18,
+    width: int = 64,
+    stem: str = "imagenet",
+    input_shape: Shape = (224, 224, 3),
+    normalize_output: bool = False,
+    name: str | None = None,
+) -> keras.Model:
     """The ResNet for ImageNet of He et al. (section 4.1 and table 1): four stages at 1, 2, 4 and 8 times the width.
 
     Depths 18 and 34 have basic blocks of two 3x3 convolutions, the deeper ones bottlenecks of 1x1, 3x3 and 1x1 that end in

@@ -1,8 +1,12 @@
 """Data sets as arrays, and batches whose order and augmentation are functions of (seed, epoch)."""
 
+from __future__ import annotations
+
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -80,7 +84,7 @@ class ArrayDataset:
         return len(self.inputs)
 
     @property
-    def input_shape(self):
+    def input_shape(self) -> tuple[int, ...]:
         """Shape of one input."""
         return self.inputs.shape[1:]
 
@@ -89,7 +93,7 @@ class ArrayDataset:
         attributes = None if self.attributes is None else self.attributes[part]
         return dataclasses.replace(self, inputs=self.inputs[part], targets=self.targets[part], attributes=attributes)
 
-    def select_columns(self, names):
+    def select_columns(self, names: Sequence[str]) -> ArrayDataset:
         """The same examples with the columns of these names, in this order, as a data set.
 
         Raises:
@@ -101,19 +105,19 @@ class ArrayDataset:
         order = [self.column_names.index(name) for name in names]
         return dataclasses.replace(self, inputs=self.inputs[:, order], column_names=tuple(names))
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """A sha256 of inputs, targets, attributes and class names, as a string: equal for equal data."""
         names = json.dumps([self.class_names, self.column_names, self.attribute_names])
         return sha256_of(names, self.inputs, self.targets, *([] if self.attributes is None else [self.attributes]))
 
-    def read(self, part, rng=None):
+    def read(self, part: slice | np.ndarray, rng: np.random.Generator | None = None) -> tuple[np.ndarray, Any]:
         """Inputs and targets of a slice or an index array of the examples, as `model.fit` takes them."""
         inputs, targets = self.inputs[part], self.targets[part]
         if self.attributes is None:
             return inputs, targets
         return inputs, {"label": targets, "attributes": self.attributes[part].astype("float32")}
 
-    def select_classes(self, classes, names):
+    def select_classes(self, classes: Sequence[int], names: Sequence[str]) -> ArrayDataset:
         """The examples of some classes, numbered and named anew, as a data set.
 
         Args:
@@ -162,18 +166,18 @@ class Batches(keras.utils.PyDataset):
 
     def __init__(
         self,
-        dataset,
-        batch_size=256,
-        pad=0,
-        flip=False,
-        shuffle=True,
-        seed=0,
-        process=(0, 1),
-        min_positives=0,
-        **kwargs,
-    ):
+        dataset: Any,
+        batch_size: int = 256,
+        pad: int = 0,
+        flip: bool = False,
+        shuffle: bool = True,
+        seed: int = 0,
+        process: tuple[int, int] = (0, 1),
+        min_positives: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self.dataset = _Pair.of(*dataset) if isinstance(dataset, (tuple, list)) else dataset
+        self.dataset: Any = _Pair.of(*dataset) if isinstance(dataset, (tuple, list)) else dataset
         if batch_size < 1 or pad < 0:
             raise ValueError(
                 f"`batch_size` must be at least 1, and `pad` at least 0. Received: batch_size={batch_size}, pad={pad}"
@@ -217,8 +221,8 @@ class Batches(keras.utils.PyDataset):
             inputs = augment(inputs, rng, self.pad, self.flip)
         return inputs[share], keras.tree.map_structure(lambda values: values[share], targets)
 
-    def _order(self):
-        cached_epoch, order = getattr(self, "_cached_order", (None, None))
+    def _order(self) -> np.ndarray:
+        cached_epoch, order = getattr(self, "_cached_order", (None, np.empty(0, int)))
         if cached_epoch != self.epoch:
             order = np.random.default_rng((self.seed, self.epoch, 0)).permutation(len(self.dataset))
             if self.min_positives:
@@ -257,7 +261,7 @@ class Batches(keras.utils.PyDataset):
                 batch[places] = np.append(unused, again)
         return batches.ravel()
 
-    def on_epoch_end(self):
+    def on_epoch_end(self) -> None:
         self.epoch += 1
 
 
@@ -271,7 +275,7 @@ class _Pair:
     attribute_names: tuple = ()
 
     @classmethod
-    def of(cls, inputs, targets):
+    def of(cls, inputs: Any, targets: Any) -> _Pair:
         """The pair as arrays, or raises where they are not of one length, or targets are text."""
         names = column_names_of(inputs)
         attributes = column_names_of(targets.get("attributes")) if isinstance(targets, dict) else ()
@@ -297,14 +301,14 @@ class _Pair:
         return len(self.inputs)
 
     @property
-    def input_shape(self):
+    def input_shape(self) -> tuple[int, ...]:
         return self.inputs.shape[1:]
 
-    def read(self, part, rng=None):
+    def read(self, part: slice | np.ndarray, rng: np.random.Generator | None = None) -> tuple[np.ndarray, Any]:
         return self.inputs[part], keras.tree.map_structure(lambda values: values[part], self.targets)
 
 
-def sha256_of(text, *arrays):
+def sha256_of(text: str, *arrays: np.ndarray) -> str:
     """A sha256 of a text and of arrays, their dtypes and shapes included, as a string."""
     digest = hashlib.sha256(text.encode())
     for array in arrays:
@@ -313,7 +317,7 @@ def sha256_of(text, *arrays):
     return digest.hexdigest()
 
 
-def augment(images, rng, pad=4, flip=True):
+def augment(images: np.ndarray, rng: np.random.Generator, pad: int = 4, flip: bool = True) -> np.ndarray:
     """Random crops of zero-padded images, and mirror images, vectorised over the batch.
 
     Args:

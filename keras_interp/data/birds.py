@@ -7,6 +7,7 @@ import numpy as np
 from keras_interp.checks import check_inputs, check_labels
 from keras_interp.data.arrays import ArrayDataset
 from keras_interp.data.sources import _image_size, _import_tfds, _prepared_builder, _require_features, _resize
+from keras_interp.typing import PathLike, Size
 
 # The parts of CUB-200-2011, in its order.
 PARTS = (
@@ -86,12 +87,14 @@ class BirdDataset:
         fields = ("images", "labels", "parts", "visible", "boxes")
         return dataclasses.replace(self, **{field: getattr(self, field)[part] for field in fields})
 
-    def to_dataset(self):
+    def to_dataset(self) -> ArrayDataset:
         """The images and class numbers, for training and measuring, as an `ArrayDataset`."""
         return ArrayDataset(self.images, self.labels, self.class_names, self.name)
 
 
-def load_birds(name, split="train", data_dir=None, image_size=None, crop=False):
+def load_birds(
+    name: str, split: str = "train", data_dir: PathLike | None = None, image_size: Size | None = None, crop: bool = False
+) -> BirdDataset:
     """Loads a split of CUB-200-2011 into memory, with the places of the parts.
 
     Places follow the image: what is cut off is subtracted, and the rest multiplied by new size / old size, as in the reduced
@@ -115,7 +118,7 @@ def load_birds(name, split="train", data_dir=None, image_size=None, crop=False):
     """
     builder = _prepared_builder(name, data_dir)
     _require_features(builder, {"image", "label", "parts/xy", "parts/visible"})
-    image_size = _image_size(builder, image_size)
+    resized = _image_size(builder, image_size)
     import tensorflow as tf
 
     def convert(example):
@@ -128,10 +131,10 @@ def load_birds(name, split="train", data_dir=None, image_size=None, crop=False):
             window = box = tf.concat([start, tf.maximum(tf.round(box[2:]), start + 1)], axis=0)
             left, top, right, bottom = tf.unstack(tf.cast(window, "int32"))
             image = image[top:bottom, left:right]
-        corner, scale = window[:2], tf.constant(image_size[::-1], "float32") / (window[2:] - window[:2])
+        corner, scale = window[:2], tf.constant(resized[::-1], "float32") / (window[2:] - window[:2])
         parts = tf.where(visible[:, None], (example["parts/xy"] - corner) * scale, 0.0)
         box = (box - tf.tile(corner, (2,))) * tf.tile(scale, (2,))
-        return _resize(image, image_size), tf.cast(example["label"], "int32"), parts, visible, box
+        return _resize(image, resized), tf.cast(example["label"], "int32"), parts, visible, box
 
     # By default TFDS keeps all decoded images of a small data set.
     examples = builder.as_dataset(split=split, read_config=_import_tfds().ReadConfig(try_autocache=False))
@@ -141,4 +144,4 @@ def load_birds(name, split="train", data_dir=None, image_size=None, crop=False):
     for number, example in enumerate(examples.as_numpy_iterator()):
         for array, value in zip(arrays, example):
             array[number] = value
-    return BirdDataset(*arrays, tuple(builder.info.features["label"].names), name=f"{builder.name} {split}")
+    return BirdDataset(*arrays, class_names=tuple(builder.info.features["label"].names), name=f"{builder.name} {split}")

@@ -11,11 +11,13 @@ import contextlib
 import csv
 import hashlib
 import math
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from keras_interp.data.arrays import ArrayDataset
+from keras_interp.typing import PathLike
 
 # The table of "Hands-On Machine Learning", third edition. The second edition's has the same rows in another order.
 URL = "https://raw.githubusercontent.com/ageron/data/9e29abbbea6a3ff7250dea64c43c1d6c723095d7/housing.tgz"
@@ -90,7 +92,7 @@ def _find_table(dl_manager):
     return path
 
 
-def read_table(path):
+def read_table(path: PathLike) -> list[dict[str, Any]]:
     """Reads the complete rows of a `housing.csv`.
 
     Args:
@@ -133,7 +135,7 @@ def _parse(field, column, where):
     return number
 
 
-def to_arrays(builder, split):
+def to_arrays(builder: Any, split: str) -> ArrayDataset:
     """A split of the prepared data set as arrays.
 
     Args:

@@ -11,12 +11,14 @@ import contextlib
 import hashlib
 import math
 import re
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
 from keras_interp.data.birds import PARTS
+from keras_interp.typing import PathLike
 
 # As TFDS has them for `caltech_birds2011`.
 URL = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz?download=1"
@@ -60,7 +62,8 @@ class CaltechBirds2011Parts(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager):
         class_names, splits = read_birds(_find_folder(dl_manager))
-        self.info.features["label"].names = class_names
+        features: Any = self.info.features
+        features["label"].names = class_names
         return {split: self._generate_examples(birds) for split, birds in splits.items()}
 
     def _generate_examples(self, birds):
@@ -102,7 +105,7 @@ TABLES = {
 }
 
 
-def read_birds(folder):
+def read_birds(folder: PathLike) -> tuple[list[str], dict[str, list[dict[str, Any]]]]:
     """Reads the tables of CUB-200-2011.
 
     Args:

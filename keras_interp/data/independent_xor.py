@@ -5,13 +5,14 @@ import pathlib
 import numpy as np
 
 from keras_interp.data.arrays import ArrayDataset
+from keras_interp.typing import PathLike
 
 SIZES = {"train": 10_000, "test": 2_500}
 NAMES = {"class_names": ("0", "1"), "column_names": ("x1", "x2", "x3")}
 SEED = 0
 
 
-def generate_independent_xor(split):
+def generate_independent_xor(split: str) -> ArrayDataset:
     """Draws a split as the paper defines the data set: the class is 1 where x1 * x2 > 0 and x3 > 0.5.
 
     x1 and x2 are uniform in [-2, 2], x3 in [0, 1]. The seed is fixed: a split is the same each time.
@@ -38,7 +39,7 @@ def generate_independent_xor(split):
     return ArrayDataset(inputs, ((x1 * x2 > 0) & (x3 > 0.5)).astype("int32"), name=f"independent_xor {split}", **NAMES)
 
 
-def load_independent_xor(folder, split):
+def load_independent_xor(folder: PathLike, split: str) -> ArrayDataset:
     """Reads a split of the arrays that the paper's authors published.
 
     They are not drawn as the paper says: x1 and x2 are uniform in [-1, 1] plus normal noise, and rows were added where both

@@ -2,11 +2,14 @@
 
 import json
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from keras_interp.data.arrays import ArrayDataset, sha256_of
+from keras_interp.typing import Size
 
 # Shares of the area, and ratios of width to height, of random crops (Szegedy et al., 2015, as widely used since).
 CROP_AREAS, CROP_RATIOS, CROP_TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10
@@ -40,9 +43,11 @@ class LazyDataset:
     ((2, 8, 8, 3), [1, 1])
     """
 
-    def __init__(self, source, crop_size, class_names, name="", numbers=None):
+    def __init__(
+        self, source: Any, crop_size: Size, class_names: Sequence[str], name: str = "", numbers: np.ndarray | None = None
+    ) -> None:
         self.source = source
-        self.crop_size = tuple(crop_size)
+        self.crop_size: Any = tuple(crop_size)
         self.class_names = tuple(class_names)
         self.name = name
         self._numbers = np.arange(len(source)) if numbers is None else np.asarray(numbers)
@@ -53,7 +58,7 @@ class LazyDataset:
         return len(self._numbers)
 
     @property
-    def input_shape(self):
+    def input_shape(self) -> tuple[int, ...]:
         """Shape of one input."""
         return (*self.crop_size, 3)
 
@@ -61,7 +66,7 @@ class LazyDataset:
         """A slice or an index array of the examples, as a data set."""
         return LazyDataset(self.source, self.crop_size, self.class_names, self.name, self._numbers[part])
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """A sha256 of the examples' numbers, the class names, and up to 1,000 examples spread over the data, as a string.
 
         All of the data would have to be decoded for more.
@@ -69,7 +74,7 @@ class LazyDataset:
         sample = self.read(np.unique(np.linspace(0, len(self) - 1, 1000).astype(int)))
         return sha256_of(json.dumps([self.class_names, self.crop_size]), self._numbers, *sample)
 
-    def read(self, part, rng=None):
+    def read(self, part: slice | np.ndarray, rng: np.random.Generator | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Reads a slice or an index array of the examples.
 
         Args:
@@ -99,12 +104,12 @@ class LazyDataset:
                     f"{self.name!r}"
                 )
             height, width = image.shape[:2]
-            box = _center_box(height, width, self.crop_size) if rng is None else _random_box(height, width, draws[row])
+            box = _center_box(height, width, self.crop_size) if draws is None else _random_box(height, width, draws[row])
             crop = Image.fromarray(image).resize(self.crop_size[::-1], Image.Resampling.BILINEAR, box)
             inputs[row] = np.asarray(crop)
         return inputs, targets
 
-    def to_arrays(self):
+    def to_arrays(self) -> ArrayDataset:
         """The centres of all images, in memory, as an `ArrayDataset`."""
         return ArrayDataset(*self.read(slice(None)), self.class_names, self.name)
 

@@ -1,15 +1,18 @@
 """Pictures from files, as a person sees them."""
 
 import pathlib
+from collections.abc import Iterable
 
 import numpy as np
 from PIL import Image, ImageOps
+
+from keras_interp.typing import PathLike, Size
 
 # What transparent pixels lie on.
 BACKGROUND = (255, 255, 255)
 
 
-def load_picture(path, image_size=None, channels=3):
+def load_picture(path: PathLike, image_size: Size | None = None, channels: int = 3) -> np.ndarray:
     """Opens a picture as a viewer shows it, as an array of pixels in 0..255.
 
     Its orientation tag is followed. Grey pictures of 16 bits are scaled to 0..255 by what 16 bits can hold; transparent pixels
@@ -51,7 +54,8 @@ def load_picture(path, image_size=None, channels=3):
         reason = "no picture in a known format" if isinstance(error, Image.UnidentifiedImageError) else error
         raise ValueError(f"{path} cannot be opened as a picture. Received: {reason}") from error
     if image_size is not None:
-        image = ImageOps.fit(image, tuple(image_size)[::-1], Image.Resampling.LANCZOS)
+        height, width = image_size
+        image = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
     pixels = np.asarray(image)
     return pixels[..., None] if channels == 1 else pixels
 
@@ -81,7 +85,7 @@ def _opaque(image):
     return Image.alpha_composite(Image.new("RGBA", image.size, (*BACKGROUND, 255)), image)
 
 
-def load_pictures(paths, image_size, channels=3):
+def load_pictures(paths: Iterable[PathLike], image_size: Size, channels: int = 3) -> tuple[np.ndarray, list, dict]:
     """Opens several pictures, see `load_picture`; those that cannot be opened do not stop the others.
 
     Args:

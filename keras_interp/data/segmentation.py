@@ -1,17 +1,21 @@
 """Images whose pixels are labelled with concepts, read batch by batch: what Network Dissection compares units with."""
 
+from __future__ import annotations
+
 import csv
 import dataclasses
 import os
 import pathlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from keras_interp.data.pictures import load_picture
 from keras_interp.data.sources import _import_tfds, _prepared_builder, _resize
+from keras_interp.typing import PathLike, Size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +33,10 @@ class SegmentationDataset:
         ValueError: for no images, no concepts, or another number of categories than concepts.
     """
 
-    concepts: tuple
+    concepts: Sequence[str]
     num_images: int
     read: Callable
-    categories: tuple = ()
+    categories: Sequence[str] = ()
     name: str = ""
 
     def __post_init__(self):
@@ -47,7 +51,9 @@ class SegmentationDataset:
             )
 
     @classmethod
-    def from_arrays(cls, images, labels, concepts, categories=(), name=""):
+    def from_arrays(
+        cls, images: np.ndarray, labels: np.ndarray, concepts: Sequence[str], categories: Sequence[str] = (), name: str = ""
+    ) -> SegmentationDataset:
         """A data set of arrays.
 
         Args:
@@ -80,7 +86,7 @@ class SegmentationDataset:
     def __len__(self):
         return self.num_images
 
-    def batches(self, batch_size):
+    def batches(self, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Reads the data once.
 
         Args:
@@ -117,7 +123,13 @@ class SegmentationDataset:
             raise ValueError(f"There must be {self.num_images} images, as announced. Received: {count} images")
 
 
-def load_segmentation(name, split="test", data_dir=None, image_size=None, label_size=None):
+def load_segmentation(
+    name: str,
+    split: str = "test",
+    data_dir: PathLike | None = None,
+    image_size: Size | None = None,
+    label_size: Size | None = None,
+) -> SegmentationDataset:
     """Opens a data set of TensorFlow Datasets that has the features `image` and `segmentation`, a label map with names.
 
     Args:
@@ -173,7 +185,13 @@ def load_segmentation(name, split="test", data_dir=None, image_size=None, label_
 _NOT_CATEGORIES = ("image", "split", "ih", "iw", "sh", "sw")
 
 
-def load_broden(folder, split=None, categories=None, image_size=None, label_size=None):
+def load_broden(
+    folder: PathLike,
+    split: str | None = None,
+    categories: Sequence[str] | None = None,
+    image_size: Size | None = None,
+    label_size: Size | None = None,
+) -> SegmentationDataset:
     """Opens a folder in the format of Broden, the broadly and densely labelled data set of Network Dissection.
 
     The folder holds `index.csv`, with one row for each image (`image, split, ih, iw, sh, sw` and a column for each category),
@@ -209,20 +227,20 @@ def load_broden(folder, split=None, categories=None, image_size=None, label_size
         labels = [label for category in categories for label in (row[category] or "").split(";") if label]
         if labels and split in (None, row["split"]):
             rows.append((row["image"], _size(row, "ih", "iw"), labels, _size(row, "sh", "sw")))
-    image_size = image_size or _common_size("image_size", {row[1] for row in rows})
-    label_size = label_size or _common_size("label_size", {row[3] for row in rows})
+    picture_size = image_size or _common_size("image_size", {row[1] for row in rows})
+    map_size = label_size or _common_size("label_size", {row[3] for row in rows})
     _check_rows(folder, rows, len(concepts))
 
     def read(batch_size):
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
-            images = np.stack([_read_image(folder / "images" / name, image_size) for name, *_ in batch])
-            layers = np.zeros((len(batch), max(len(labels) for _, _, labels, _ in batch), *label_size), "uint16")
+            images = np.stack([_read_image(folder / "images" / name, picture_size) for name, *_ in batch])
+            layers = np.zeros((len(batch), max(len(labels) for _, _, labels, _ in batch), *map_size), "uint16")
             for number, (_, _, labels, size) in enumerate(batch):
                 for layer, label in enumerate(labels):
                     whole = label.isdecimal()
                     path = folder / "images" / label
-                    layers[number, layer] = int(label) if whole else _read_label_map(path, size, label_size)
+                    layers[number, layer] = int(label) if whole else _read_label_map(path, size, map_size)
             yield images, layers
 
     return SegmentationDataset(concepts, len(rows), read, category_of, f"{folder.name} {split or 'all'}")
@@ -254,7 +272,7 @@ def _size(row, height, width):
     return int(row[height]), int(row[width])
 
 
-def _common_size(argument, sizes):
+def _common_size(argument, sizes) -> Any:
     if len(sizes) > 1:
         raise ValueError(f"The sizes vary: give `{argument}`. Received: {argument}=None, and {len(sizes)} sizes in index.csv")
     return next(iter(sizes), None)

@@ -4,6 +4,8 @@ import importlib
 import os
 import pathlib
 import zipfile
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from keras_interp.checks import check_labels
 from keras_interp.data.arrays import ArrayDataset
 from keras_interp.data.independent_xor import generate_independent_xor
 from keras_interp.data.lazy import LazyDataset
+from keras_interp.typing import PathLike, Size
 
 # The data sets with a TFDS builder of ours: the module that registers it.
 OWN_BUILDERS = {
@@ -23,7 +26,15 @@ FACES = ("celeb_a", "celeb_a_mini")
 FACE_LABEL, FACE_ATTRIBUTES = "Young", ("5_o_Clock_Shadow", "Bald", "Bangs")
 
 
-def load(name, split="train", data_dir=None, image_size=None, label=None, attributes=None, task=None):
+def load(
+    name: str,
+    split: str = "train",
+    data_dir: PathLike | None = None,
+    image_size: Size | None = None,
+    label: str | None = None,
+    attributes: Sequence[str] | None = None,
+    task: str | None = None,
+) -> ArrayDataset:
     """Loads a split of a data set into memory.
 
     Args:
@@ -67,7 +78,9 @@ def load(name, split="train", data_dir=None, image_size=None, label=None, attrib
     return _load_images(builder, split, image_size, label, tuple(attributes or ()))
 
 
-def load_lazily(name, split="train", data_dir=None, crop_size=(224, 224)):
+def load_lazily(
+    name: str, split: str = "train", data_dir: PathLike | None = None, crop_size: Size = (224, 224)
+) -> LazyDataset:
     """Opens a split of an image classification data set that is larger than memory, see `LazyDataset`.
 
     Args:
@@ -96,7 +109,9 @@ def load_lazily(name, split="train", data_dir=None, crop_size=(224, 224)):
     return LazyDataset(source, crop_size, features["label"].names, f"{builder.name} {split}")
 
 
-def prepare(name, data_dir=None, manual_dir=None, random_access=False):
+def prepare(
+    name: str, data_dir: PathLike | None = None, manual_dir: PathLike | None = None, random_access: bool = False
+) -> None:
     """Downloads a data set and prepares it for `load`.
 
     It does what `tfds build` does, which fails without apache-beam and mlcroissant (tensorflow/datasets#5463).
@@ -121,7 +136,7 @@ def prepare(name, data_dir=None, manual_dir=None, random_access=False):
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
 
 
-def _import_tfds():
+def _import_tfds() -> Any:
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
@@ -129,7 +144,7 @@ def _import_tfds():
     return tfds
 
 
-def _prepared_builder(name, data_dir):
+def _prepared_builder(name, data_dir) -> Any:
     tfds = _import_tfds()
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR")
     if data_dir is not None and not pathlib.Path(data_dir).is_dir():
@@ -199,7 +214,7 @@ def _load_images(builder, split, image_size, label, attributes):
     )
 
 
-def load_npz(path, task=None):
+def load_npz(path: PathLike, task: str | None = None) -> ArrayDataset:
     """Loads an `.npz` file with the arrays `inputs` and `targets`. Never unpickles.
 
     It may also hold `class_names`, `column_names`, `attributes` and `attribute_names`, see `ArrayDataset`, and `task`, the

@@ -6,10 +6,13 @@ import dataclasses
 import io
 import pathlib
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from keras_interp.checks import MISSING_WORDS, encode_columns
+from keras_interp.typing import PathLike
 
 SEPARATORS = ",;\t|"
 # Names that programs give to the column of row numbers when they write a table.
@@ -31,7 +34,7 @@ class CsvRows:
     unused: tuple
 
 
-def read_csv(path, column_names=()):
+def read_csv(path: PathLike, column_names: Sequence[str] = ()) -> tuple[dict, dict[int, str]]:
     """Reads a CSV file as columns of text.
 
     Separators are commas, semicolons, tabs or bars; fields may be quoted; the text is UTF-8, or UTF-16 with its mark. A first
@@ -72,7 +75,7 @@ def read_csv(path, column_names=()):
     if separator != "," and not any(re.fullmatch(r"[+-]?\d*\.\d+", field) for row in rows for field in row):
         # Where neither fields nor decimals are told apart by other signs, commas are those of decimals.
         rows = [[re.sub(r"^([+-]?\d+),(\d+)$", r"\1.\2", field) for field in row] for row in rows]
-    names = header or list(range(len(rows[0])))
+    names: list[Any] = [*(header or range(len(rows[0])))]
     if header and len(names) > 1 and all(len(row) == len(names) + 1 for row in rows):
         names = ["", *names]  # The header has no name for the row numbers, as R writes it.
     if header and len(set(names)) < len(names):
@@ -89,7 +92,7 @@ def read_csv(path, column_names=()):
     return columns, faults
 
 
-def read_rows(path, column_names=(), num_columns=None):
+def read_rows(path: PathLike, column_names: Sequence[str] = (), num_columns: int | None = None) -> CsvRows:
     """Reads the rows of a CSV file as a model takes them.
 
     Columns with names are brought into the model's order, and a column "name=category" is made of the column "name". Without

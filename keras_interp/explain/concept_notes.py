@@ -6,8 +6,12 @@ import pathlib
 import re
 import tempfile
 import threading
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
+
+from keras_interp.typing import PathLike
 
 FILE_NAME = "concepts.json"
 FORMAT = 1
@@ -39,14 +43,14 @@ class ConceptNotes:
     ({1: 'blue wing'}, (1, 0), [[0, 0, 0], [0, 1, 1]])
     """
 
-    def __init__(self, path=None):
+    def __init__(self, path: PathLike | None = None) -> None:
         path = None if path is None else pathlib.Path(path)
         self.path = path / FILE_NAME if path is not None and path.is_dir() else path
         self._lock = threading.RLock()
         self._targets = {} if self.path is None or not self.path.exists() else _read(self.path)
 
     @property
-    def writable(self):
+    def writable(self) -> bool:
         """Whether the file can be written, or made with its folders. Notes in memory always can."""
         if self.path is None:
             return True
@@ -66,16 +70,16 @@ class ConceptNotes:
                 _write(self.path, targets)
             self._targets = targets
 
-    def name(self, target, feature, name):
+    def name(self, target: str, feature: int, name: str) -> None:
         """Names an x-feature, by its number, of a target; an empty name takes the name away."""
         name = " ".join(name.split())
         self._change(target, feature, lambda of: of.update(name=name))
 
-    def names(self, target):
+    def names(self, target: str) -> dict[int, str]:
         """Names of the x-features of a target that were named, {number: name}, "" where a name was taken away."""
         return {int(feature): of["name"] for feature, of in self._targets.get(str(target), {}).items() if "name" in of}
 
-    def apply(self, model):
+    def apply(self, model: Any) -> None:
         """Gives the names to the x-features of an explanation module, in the place of its own.
 
         Raises:
@@ -92,7 +96,7 @@ class ConceptNotes:
             names[target] = [own.get(feature, "") for feature in range(model.num_features)]
         model.concept_names = names
 
-    def vote(self, target, feature, trust):
+    def vote(self, target: str, feature: int, trust: bool) -> None:
         """Adds a vote whether to trust an x-feature."""
 
         def add(of):
@@ -101,12 +105,12 @@ class ConceptNotes:
 
         self._change(target, feature, add)
 
-    def votes(self, target, feature):
+    def votes(self, target: str, feature: int) -> tuple[int, int]:
         """Votes for trusting an x-feature, and against it."""
         votes = self._of(target, feature).get("votes", {"yes": 0, "no": 0})
         return votes["yes"], votes["no"]
 
-    def answer(self, target, feature, image, parts, person=""):
+    def answer(self, target: str, feature: int, image: str, parts: Iterable[str], person: str = "") -> None:
         """Notes which parts the heatmap of an x-feature covers in an image, in the place of this person's last answer on it.
 
         Args:
@@ -129,11 +133,11 @@ class ConceptNotes:
 
         self._change(target, feature, put)
 
-    def answers(self, target, feature, person=None):
+    def answers(self, target: str, feature: int, person: str | None = None) -> list[dict[str, Any]]:
         """Answers on an x-feature, of one person or of all: dicts of `person`, `image` and `parts`."""
         return [dict(a) for a in self._of(target, feature).get("answers", ()) if person in (None, a["person"])]
 
-    def counts(self, target, num_features, cells):
+    def counts(self, target: str, num_features: int, cells: Sequence[str]) -> np.ndarray:
         """How often all persons found each x-feature of a target on each part.
 
         Args:

@@ -15,19 +15,20 @@ from keras import ops
 from keras_interp.checks import check_inputs
 from keras_interp.explain.excitation_graph import Graph, float32_twins, links, weights_of
 from keras_interp.graphs import set_weights
+from keras_interp.typing import ArrayLike
 
 
 def excitation_backprop(
-    model,
-    images,
-    start,
-    neurons=None,
-    priors=None,
-    end=None,
-    contrastive=False,
-    sum_channels=True,
-    batch_size=32,
-):
+    model: keras.Model,
+    images: ArrayLike,
+    start: str,
+    neurons: ArrayLike | None = None,
+    priors: ArrayLike | None = None,
+    end: str | None = None,
+    contrastive: bool = False,
+    sum_channels: bool = True,
+    batch_size: int = 32,
+) -> np.ndarray:
     """Marginal winning probabilities, or contrastive ones, from neurons of one layer to an earlier layer or the input.
 
     Who asks more than once of the same layers saves the compilation with an `ExcitationBackprop`, which does the work and
@@ -119,7 +120,9 @@ class ExcitationBackprop:
     [[[0.25, 0.75, 0.0]]]
     """
 
-    def __init__(self, model, start, end=None, contrastive=False, sum_channels=True):
+    def __init__(
+        self, model: keras.Model, start: str, end: str | None = None, contrastive: bool = False, sum_channels: bool = True
+    ) -> None:
         graph = Graph(model)
         self.input_shape = model.input_shape
         self.contrastive = contrastive

@@ -3,6 +3,8 @@
 import dataclasses
 import difflib
 import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import layers
@@ -16,14 +18,15 @@ from keras_interp.explain.excitation_rules import (
     through_identity,
     through_weights,
 )
+from keras_interp.typing import Tensor
 
 
 @dataclasses.dataclass(eq=False)
 class _Step:
     """One call of one layer, from tensors to tensors that have numbers in the whole graph."""
 
-    layer: object
-    node: object
+    layer: Any
+    node: Any
     inputs: list
     outputs: list
 
@@ -42,19 +45,19 @@ class _Link:
     normalization: _Step | None = None
 
     @property
-    def inputs(self):
+    def inputs(self) -> list[int]:
         return self.step.inputs
 
     @property
-    def rule(self):
+    def rule(self) -> Any:
         return RULES.get(type(self.step.layer))
 
-    def propagate(self, inputs, probabilities, sign):
+    def propagate(self, inputs: list[Tensor], probabilities: Tensor, sign: float) -> list[Tensor]:
         if self.normalization is not None:
             sign = sign * sign_of(self.normalization.layer)
         return self.rule(self.step, inputs, probabilities, sign)
 
-    def check(self, at_start):
+    def check(self, at_start: bool) -> None:
         """Raises for what excitation backprop is not defined for."""
         layer = self.step.layer
         if self.rule is None:
@@ -79,7 +82,7 @@ class _Link:
 class Graph:
     """The calls of all layers in topological order, those inside nested models included; the model's input is tensor 0."""
 
-    def __init__(self, model):
+    def __init__(self, model: keras.Model) -> None:
         if _functional(model) is None:
             raise TypeError(
                 "The model must be functional, or sequential and built, so that its layers can be followed. "
@@ -112,7 +115,7 @@ class Graph:
                 self.names.setdefault(layer.name, []).extend(tokens[id(tensor)] for tensor in node.output_tensors)
         return [tokens[id(tensor)] for tensor in model.outputs]
 
-    def reached_from(self, token):
+    def reached_from(self, token: int) -> set[int]:
         """The numbers of the tensors that depend on this one, itself included."""
         reached = {token}
         for step in self.steps:
@@ -120,7 +123,7 @@ class Graph:
                 reached.update(step.outputs)
         return reached
 
-    def steps_before(self, token):
+    def steps_before(self, token: int) -> list[_Step]:
         """The steps that this tensor is computed by, in order."""
         needed, steps = {token}, []
         for step in reversed(self.steps):
@@ -129,7 +132,7 @@ class Graph:
                 steps.append(step)
         return steps[::-1]
 
-    def find(self, argument, name):
+    def find(self, argument: str, name: str) -> int:
         """The number of the output of the layer of a name."""
         if name not in self.names:
             nearest = difflib.get_close_matches(str(name), self.names, n=5, cutoff=0.0)
@@ -148,26 +151,27 @@ def _functional(layer):
     return graph if isinstance(graph, keras.Model) and hasattr(graph, "_nodes_by_depth") else None
 
 
-def links(steps, start, end, reached):
+def links(steps: Sequence[_Step], start: int, end: int, reached: set[int]) -> list[_Link]:
     """What probability from `start` goes through on its way to `end`, from the top."""
     producers = {token: step for step in steps for token in step.outputs}
     tokens, links = {start}, []
     for step in reversed(steps):
         if not (tokens.intersection(step.outputs) and reached.intersection(step.inputs)):
             continue
-        below = producers.get(step.inputs[0])
-        folded = (
-            is_normalization(step.layer)
-            and step.inputs[0] != end
+        below = producers.get(step.inputs[0]) if is_normalization(step.layer) and step.inputs[0] != end else None
+        if (
+            below is not None
             and RULES.get(type(below.layer)) is through_weights
             and below.layer.activation in (None, keras.activations.linear)
-        )
-        links.append(_Link(below, step.outputs[0], step) if folded else _Link(step, step.outputs[0]))
+        ):
+            links.append(_Link(below, step.outputs[0], step))
+        else:
+            links.append(_Link(step, step.outputs[0]))
         tokens.update(reached.intersection(links[-1].inputs))
     return links
 
 
-def weights_of(start, links):
+def weights_of(start: int, links: Sequence[_Link]) -> _Link | None:
     """The link with the weights of the neurons of `start`, or None."""
     by_output = {link.output: link for link in links}
     link = by_output[start]
@@ -180,7 +184,7 @@ def weights_of(start, links):
     return link
 
 
-def float32_twins(steps):
+def float32_twins(steps: Sequence[_Step]) -> list[tuple]:
     """Replaces the layers that compute in another dtype; returns the pairs of a layer and its copy in float32."""
     twins = {}
     for step in steps:

@@ -1,5 +1,7 @@
 """How winning probabilities pass a layer, for each kind of layer (excitation backprop)."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import layers, ops
@@ -8,12 +10,13 @@ from keras_interp.backbones.batch_normalization import FusedBatchNormalization
 from keras_interp.backbones.resnet import ZeroPaddedShortcut
 from keras_interp.explain.gradients import input_gradient
 from keras_interp.layers.x_layer import XLayer
+from keras_interp.typing import Tensor
 
 # The smallest normal float32. What is below counts as zero, so that no quotient of probability and excitation overflows.
 TINY = float(np.finfo("float32").tiny)
 
 
-def winning_probabilities(inputs, kernel, probabilities):
+def winning_probabilities(inputs: Tensor, kernel: Tensor, probabilities: Tensor) -> Tensor:
     """Marginal winning probabilities of the inputs of a dense layer, given those of its outputs.
 
     With it a caller prepares the priors of a readout that is not part of the model, as a linear one on a layer or the encoder
@@ -41,15 +44,15 @@ def winning_probabilities(inputs, kernel, probabilities):
     return _weighted(inputs, ops.matmul(shares, ops.swapaxes(kernel, -1, -2)))
 
 
-def through_weights(step, inputs, probabilities, sign):
-    layer = step.layer
-    if type(layer) is layers.Dense:
+def through_weights(step: Any, inputs: list[Tensor], probabilities: Tensor, sign: float) -> list[Tensor]:
+    layer, kind = step.layer, type(step.layer)
+    if kind is layers.Dense:
         return [winning_probabilities(ops.expand_dims(inputs[0], 1), layer.kernel * sign, probabilities)]
-    if type(layer) is layers.Conv2D:
+    if kind is layers.Conv2D:
         kernel = ops.relu(layer.kernel * sign)
         return _excite(lambda x: layer.convolution_op(x[0], kernel), inputs, probabilities)
     options = {name: getattr(layer, name) for name in ("strides", "padding", "dilation_rate", "data_format")}
-    if type(layer) is layers.DepthwiseConv2D:
+    if kind is layers.DepthwiseConv2D:
         sign = sign if isinstance(sign, float) else ops.reshape(sign, layer.kernel.shape[2:])
         kernel = ops.relu(layer.kernel * sign)
         # XLA's depthwise convolutions and their gradients are ten to some hundred times slower than this on a CPU.
@@ -97,7 +100,7 @@ def _through_scaling(step, inputs, probabilities, sign):
     return [ops.where(passed, probabilities, 0.0)]
 
 
-def through_identity(step, inputs, probabilities, sign):
+def through_identity(step: Any, inputs: list[Tensor], probabilities: Tensor, sign: float) -> list[Tensor]:
     return [probabilities]
 
 
@@ -165,14 +168,14 @@ def _pull_back(function, inputs, probabilities):
     return results
 
 
-def is_normalization(layer):
+def is_normalization(layer: Any) -> bool:
     return type(layer) in (layers.BatchNormalization, FusedBatchNormalization)
 
 
-def sign_of(normalization):
+def sign_of(normalization: Any) -> Tensor:
     """The signs (channels,) by which a normalisation multiplies; by how much it does cancels in the formula."""
     return 1.0 if normalization.gamma is None else ops.sign(ops.cast(normalization.gamma, "float32"))
 
 
-def keeps_signs(activation):
+def keeps_signs(activation: Any) -> bool:
     return activation is None or activation in SIGN_KEEPING or type(activation) in ACTIVATION_LAYERS

@@ -1,9 +1,17 @@
 """What an explanation of a prediction consists of, whatever the method."""
 
+from __future__ import annotations
+
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from keras_interp.typing import PathLike
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,18 +51,18 @@ class Explanation:
     unit_names_of_target: Mapping | None = None
 
     @property
-    def prediction(self):
+    def prediction(self) -> np.ndarray:
         """Predicted class numbers (n,); for a regression the predicted values (n,)."""
         return self.logits.argmax(axis=-1) if len(self.class_names) > 1 else self.logits[:, 0]
 
     @property
-    def level_contributions(self):
+    def level_contributions(self) -> np.ndarray | None:
         """Sum of the contributions of each level's units, float32 (n, levels); None for methods without levels."""
         if self.levels is None:
             return None
         return np.stack([self.contributions[:, self.levels == level + 1].sum(axis=1) for level in range(self.levels.max())], 1)
 
-    def check_completeness(self, tolerance=1e-3):
+    def check_completeness(self, tolerance: float = 1e-3) -> None:
         """Raises unless contributions and bias add up to the logit of every input.
 
         Args:
@@ -73,40 +81,40 @@ class Explanation:
             )
 
     @property
-    def probabilities(self):
+    def probabilities(self) -> np.ndarray:
         """Softmax of the logits, float32 (n, classes)."""
         shifted = np.exp(self.logits - self.logits.max(axis=-1, keepdims=True))
         return shifted / shifted.sum(axis=-1, keepdims=True)
 
     @property
-    def residual(self):
+    def residual(self) -> np.ndarray:
         """Logit of the target minus contributions and bias, (n,): zero up to rounding where the explanation is complete."""
         logit = np.take_along_axis(self.logits, self.target[:, None], axis=1)[:, 0]
         return logit - self.contributions.sum(axis=1) - self.bias
 
     @property
-    def contribution_shares(self):
+    def contribution_shares(self) -> np.ndarray:
         """Contributions as shares of their sum, (n, units): what each unit adds of the logit without its bias; 0 of none."""
         total = self.contributions.sum(axis=1, keepdims=True)
         return np.divide(self.contributions, total, out=np.zeros_like(self.contributions), where=total != 0)
 
     @property
-    def class_activation_map(self):
+    def class_activation_map(self) -> np.ndarray | None:
         """Class activation maps of the targets, float32 (n, h, w): the sum of `maps` over the units."""
         return None if self.maps is None else self.maps.sum(axis=-1)
 
-    def names_of(self, row):
+    def names_of(self, row: int) -> Sequence[str]:
         """Names of the units of one input, for its target."""
         return self.unit_names if self.unit_names_of_target is None else self.unit_names_of_target[int(self.target[row])]
 
-    def top_units(self, count=5):
+    def top_units(self, count: int = 5) -> np.ndarray:
         """Numbers (n, count) of the units that contribute most to the target, largest first."""
         return np.argsort(-self.contributions, axis=1, kind="stable")[:, :count]
 
     def __len__(self):
         return len(self.logits)
 
-    def plot(self, count=5, path=None):
+    def plot(self, count: int = 5, path: PathLike | None = None) -> Figure:
         """Draws, for each input, the `count` units that contribute most: of an image beside it and its class activation map,
         or by level; of a row with the values of its columns.
 

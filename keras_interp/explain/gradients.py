@@ -1,10 +1,14 @@
 """Gradients with respect to a network's inputs: what differs between the backends stands here once."""
 
+from collections.abc import Callable
+
 import keras
 from keras import ops
 
+from keras_interp.typing import Tensor
 
-def input_gradient(function, x):
+
+def input_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Gradient of the sum of `function(x)` with respect to `x`; it can be differentiated again, as a loss needs.
 
     Where each row of `function(x)` depends on the same row of `x` alone, these are the gradients of the rows' own sums.

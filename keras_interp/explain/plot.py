@@ -3,6 +3,7 @@
 import textwrap
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from keras_interp.drawing import (
     INK,
@@ -19,9 +20,10 @@ from keras_interp.drawing import (
     show_gradient,
     show_heat,
 )
+from keras_interp.explain.explanation import Explanation
 
 
-def plot_explanation(explanation, count=5):
+def plot_explanation(explanation: Explanation, count: int = 5) -> Figure:
     """What speaks for and against the target of each input, with the target's probability or the predicted value.
 
     - Images with maps: the class activation map, the units that contribute most as bars, and the maps of these units.

@@ -6,17 +6,19 @@ Networks", Algorithm 2. Weights that are never chosen get no gradient, so couple
 
 import functools
 import numbers
+from typing import Any
 
 import keras
 from keras import layers, ops
 
 from keras_interp.checks import check_features, check_labels, check_options
+from keras_interp.typing import Shape, Tensor
 
 # Products held at once while choosing, 4 MiB: they fit a processor's cache.
 CHUNK_SIZE = 2**20
 
 
-def largest_contributions(features, kernel, k):
+def largest_contributions(features: Tensor, kernel: Tensor, k: int) -> Tensor:
     """Which k inputs contribute most to each output: the argument of the maximum in Algorithm 2.
 
     Never holds more than some `CHUNK_SIZE` of the batch · units · inputs products. Compares in float32; of equal contributions
@@ -66,7 +68,7 @@ def _choose(features, kernel, k):
     return ops.reshape(chosen, (chunks * rows, units, k))[:batch]
 
 
-def sum_of_largest(features, kernel, k, nonnegative=False):
+def sum_of_largest(features: Tensor, kernel: Tensor, k: int, nonnegative: bool = False) -> Tensor:
     """For each output the sum of its k largest contributions w_ic x_i (Algorithm 2).
 
     Args:
@@ -98,15 +100,15 @@ class _DynamicK(layers.Layer):
 
     def __init__(
         self,
-        k,
-        nonnegative=False,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        **kwargs,
-    ):
+        k: int,
+        nonnegative: bool = False,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        **kwargs: Any,
+    ) -> None:
         # What counts is chosen among the weights and inputs as they are, and not as they are in half precision.
         super().__init__(**{**kwargs, "autocast": False})
         check_options(locals(), k="integer [1, inf)")
@@ -139,7 +141,7 @@ class _DynamicK(layers.Layer):
         outputs = ops.cast(outputs, self.compute_dtype)
         return outputs if self.bias is None else outputs + ops.cast(self.bias, self.compute_dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         parts = ("kernel_initializer", "bias_initializer", "kernel_regularizer", "bias_regularizer")
         serialize = (keras.initializers.serialize, keras.initializers.serialize) + 2 * (keras.regularizers.serialize,)
         return {
@@ -183,25 +185,25 @@ class DynamicKDense(_DynamicK):
     8.0
     """
 
-    def __init__(self, units, k, nonnegative=False, use_bias=True, **kwargs):
+    def __init__(self, units: int, k: int, nonnegative: bool = False, use_bias: bool = True, **kwargs: Any) -> None:
         super().__init__(k, nonnegative, use_bias, **kwargs)
         check_options(locals(), units="integer [1, inf)")
         self.units = int(units)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         if len(input_shape) != 2 or input_shape[-1] is None:
             raise ValueError(f"A `DynamicKDense` takes inputs (batch, inputs). Received: shape={tuple(input_shape)}")
         self._add_weights((input_shape[-1], self.units))
         self.input_spec = keras.layers.InputSpec(ndim=2, axes={-1: input_shape[-1]})
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         # Where all inputs count nothing is chosen, and the product is that of `keras.layers.Dense`.
         chooses = self.k < self.kernel.shape[0] or self.nonnegative
         dtype = "float32" if chooses and self.compute_dtype != "float64" else self.compute_dtype
         inputs, kernel = (ops.cast(part, dtype) for part in (inputs, self.kernel))
         return self._with_bias(sum_of_largest(inputs, kernel, self.k, self.nonnegative))
 
-    def selected(self, inputs):
+    def selected(self, inputs: Tensor) -> Tensor:
         """Which inputs count for each output.
 
         Args:
@@ -235,7 +237,7 @@ class DynamicKDense(_DynamicK):
         check_features(ops.convert_to_numpy(inputs))
         return inputs
 
-    def contributions(self, inputs, units):
+    def contributions(self, inputs: Tensor, units: Tensor) -> tuple[Tensor, Tensor]:
         """What every input would contribute to one output for each example, chosen or not.
 
         Args:
@@ -266,10 +268,10 @@ class DynamicKDense(_DynamicK):
         counts = ops.reshape(counts, (batch, width)) > 0
         return contributions, counts & (contributions > 0) if self.nonnegative else counts
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (input_shape[0], self.units)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "units": self.units}
 
 
@@ -306,19 +308,29 @@ class DynamicKConv2D(_DynamicK):
     (6, 6, 8)
     """
 
-    def __init__(self, filters, kernel_size, k, strides=1, padding="valid", nonnegative=False, use_bias=True, **kwargs):
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | tuple[int, int],
+        k: int,
+        strides: int = 1,
+        padding: str = "valid",
+        nonnegative: bool = False,
+        use_bias: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(k, nonnegative, use_bias, **kwargs)
         whole = dict.fromkeys(("filters", "kernel_size", "strides"), "integer [1, inf)")
         check_options(locals(), **whole, padding=("valid", "same"))
         self.filters = int(filters)
-        sizes = (kernel_size, kernel_size) if isinstance(kernel_size, numbers.Integral) else kernel_size
+        sizes: Any = (kernel_size, kernel_size) if isinstance(kernel_size, numbers.Integral) else kernel_size
         self.kernel_size = tuple(map(int, sizes))
         if len(self.kernel_size) != 2:
             raise ValueError(f"`kernel_size` must be one number or two. Received: kernel_size={kernel_size}")
         self.strides = int(strides)
         self.padding = padding
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         if len(input_shape) != 4 or input_shape[-1] is None:
             raise ValueError(
                 f"A `DynamicKConv2D` takes maps (batch, height, width, channels). Received: shape={tuple(input_shape)}"
@@ -326,7 +338,7 @@ class DynamicKConv2D(_DynamicK):
         self._add_weights((*self.kernel_size, input_shape[-1], self.filters))
         self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: input_shape[-1]})
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         channels = inputs.shape[-1]
         if self.k == channels and not self.nonnegative:
             maps, kernel = (ops.cast(part, self.compute_dtype) for part in (inputs, self.kernel))
@@ -342,6 +354,6 @@ class DynamicKConv2D(_DynamicK):
         # See `sum_of_largest`.
         return self._with_bias(ops.where(ops.any(ops.isnan(parts), axis=-2), float("nan"), outputs))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         names = ("filters", "kernel_size", "strides", "padding")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

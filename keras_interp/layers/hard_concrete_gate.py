@@ -6,11 +6,13 @@ whose probability of being open is differentiable although the gate can be exact
 """
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_interp.checks import check_options
+from keras_interp.typing import Shape, Tensor
 
 # Noise stays inside the open interval, where its logit is finite; the reference code's bounds.
 NOISE_MARGIN = 1e-6
@@ -18,7 +20,9 @@ NOISE_MARGIN = 1e-6
 LARGEST_LOG_ALPHA = math.log(100.0)
 
 
-def sample_gate(log_alpha, uniform, temperature=2 / 3, gamma=-0.1, zeta=1.1):
+def sample_gate(
+    log_alpha: Tensor, uniform: Tensor, temperature: float = 2 / 3, gamma: float = -0.1, zeta: float = 1.1
+) -> Tensor:
     """Hard-concrete sample z = clip(σ((logit u + log α) / β) (ζ − γ) + γ, 0, 1), Eq. 6 with g of Eq. 8.
 
     Args:
@@ -34,7 +38,7 @@ def sample_gate(log_alpha, uniform, temperature=2 / 3, gamma=-0.1, zeta=1.1):
     return ops.clip(concrete * (zeta - gamma) + gamma, 0.0, 1.0)
 
 
-def deterministic_gate(log_alpha, gamma=-0.1, zeta=1.1):
+def deterministic_gate(log_alpha: Tensor, gamma: float = -0.1, zeta: float = 1.1) -> Tensor:
     """The gate without noise, ẑ = clip(σ(log α) (ζ − γ) + γ, 0, 1): exactly 0 where log α ≤ log(−γ / ζ).
 
     Args:
@@ -47,7 +51,7 @@ def deterministic_gate(log_alpha, gamma=-0.1, zeta=1.1):
     return ops.clip(ops.sigmoid(log_alpha) * (zeta - gamma) + gamma, 0.0, 1.0)
 
 
-def open_probability(log_alpha, temperature=2 / 3, gamma=-0.1, zeta=1.1):
+def open_probability(log_alpha: Tensor, temperature: float = 2 / 3, gamma: float = -0.1, zeta: float = 1.1) -> Tensor:
     """Probability that a sampled gate is not 0, σ(log α − β log(−γ / ζ)), Eq. 7.
 
     Args:
@@ -69,14 +73,14 @@ class LogAlphaRange(keras.constraints.Constraint):
         learning_rate_multiplier: that of the gate.
     """
 
-    def __init__(self, learning_rate_multiplier=1.0):
+    def __init__(self, learning_rate_multiplier: float = 1.0) -> None:
         self.learning_rate_multiplier = learning_rate_multiplier
 
     def __call__(self, w):
         bound = LARGEST_LOG_ALPHA / self.learning_rate_multiplier
         return ops.clip(w, -bound, bound)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"learning_rate_multiplier": self.learning_rate_multiplier}
 
 
@@ -123,19 +127,21 @@ class HardConcreteGate(keras.layers.Layer):
     [[1.0, 0.0, 1.0, 0.0, 0.0], [0.0, 1.0, 0.0, 1.0, 1.0]]
     """
 
+    input_spec: Any
+
     def __init__(
         self,
-        temperature=2 / 3,
-        gamma=-0.1,
-        zeta=1.1,
-        initial_drop_rate=0.5,
-        mode="complement",
-        per_position=False,
-        per_sample_noise=False,
-        learning_rate_multiplier=1.0,
-        seed=None,
-        **kwargs,
-    ):
+        temperature: float = 2 / 3,
+        gamma: float = -0.1,
+        zeta: float = 1.1,
+        initial_drop_rate: float = 0.5,
+        mode: str = "complement",
+        per_position: bool = False,
+        per_sample_noise: bool = False,
+        learning_rate_multiplier: float = 1.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         check_options(
             locals(),
@@ -157,7 +163,7 @@ class HardConcreteGate(keras.layers.Layer):
         self.seed = seed
         self.noise = keras.random.SeedGenerator(seed)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         if len(input_shape) not in (2, 4):
             raise ValueError(
                 "A gate takes features (batch, features) or maps (batch, height, width, channels). "
@@ -179,11 +185,11 @@ class HardConcreteGate(keras.layers.Layer):
         self.input_spec = keras.layers.InputSpec(ndim=len(input_shape), axes={-1: input_shape[-1]})
 
     @property
-    def log_alpha(self):
+    def log_alpha(self) -> Tensor:
         """Locations of the gates, float32 tensor (features,), (channels,) or (height, width, channels)."""
         return ops.convert_to_tensor(self.scaled_log_alpha) * self.learning_rate_multiplier
 
-    def sample(self, batch_size=None):
+    def sample(self, batch_size: int | None = None) -> Tensor:
         """One hard-concrete sample of every gate, float32; with a leading axis of `batch_size` where it is given."""
         shape = self.scaled_log_alpha.shape
         if batch_size is not None:
@@ -192,23 +198,23 @@ class HardConcreteGate(keras.layers.Layer):
         uniform = keras.random.uniform(shape, NOISE_MARGIN, 1 - NOISE_MARGIN, dtype="float32", seed=self.noise)
         return sample_gate(self.log_alpha, uniform, self.temperature, self.gamma, self.zeta)
 
-    def test_gate(self):
+    def test_gate(self) -> Tensor:
         """The deterministic gate of test time, float32."""
         return deterministic_gate(self.log_alpha, self.gamma, self.zeta)
 
-    def open_probability(self):
+    def open_probability(self) -> Tensor:
         """Probability of each gate to be open in training, float32; its sum is the expected L0."""
         return open_probability(self.log_alpha, self.temperature, self.gamma, self.zeta)
 
-    def expected_open(self):
+    def expected_open(self) -> Tensor:
         """Expected number of open gates in training, the expected L0, a scalar."""
         return ops.sum(self.open_probability())
 
-    def num_open(self):
+    def num_open(self) -> Tensor:
         """Number of gates that are open at test time, a scalar."""
         return ops.sum(ops.cast(self.test_gate() > 0, "float32"))
 
-    def call(self, features, training=False):
+    def call(self, features: Tensor, training: bool = False) -> tuple[Tensor, Tensor]:
         if training:
             gate = self.sample(ops.shape(features)[0] if self.per_sample_noise else None)
         else:
@@ -219,10 +225,10 @@ class HardConcreteGate(keras.layers.Layer):
             return features - passed, passed
         return features * ops.cast(gate == 0, features.dtype), passed
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> tuple[Shape, Shape]:
         return input_shape, input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         names = (
             *("temperature", "gamma", "zeta", "initial_drop_rate", "mode", "per_position", "per_sample_noise"),
             *("learning_rate_multiplier", "seed"),

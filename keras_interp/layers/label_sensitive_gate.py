@@ -4,14 +4,17 @@ Paper: "Training Interpretable Convolutional Neural Networks towards Class-Speci
 A matrix G (classes, filters) with entries in [0, 1] multiplies the feature maps of an image of class y by the row G_y.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_interp.checks import check_options
+from keras_interp.typing import Shape, Tensor
 
 
-def project_gate(gate):
+def project_gate(gate: Tensor) -> Tensor:
     """Projects a gate matrix onto the constraints of Eq. 2: every filter's largest entry is 1, all entries lie in [0, 1].
 
     Each column is divided by its largest magnitude over the classes, then clipped (Algorithm 1, lines 7 and 8). A column of
@@ -27,7 +30,7 @@ def project_gate(gate):
     return ops.clip(gate / ops.maximum(largest, keras.config.epsilon()), 0.0, 1.0)
 
 
-def gate_sparsity_penalty(gate, target_norm):
+def gate_sparsity_penalty(gate: Tensor, target_norm: float) -> Tensor:
     """Sparsity term of Eq. 2, the distance |‖G‖₁ − s| of the gate's sum norm from a target.
 
     Args:
@@ -41,7 +44,7 @@ def gate_sparsity_penalty(gate, target_norm):
     return ops.abs(ops.sum(ops.abs(gate)) - target_norm)
 
 
-def fixed_gate_matrix(num_classes, num_filters, filters_per_class):
+def fixed_gate_matrix(num_classes: int, num_filters: int, filters_per_class: int) -> np.ndarray:
     """The manually fixed gate of section 4.4 and Figure 8: some filters for each class alone, the rest shared by all.
 
     Args:
@@ -105,13 +108,13 @@ class LabelSensitiveGate(keras.layers.Layer):
     0.5
     """
 
-    def __init__(self, num_classes, initial_value=0.5, **kwargs):
+    def __init__(self, num_classes: int, initial_value: float = 0.5, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         check_options(locals(), num_classes="integer [1, inf)", initial_value="(0, 1]")
         self.num_classes = int(num_classes)
         self.initial_value = float(initial_value)
 
-    def build(self, features_shape, labels_shape=None):
+    def build(self, features_shape: Shape, labels_shape: Shape | None = None) -> None:
         if len(features_shape) < 2 or features_shape[-1] is None:
             raise ValueError(
                 "`features` must have the shape (batch, ..., filters) with a known number of filters. "
@@ -127,10 +130,10 @@ class LabelSensitiveGate(keras.layers.Layer):
             aggregation="mean",
         )
 
-    def call(self, features, labels):
+    def call(self, features: Tensor, labels: Tensor) -> Tensor:
         return self.apply(features, labels, self.gate)
 
-    def apply(self, features, labels, gate):
+    def apply(self, features: Tensor, labels: Tensor, gate: Tensor) -> Tensor:
         """Like `call`, with the gate given as a tensor (classes, filters), for taking gradients with respect to it."""
         if not keras.backend.is_int_dtype(labels.dtype):
             raise TypeError(f"`labels` must be integers. Received: dtype={keras.backend.standardize_dtype(labels.dtype)}")
@@ -141,20 +144,20 @@ class LabelSensitiveGate(keras.layers.Layer):
         rows = ops.cast(ops.take(gate, labels, axis=0), features.dtype)
         return features * ops.reshape(rows, (-1, *(1,) * (len(features.shape) - 2), features.shape[-1]))
 
-    def project(self):
+    def project(self) -> None:
         """Projects the weight in place, see `project_gate`."""
         self.gate.assign(project_gate(self.gate))
 
-    def density(self):
+    def density(self) -> Tensor:
         """Gate density ‖G‖₁ / (classes · filters), in [0, 1]; the "L1 norm" of Table 1. Lower is sparser; at least 1/classes
         once projected."""
         return ops.mean(ops.abs(self.gate))
 
-    def sparsity_penalty(self, target_norm):
+    def sparsity_penalty(self, target_norm: float) -> Tensor:
         """See `gate_sparsity_penalty`."""
         return gate_sparsity_penalty(self.gate, target_norm)
 
-    def tighten(self, threshold=0.5):
+    def tighten(self, threshold: float = 0.5) -> None:
         """Rounds the weight in place to zeros and ones (section 3.3): a filter with exactly one entry of at least `threshold`
         becomes that class's own (one-hot column), every other filter is shared by all classes (all-one column).
 
@@ -165,12 +168,13 @@ class LabelSensitiveGate(keras.layers.Layer):
         high = ops.convert_to_numpy(self.gate) >= threshold
         self.gate.assign(np.where(high.sum(axis=0) == 1, high, True).astype("float32"))
 
-    def fix(self, filters_per_class):
+    def fix(self, filters_per_class: int) -> None:
         """Sets the weight to the manually fixed matrix of section 4.4, see `fixed_gate_matrix`."""
-        self.gate.assign(fixed_gate_matrix(*self.gate.shape, filters_per_class))
+        num_classes, num_filters = self.gate.shape
+        self.gate.assign(fixed_gate_matrix(num_classes, num_filters, filters_per_class))
 
-    def compute_output_shape(self, features_shape, labels_shape=None):
+    def compute_output_shape(self, features_shape: Shape, labels_shape: Shape | None = None) -> Shape:
         return features_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_classes": self.num_classes, "initial_value": self.initial_value}

@@ -6,16 +6,19 @@ of the reconstruction is sparse in the dimensions of Z, so that only those are r
 """
 
 import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_interp.checks import check_options
+from keras_interp.typing import Shape, Tensor
 
 PENALTIES = ("log", "l1", "epsilon_l1", "kl", "mean")
 
 
-def sparse_penalty(errors, kind="log", strength=100.0):
+def sparse_penalty(errors: Tensor, kind: str = "log", strength: float = 100.0) -> Tensor:
     """Penalty of the reconstruction errors of the dimensions of a layer, smaller where few of them carry the error (Eq. 3).
 
     Args:
@@ -60,14 +63,14 @@ class ModuleInitializer(keras.initializers.Initializer):
         seed: seed of the first module; the others count on from there.
     """
 
-    def __init__(self, seed=0):
+    def __init__(self, seed: int = 0) -> None:
         self.seed = seed
 
     def __call__(self, shape, dtype=None):
         modules, *rest = shape
         return ops.stack([keras.initializers.GlorotUniform(self.seed + number)(rest, dtype) for number in range(modules)])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"seed": self.seed}
 
 
@@ -108,15 +111,15 @@ class SparseReconstructionAE(keras.layers.Layer):
 
     def __init__(
         self,
-        num_features=5,
-        hidden_units=(800, 100),
-        sparsity="log",
-        sparsity_strength=100.0,
-        num_modules=1,
-        dropout=0.02,
-        seed=0,
-        **kwargs,
-    ):
+        num_features: int = 5,
+        hidden_units: Sequence[int] = (800, 100),
+        sparsity: str = "log",
+        sparsity_strength: float = 100.0,
+        num_modules: int = 1,
+        dropout: float = 0.02,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         hidden_units = tuple(hidden_units)
         whole = dict.fromkeys(("num_features", "num_modules", "hidden_units"), "integer [1, inf)")
@@ -131,7 +134,7 @@ class SparseReconstructionAE(keras.layers.Layer):
         self.seed = seed
         self.noise = keras.random.SeedGenerator(seed)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         if len(input_shape) != 2 or input_shape[-1] is None:
             raise ValueError(f"The activations must have the shape (batch, dimensions). Received: shape={tuple(input_shape)}")
         sizes = [input_shape[-1], *self.hidden_units, self.num_features]
@@ -151,7 +154,7 @@ class SparseReconstructionAE(keras.layers.Layer):
             pairs.append((kernel, self.add_weight(name=f"{name}{number}_bias", shape=shape[::2], initializer="zeros")))
         return pairs
 
-    def encode(self, inputs, training=False):
+    def encode(self, inputs: Tensor, training: bool = False) -> Tensor:
         """The x-features (batch, modules, features) of activations (batch, dimensions)."""
         (kernel, bias), *others = self.encoder
         # One product for all modules, which share their inputs.
@@ -162,19 +165,19 @@ class SparseReconstructionAE(keras.layers.Layer):
             features = features * ops.cast(kept, features.dtype) / (1 - self.dropout)
         return _chain(features, others)
 
-    def decode(self, features):
+    def decode(self, features: Tensor) -> Tensor:
         """The reconstructions (batch, modules, dimensions) of x-features (batch, modules, features)."""
         return _chain(features, self.decoder)
 
-    def predict_target(self, features):
+    def predict_target(self, features: Tensor) -> Tensor:
         """The predictions (batch, modules) of x-features (batch, modules, features)."""
         return ops.sum(features * self.predictor_kernel[..., 0], axis=-1) + self.predictor_bias[:, 0]
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Tensor, training: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         features = self.encode(inputs, training)
         return features, self.predict_target(features), self.decode(features)
 
-    def reconstruction_errors(self, inputs, reconstructions, weights=None):
+    def reconstruction_errors(self, inputs: Tensor, reconstructions: Tensor, weights: Tensor = None) -> Tensor:
         """The mean squared error Q_k of each dimension over a batch (Eq. 3).
 
         Args:
@@ -191,7 +194,7 @@ class SparseReconstructionAE(keras.layers.Layer):
             errors = errors * ops.cast(weights, "float32")[..., None]
         return ops.mean(errors, axis=0)
 
-    def reconstruction_penalty(self, errors, running=None):
+    def reconstruction_penalty(self, errors: Tensor, running: Tensor = None) -> Tensor:
         """The sparse penalty of reconstruction errors (modules, dimensions), a tensor (modules,).
 
         The penalty is curved, so that its mean over small batches is smaller than that of the error over the data, and its
@@ -209,12 +212,12 @@ class SparseReconstructionAE(keras.layers.Layer):
         shifted = running + errors - ops.stop_gradient(errors)
         return sparse_penalty(shifted, self.sparsity, self.sparsity_strength)
 
-    def kernel_penalty(self):
+    def kernel_penalty(self) -> Tensor:
         """Sum of the squared kernels, predictor included and biases not, of each module: a tensor (modules,) (Eq. 4)."""
         kernels = [kernel for kernel, _ in (*self.encoder, *self.decoder)]
         return sum(ops.sum(ops.square(kernel), axis=(1, 2)) for kernel in (*kernels, self.predictor_kernel))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         names = ("num_features", "hidden_units", "sparsity", "sparsity_strength", "num_modules", "dropout", "seed")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
@@ -226,7 +229,7 @@ def _chain(features, layers):
     return features
 
 
-def pull_away(features, weights=None):
+def pull_away(features: Tensor, weights: Tensor = None) -> Tensor:
     """How alike the x-features are: mean squared cosine between the columns of different features over a batch.
 
     The pull-away term of the paper's later version, 0 for features that are orthogonal over the batch.

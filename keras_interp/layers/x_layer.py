@@ -3,11 +3,14 @@
 Paper: "XNet: Towards Training Explainable Neural Networks", section 2.2.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_interp.checks import check_options
+from keras_interp.typing import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("keras_interp")
@@ -40,24 +43,24 @@ class XLayer(keras.layers.Layer):
     (3, 4, 3)
     """
 
-    def __init__(self, units, **kwargs):
+    def __init__(self, units: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         check_options(locals(), units="integer [1, inf)")
         self.units = int(units)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         if len(input_shape) != 2 or input_shape[-1] != self.units:
             raise ValueError(f"The neurons must have the shape (batch, {self.units}). Received: shape={tuple(input_shape)}")
         self.input_spec = keras.layers.InputSpec(ndim=2, axes={-1: self.units})
 
-    def matrix(self, drop=None):
+    def matrix(self, drop: int | None = None) -> np.ndarray:
         """The matrix that neurons are multiplied by, a float32 array (units, units)."""
         kept = np.ones(self.units, "float32")
         if drop is not None:
             kept[self._checked(drop)] = 0
         return np.diag(kept)
 
-    def call(self, inputs, drop=None):
+    def call(self, inputs: Tensor, drop: Tensor = None) -> Tensor:
         if drop is None:
             return inputs
         # Chosen, and not multiplied by 0, which an infinite neuron would turn into NaN.
@@ -67,14 +70,14 @@ class XLayer(keras.layers.Layer):
             dropped = ops.arange(self.units) == ops.cast(self._checked(drop), "int32")
         return ops.where(dropped, ops.zeros((), inputs.dtype), inputs)
 
-    def _checked(self, drop):
+    def _checked(self, drop: Any) -> Any:
         """The number, or scalar integer tensor, of the neuron to drop."""
-        if isinstance(drop, (int, np.integer)) and not isinstance(drop, bool):
-            if 0 <= drop < self.units:
+        if ops.is_tensor(drop):
+            if not len(drop.shape) and "int" in keras.backend.standardize_dtype(drop.dtype):
                 return drop
-        elif ops.is_tensor(drop) and not len(drop.shape) and "int" in keras.backend.standardize_dtype(drop.dtype):
+        elif isinstance(drop, (int, np.integer)) and not isinstance(drop, bool) and 0 <= drop < self.units:
             return drop
         raise ValueError(f"`drop` must be None, 'all' or a neuron below {self.units}. Received: drop={drop!r}")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "units": self.units}

@@ -6,11 +6,14 @@ the same seed and images, two models face the same draws, and the size of the ba
 """
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from keras_interp.checks import check_inputs, check_labels
+from keras_interp.typing import ArrayLike
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,32 +34,41 @@ class AttackResult:
     queries: int
 
     @property
-    def attempted(self):
+    def attempted(self) -> int:
         """Number of images that were attacked, the correctly classified ones."""
         return int(self.correct.sum())
 
     @property
-    def misclassified(self):
+    def misclassified(self) -> int:
         """Number of images that were left out, since the model gets them wrong anyway."""
         return len(self.correct) - self.attempted
 
     @property
-    def succeeded(self):
+    def succeeded(self) -> int:
         """Number of images that flipped."""
         return int(self.flipped.sum())
 
     @property
-    def success_rate(self):
+    def success_rate(self) -> float:
         """Share of the attacked images that flipped, in [0, 1]; NaN where none was attacked. Lower is more robust."""
         return self.succeeded / self.attempted if self.attempted else float("nan")
 
     @property
-    def indices(self):
+    def indices(self) -> np.ndarray:
         """Positions (succeeded,) of the flipped images among the n."""
         return np.flatnonzero(self.flipped)
 
 
-def one_pixel_attack(predict, images, labels, population=40, generations=10, batch_size=1000, seed=0, progress=True):
+def one_pixel_attack(
+    predict: Callable[[np.ndarray], ArrayLike],
+    images: ArrayLike,
+    labels: ArrayLike,
+    population: int = 40,
+    generations: int = 10,
+    batch_size: int = 1000,
+    seed: int | np.random.Generator = 0,
+    progress: bool = True,
+) -> AttackResult:
     """One-pixel attack (Su et al., 2019): differential evolution over a pixel's place and colour.
 
     The settings are those of one-pixel-attack-keras and of SciPy's "best1bin": recombination 1, mutation drawn from [0.5, 1)
@@ -127,7 +139,15 @@ def one_pixel_attack(predict, images, labels, population=40, generations=10, bat
     return AttackResult(queries.correct, flipped, adversarial[flipped], queries.count)
 
 
-def differential_evolution(evaluate, runs, dimensions, population, generations, rng, active=None):
+def differential_evolution(
+    evaluate: Callable,
+    runs: int,
+    dimensions: int,
+    population: int,
+    generations: int,
+    rng: np.random.Generator,
+    active: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Minimises many functions over the unit cube at once: SciPy's "best1bin" with recombination 1 and deferred updating.
 
     Args:
@@ -178,20 +198,20 @@ def differential_evolution(evaluate, runs, dimensions, population, generations, 
 
 
 def local_search_attack(
-    predict,
-    images,
-    labels,
-    rounds=30,
-    max_candidates=32,
-    pixels_per_round=5,
-    half_side=5,
-    probe=10.0,
-    factor=1.5,
-    descending=False,
-    batch_size=1000,
-    seed=0,
-    progress=True,
-):
+    predict: Callable[[np.ndarray], ArrayLike],
+    images: ArrayLike,
+    labels: ArrayLike,
+    rounds: int = 30,
+    max_candidates: int = 32,
+    pixels_per_round: int = 5,
+    half_side: int = 5,
+    probe: float = 10.0,
+    factor: float = 1.5,
+    descending: bool = False,
+    batch_size: int = 1000,
+    seed: int | np.random.Generator = 0,
+    progress: bool = True,
+) -> AttackResult:
     """Greedy local search (Narodytska & Kasiviswanathan, 2016), with the settings of foolbox.
 
     With pixels scaled to [-0.5, 0.5], each round
@@ -310,7 +330,16 @@ class _Queries:
         name: what the bar calls this.
     """
 
-    def __init__(self, predict, images, labels, dtype, batch_size, bar, name):
+    def __init__(
+        self,
+        predict: Callable[[np.ndarray], ArrayLike],
+        images: np.ndarray,
+        labels: ArrayLike,
+        dtype: Any,
+        batch_size: int,
+        bar: Any,
+        name: str,
+    ) -> None:
         self.predict, self.dtype, self.batch_size, self.bar, self.name = predict, dtype, batch_size, bar, name
         self.count = 0
         self.task = bar.add_task(name, total=len(images))
@@ -320,7 +349,7 @@ class _Queries:
         self.labels = check_labels(labels, logits.shape[1])
         self.correct = logits.argmax(axis=1) == self.labels
 
-    def ask(self, images, owners, change=None):
+    def ask(self, images: np.ndarray, owners: np.ndarray, change: tuple | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Log-odds of the true class, which rise with its probability, and whether another class is predicted.
 
         Args:
@@ -342,7 +371,7 @@ class _Queries:
             odds[part] = own - top - np.log(np.exp(logits - top[:, None]).sum(axis=1))
         return odds, wins
 
-    def show(self, flipped, left):
+    def show(self, flipped: np.ndarray, left: int) -> None:
         """Updates the bar: how many images have flipped, and how many passes are left at most."""
         text = f"{self.name}: {flipped.sum()} of {self.correct.sum()} flipped"
         self.bar.update(self.task, description=text, total=self.count + left)

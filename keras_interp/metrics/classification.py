@@ -4,9 +4,10 @@ import numpy as np
 
 from keras_interp.checks import check_array, check_classes, check_labels
 from keras_interp.numerics import log_softmax
+from keras_interp.typing import ArrayLike
 
 
-def accuracy(logits, labels):
+def accuracy(logits: ArrayLike, labels: ArrayLike) -> float:
     """Share of examples whose largest logit is that of their label (Table 1 of the LSG paper, and everywhere else).
 
     Args:
@@ -30,7 +31,7 @@ def accuracy(logits, labels):
     return float((logits.argmax(axis=1) == labels).mean())
 
 
-def top_k_accuracy(logits, labels, k=5):
+def top_k_accuracy(logits: ArrayLike, labels: ArrayLike, k: int = 5) -> float:
     """Share of examples whose label is among the k largest logits (Table 1 of the Dynamic-K paper, with k = 5).
 
     Args:
@@ -58,7 +59,7 @@ def top_k_accuracy(logits, labels, k=5):
     return float((largest == labels[:, None]).any(axis=1).mean())
 
 
-def cross_entropy(logits, labels):
+def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> float:
     """Mean negative logarithm of the label's softmax probability, in nats.
 
     The "Cross Entropy" of the LSG paper's Table 1, 6.9 at an accuracy of .90, is too large for this mean: it is probably a sum
@@ -85,7 +86,7 @@ def cross_entropy(logits, labels):
     return float(-log_softmax(logits)[np.arange(len(labels)), labels].mean())
 
 
-def confusion_matrix(predictions, labels, num_classes, normalize=True):
+def confusion_matrix(predictions: ArrayLike, labels: ArrayLike, num_classes: int, normalize: bool = True) -> np.ndarray:
     """Counts or shares of examples by true class (row) and predicted class (column), as in Figure 4 of the LSG paper.
 
     Args:
@@ -118,7 +119,7 @@ def confusion_matrix(predictions, labels, num_classes, normalize=True):
     return np.where(totals, counts / np.maximum(totals, 1), np.nan)
 
 
-def recall(predictions, labels, num_classes):
+def recall(predictions: ArrayLike, labels: ArrayLike, num_classes: int) -> np.ndarray:
     """Share of each class's examples that are predicted as that class, the diagonal of the normalised confusion matrix.
 
     Args:

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_interp.checks import check_array
 from keras_interp.metrics.localization import boxes_to_masks, upsample_bilinear
+from keras_interp.typing import ArrayLike, Size
 
 # --- Faithfulness.
 
@@ -31,7 +32,7 @@ class LogitFaithfulness:
     constant_error: float
 
 
-def logit_faithfulness(predictions, logits, mask=None):
+def logit_faithfulness(predictions: ArrayLike, logits: ArrayLike, mask: ArrayLike | None = None) -> LogitFaithfulness:
     """Compares predictions of one logit with the network's (F_reg of the paper).
 
     Args:
@@ -63,7 +64,7 @@ def logit_faithfulness(predictions, logits, mask=None):
     )
 
 
-def decision_faithfulness(predictions, logits, target, mask=None):
+def decision_faithfulness(predictions: ArrayLike, logits: ArrayLike, target: int, mask: ArrayLike | None = None) -> float:
     """Share of images whose predicted class stays the same when the logit of a class is replaced (F_cls of the paper).
 
     Most negative images keep their class whatever the prediction: the share on positive images tells more.
@@ -121,7 +122,7 @@ class Orthogonality:
     dead: int
 
 
-def orthogonality(maps, ridge=0.0):
+def orthogonality(maps: ArrayLike, ridge: float = 0.0) -> Orthogonality:
     """Correlates the heatmaps of x-features over all pixels of all images (O1 and O2 of the paper).
 
     All pixels of all images together are the observations, so that maps with a larger sum count more; give maps that are
@@ -171,7 +172,7 @@ def orthogonality(maps, ridge=0.0):
 # --- Locality.
 
 
-def voronoi_cells(parts, visible, boxes, size):
+def voronoi_cells(parts: ArrayLike, visible: ArrayLike, boxes: ArrayLike | None, size: Size) -> tuple[np.ndarray, np.ndarray]:
     """Assigns every pixel of an object's box to the nearest visible part (Algorithm 1 of the paper).
 
     The weight of a pixel falls linearly with the distance from its part: 1 at the pixel of the cell that is closest to the
@@ -207,7 +208,7 @@ def voronoi_cells(parts, visible, boxes, size):
     return np.stack(cells), np.stack(weights)
 
 
-def part_histograms(maps, parts, visible, boxes, size):
+def part_histograms(maps: ArrayLike, parts: ArrayLike, visible: ArrayLike, boxes: ArrayLike | None, size: Size) -> np.ndarray:
     """Adds up where the heat of each x-feature falls: on which part, or outside the box (Algorithm 1 of the paper).
 
     Every heatmap is enlarged to the size of the images and divided by its sum, so that it is a distribution over pixels, and
@@ -236,18 +237,18 @@ def part_histograms(maps, parts, visible, boxes, size):
     parts, visible, inside = _checked_parts(parts, visible, boxes, size)
     maps = check_heat(maps, len(parts))
     histograms = np.zeros((*maps.shape[:2], parts.shape[1] + 1))
-    for histogram, image_maps, *image in zip(histograms, maps, parts, visible, inside):
-        cells, weights = _image_cells(*image)
+    for number, image_maps in enumerate(maps):
+        cells, weights = _image_cells(parts[number], visible[number], inside[number])
         heat = upsample_bilinear(image_maps, size).reshape(len(image_maps), -1).astype("float64")
         sums = heat.sum(axis=1, keepdims=True)
         shares = np.divide(heat, sums, out=np.zeros_like(heat), where=sums > 0)
-        members = np.zeros((cells.size, histogram.shape[1]))
+        members = np.zeros((cells.size, parts.shape[1] + 1))
         members[np.arange(cells.size), cells.ravel()] = weights.ravel()
-        histogram[:] = shares @ members
+        histograms[number] = shares @ members
     return histograms
 
 
-def locality(histograms):
+def locality(histograms: ArrayLike) -> np.ndarray:
     """Entropy of where each x-feature's heat falls (section 4.1 of the paper).
 
     About the logarithm of the number of parts that a feature covers: 0 for heat on one part alone, ln(cells) for heat spread
@@ -278,7 +279,7 @@ def locality(histograms):
     return -(shares * np.log(np.where(shares > 0, shares, 1.0))).sum(axis=1) + 0.0
 
 
-def check_heat(maps, count):
+def check_heat(maps: ArrayLike, count: int | str) -> np.ndarray:
     """Returns heatmaps (count, features, h, w) as float32, or raises as `check_array` and for negative values."""
     maps = check_array("maps", maps, (count, "features", "h", "w"), "float32")
     if maps.min() < 0:

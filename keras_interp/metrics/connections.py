@@ -4,12 +4,15 @@ Paper: "Adaptive Activation Thresholding: Dynamic Routing Type Behavior for Inte
 Networks", sections 4.1 to 4.3.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from keras_interp.checks import check_array, check_labels
+from keras_interp.typing import ArrayLike
 
 
-def connection_sparsity(kernel, threshold=1e-3):
+def connection_sparsity(kernel: ArrayLike, threshold: float = 1e-3) -> float:
     """Share of the weights whose magnitude is below a threshold (Figures 4b and 5b).
 
     Args:
@@ -30,7 +33,7 @@ def connection_sparsity(kernel, threshold=1e-3):
     return float(1 - _connected(kernel, threshold).mean())
 
 
-def connected_units(kernel, threshold=1e-3):
+def connected_units(kernel: ArrayLike, threshold: float = 1e-3) -> np.ndarray:
     """Number of units that each class is connected to at all, whatever the input: static nonzeros of a class.
 
     Args:
@@ -50,7 +53,7 @@ def connected_units(kernel, threshold=1e-3):
     return _connected(kernel, threshold).sum(axis=0)
 
 
-def units_to_explain(contributions, share=0.95):
+def units_to_explain(contributions: ArrayLike, share: float = 0.95) -> np.ndarray:
     """Smallest number of units that make up a share of a logit, for each input (section 4.3 and Figure 7).
 
     Contributions of both signs count by their magnitude: the share is that of the sum of magnitudes, bias left out, as in the
@@ -81,7 +84,9 @@ def units_to_explain(contributions, share=0.95):
     return np.where(reached[:, -1] > 0, missing.sum(axis=1) + 1, 0)
 
 
-def concepts_of_classes(contributions, labels, concepts, num_classes, share=0.95):
+def concepts_of_classes(
+    contributions: ArrayLike, labels: ArrayLike, concepts: Sequence[str], num_classes: int, share: float = 0.95
+) -> np.ndarray:
     """Smallest number of concepts that make up a share of what speaks for each class (section 4.3).
 
     A class's contributions are the means over its own inputs, and units of one concept count as one; a unit without a concept

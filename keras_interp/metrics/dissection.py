@@ -4,6 +4,8 @@ The Dynamic-K paper measures with it how interpretable the units of the last fea
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,6 +13,7 @@ from keras import ops
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from keras_interp.checks import check_array
+from keras_interp.data.segmentation import SegmentationDataset
 from keras_interp.metrics.localization import upsample_bilinear
 
 # Values in an array of enlarged maps, 4 MB in float32, which stays in the cache.
@@ -33,27 +36,27 @@ class Dissection:
     concepts: tuple
 
     @property
-    def best(self):
+    def best(self) -> np.ndarray:
         """Number of the concept with the largest IoU for each unit, integers (units,); -1 where all are 0."""
         known = np.nan_to_num(self.iou, nan=-1.0)
         return np.where(known.max(axis=1) > 0, known.argmax(axis=1), -1)
 
     @property
-    def labels(self):
+    def labels(self) -> tuple[str, ...]:
         """Name of the best concept of each unit, a tuple; "" where there is none."""
         return tuple(self.concepts[number] if number >= 0 else "" for number in self.best)
 
     @property
-    def scores(self):
+    def scores(self) -> np.ndarray:
         """IoU of the best concept of each unit, float64 (units,) in [0, 1]; higher is more interpretable."""
         return np.nan_to_num(self.iou, nan=0.0).max(axis=1)
 
     @property
-    def mean(self):
+    def mean(self) -> float:
         """Mean score of all units, a float in [0, 1]."""
         return float(self.scores.mean())
 
-    def top_mean(self, count=100):
+    def top_mean(self, count: int = 100) -> float:
         """Mean score of the `count` units with the largest scores, a float in [0, 1].
 
         Raises:
@@ -63,12 +66,14 @@ class Dissection:
             raise ValueError(f"`count` must lie in [1, {len(self.scores)}]. Received: count={count}")
         return float(np.sort(self.scores)[-count:].mean())
 
-    def detectors(self, threshold=0.04):
+    def detectors(self, threshold: float = 0.04) -> float:
         """Share of units whose score is above `threshold`, a float in [0, 1]: those that the paper calls concept detectors."""
         return float((self.scores > threshold).mean())
 
 
-def dissect(model, dataset, quantile=0.005, batch_size=64, progress=True):
+def dissect(
+    model: Any, dataset: SegmentationDataset, quantile: float = 0.005, batch_size: int = 64, progress: bool = True
+) -> Dissection:
     """Compares the most active regions of every unit with every concept (sections 2.2 and 2.3 of Network Dissection).
 
     The threshold T of a unit is the smallest of its values over all positions of all images' feature maps for which the share
@@ -175,7 +180,7 @@ def _thresholds(batches, num_images, quantile):
             if filled == kept.shape[1]:
                 kept.partition(count - 1, axis=1)
                 filled = count
-    return -np.partition(kept[:, :filled], count - 1, axis=1)[:, count - 1]
+    return -np.partition(kept[:, :filled], count - 1, axis=1)[:, count - 1]  # pyright: ignore[reportOptionalSubscript]
 
 
 class _Overlaps:
@@ -187,7 +192,7 @@ class _Overlaps:
         categories: category of each concept.
     """
 
-    def __init__(self, thresholds, num_concepts, categories):
+    def __init__(self, thresholds: np.ndarray, num_concepts: int, categories: Sequence[str]) -> None:
         self.thresholds = thresholds
         _, self.category = np.unique(categories, return_inverse=True)
         # Sums of whole numbers, of which float64 holds more than there are pixels.
@@ -195,7 +200,7 @@ class _Overlaps:
         self.labelled = np.zeros(num_concepts)
         self.active = np.zeros((len(thresholds), self.category.max() + 1))
 
-    def add(self, maps, labels):
+    def add(self, maps: np.ndarray, labels: np.ndarray) -> None:
         """Adds maps (h, w, units) and labels (rows, columns) or (layers, rows, columns) of an image."""
         size = labels.shape[-2:]
         layers = labels.reshape(-1, size[0] * size[1])
@@ -217,7 +222,7 @@ class _Overlaps:
             self.both[np.ix_(part, present)] += masks @ shown.T
             self.active[np.ix_(part, categories)] += masks.sum(axis=1, keepdims=True)
 
-    def iou(self):
+    def iou(self) -> np.ndarray:
         """Intersection over union, float64 (units, concepts)."""
         if not self.labelled.any():
             raise ValueError(f"There must be a labelled pixel. Received: only labels 0 of {len(self.labelled)} concepts")

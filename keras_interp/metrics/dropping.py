@@ -8,9 +8,10 @@ import numpy as np
 
 from keras_interp.checks import check_array, check_attributes, check_labels
 from keras_interp.numerics import group_means as category_means
+from keras_interp.typing import ArrayLike
 
 
-def accuracy_costs(logits, dropped_logits, labels, attributes):
+def accuracy_costs(logits: ArrayLike, dropped_logits: ArrayLike, labels: ArrayLike, attributes: ArrayLike) -> np.ndarray:
     """How much accuracy on each category the network loses without each neuron.
 
     Args:
@@ -40,7 +41,7 @@ def accuracy_costs(logits, dropped_logits, labels, attributes):
     return category_means(right.astype(float)[:, None] - dropped_right.T, attributes)
 
 
-def activation_shares(neurons, attributes):
+def activation_shares(neurons: ArrayLike, attributes: ArrayLike) -> np.ndarray:
     """Mean activation of each neuron on each category, as a share of the neuron's sum over the categories (Figure 2).
 
     Args:
@@ -67,7 +68,7 @@ def activation_shares(neurons, attributes):
     return means / np.where(sums > 0, sums, 1.0)
 
 
-def group_accuracies(logits, labels, groups):
+def group_accuracies(logits: ArrayLike, labels: ArrayLike, groups: ArrayLike) -> np.ndarray:
     """Accuracy on each of several groups of examples, as those of a protected attribute.
 
     Args:

@@ -11,9 +11,10 @@ import numpy as np
 from keras_interp.checks import check_array, check_classes
 from keras_interp.extras import evaluation_extra
 from keras_interp.metrics.masking import largest_of_rows
+from keras_interp.typing import ArrayLike
 
 
-def cluster_centers(pooled, num_clusters, seed=0):
+def cluster_centers(pooled: ArrayLike, num_clusters: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Clusters features by k-means (appendix D, Figure 9).
 
     Args:
@@ -42,7 +43,7 @@ def cluster_centers(pooled, num_clusters, seed=0):
     return model.cluster_centers_, model.labels_
 
 
-def cluster_agreement(assignments, labels):
+def cluster_agreement(assignments: ArrayLike, labels: ArrayLike) -> float:
     """Adjusted Rand index between clusters and classes: pairs of examples that both treat alike, corrected for chance.
 
     Args:
@@ -70,7 +71,7 @@ def cluster_agreement(assignments, labels):
     return float(evaluation_extra("sklearn.metrics").adjusted_rand_score(labels, assignments))
 
 
-def filter_correlation(conv_kernel):
+def filter_correlation(conv_kernel: ArrayLike) -> np.ndarray:
     """Correlation of each pair of filters: the inner product of their weights, each scaled to length 1 (Figure 7).
 
     The paper speaks of inner products alone; its figure's range shows that they are normalised. A filter of zeros correlates 0
@@ -101,7 +102,7 @@ def filter_correlation(conv_kernel):
     return np.clip(unit @ unit.T, -1.0, 1.0)
 
 
-def correlated_share(correlation, thresholds):
+def correlated_share(correlation: ArrayLike, thresholds: ArrayLike) -> np.ndarray:
     """Share of the correlation matrix's elements above each threshold, the curve of Figure 7e.
 
     All elements count, as in the paper: at a threshold below 1 the diagonal alone is a share of 1/filters.
@@ -125,7 +126,9 @@ def correlated_share(correlation, thresholds):
     return 1 - np.searchsorted(values, thresholds, side="right") / values.size
 
 
-def inter_class_filter_correlation(correlation, class_means, count, include_shared=True):
+def inter_class_filter_correlation(
+    correlation: ArrayLike, class_means: ArrayLike, count: int, include_shared: bool = True
+) -> float:
     """Mean correlation of the filters that different classes activate most, C_IC of Table 2.
 
     The mean of C[k, k'] over all ordered pairs of classes c ≠ c', k among the `count` filters with the largest mean activation
@@ -163,7 +166,7 @@ def inter_class_filter_correlation(correlation, class_means, count, include_shar
     return float((pairs * correlation).sum() / pairs.sum()) if pairs.any() else float("nan")
 
 
-def unit_rows(matrix):
+def unit_rows(matrix: np.ndarray) -> np.ndarray:
     """Rows scaled to length 1; rows of zeros stay zero."""
     lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
     return matrix / np.where(lengths, lengths, 1)
@@ -180,17 +183,19 @@ class MutualInformation:
     matrix: np.ndarray
 
     @property
-    def per_filter(self):
+    def per_filter(self) -> np.ndarray:
         """What each filter tells of the class that it tells most of, (filters,)."""
         return self.matrix.max(axis=0)
 
     @property
-    def score(self):
+    def score(self) -> float:
         """MIS, the mean of `per_filter`; higher is more class-specific."""
         return float(self.per_filter.mean())
 
 
-def mutual_information_score(pooled, labels, num_classes, max_examples=2000, seed=0):
+def mutual_information_score(
+    pooled: ArrayLike, labels: ArrayLike, num_classes: int, max_examples: int = 2000, seed: int = 0
+) -> MutualInformation:
     """Mutual information of each filter's activation with "the image is of class c", estimated by nearest neighbours.
 
     MIS = mean_k max_c MI(a_k; [y = c]), scikit-learn's estimator. 2,000 examples of 10 classes and 256 filters take about half

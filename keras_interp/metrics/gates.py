@@ -9,9 +9,10 @@ from keras_interp.extras import evaluation_extra
 from keras_interp.metrics.filters import unit_rows
 from keras_interp.metrics.masking import check_head, class_means
 from keras_interp.numerics import log_softmax
+from keras_interp.typing import ArrayLike
 
 
-def gate_density(gate):
+def gate_density(gate: ArrayLike) -> float:
     """Mean magnitude of the gate's entries, ‖G‖₁ / (classes · filters): the "L1 Norm" of Table 1.
 
     Args:
@@ -44,7 +45,7 @@ class FilterOwnership:
     shared: int
 
 
-def owned_filters(gate, threshold=0.5):
+def owned_filters(gate: ArrayLike, threshold: float = 0.5) -> FilterOwnership:
     """Counts the filters that one class has to itself, and the shared ones (section 4.4, the rule of section 3.3).
 
     A filter belongs to a class when exactly one entry of its column is at least `threshold`; else it counts as shared. The
@@ -72,7 +73,7 @@ def owned_filters(gate, threshold=0.5):
     return FilterOwnership(owned=high[:, alone].sum(axis=1), shared=int((~alone).sum()))
 
 
-def class_filters(gate, threshold=0.5):
+def class_filters(gate: ArrayLike, threshold: float = 0.5) -> np.ndarray:
     """The filters that the gate passes for each class: the ones that section 4.2 masks for a gated network.
 
     Args:
@@ -94,7 +95,9 @@ def class_filters(gate, threshold=0.5):
     return check_array("gate", gate, ("classes", "filters")) > threshold
 
 
-def feature_gate_similarity(pooled, gate, labels, predictions):
+def feature_gate_similarity(
+    pooled: ArrayLike, gate: ArrayLike, labels: ArrayLike, predictions: ArrayLike
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean inner product of the features of one class with the gate row of another, S_y^c of appendix B and Figure 5.
 
     Args:
@@ -135,7 +138,7 @@ def feature_gate_similarity(pooled, gate, labels, predictions):
     return tuple(similarities)
 
 
-def match_centers(centers, gate):
+def match_centers(centers: ArrayLike, gate: ArrayLike) -> tuple[np.ndarray, float]:
     """Brings cluster centres into the order of the gate rows that they resemble most (appendix D, Figure 9 beside Figure 8).
 
     One centre for each row, by the assignment with the largest sum of cosines. A row or centre of zeros has a cosine of 0.
@@ -182,16 +185,16 @@ class FilterAmbiguity:
 
 
 def filter_ambiguity(
-    pooled,
-    kernel,
-    bias,
-    labels,
-    gate=None,
-    sparsity_weight=2.0,
-    target_density=None,
-    steps=300,
-    learning_rate=0.1,
-):
+    pooled: ArrayLike,
+    kernel: ArrayLike,
+    bias: ArrayLike,
+    labels: ArrayLike,
+    gate: ArrayLike | None = None,
+    sparsity_weight: float = 2.0,
+    target_density: float | None = None,
+    steps: int = 300,
+    learning_rate: float = 0.1,
+) -> FilterAmbiguity:
     """Filter ambiguity Φ of Eq. 2: how well the frozen network classifies when each class may use few filters.
 
     Φ = min over G of CE_G + a · |density(G) − s|, with the largest entry of each column 1 and all in [0, 1]; the logits of
@@ -249,22 +252,22 @@ def filter_ambiguity(
     target = 1 / len(bias) if target_density is None else target_density
     blocks = [pooled[labels == c] for c in range(len(bias))]
     best = None
-    for gate in starts:
+    for found in starts:
         for step in range(steps + 1):
-            entropy, gradient = _gated_cross_entropy(blocks, kernel, bias, gate)
-            excess = float(gate.mean()) - target
+            entropy, gradient = _gated_cross_entropy(blocks, kernel, bias, found)
+            excess = float(found.mean()) - target
             phi = entropy + sparsity_weight * abs(excess)
             if best is None or phi < best.phi:
-                best = FilterAmbiguity(phi, entropy, gate)
+                best = FilterAmbiguity(phi, entropy, found)
             # Gradients shrink with the number of entries that share the density; undone, one rate serves any width.
-            gradient = gradient * gate.size + sparsity_weight * np.sign(excess)
-            moved = gate - learning_rate * (1 - step / steps) * gradient
+            gradient = gradient * found.size + sparsity_weight * np.sign(excess)
+            moved = found - learning_rate * (1 - step / steps) * gradient
             if 2 * step < steps:
                 largest = moved.max(axis=0)
                 moved /= np.where(largest > 0, largest, 1)
             np.put_along_axis(moved, moved.argmax(axis=0)[None], 1.0, axis=0)
-            gate = np.clip(moved, 0, 1)
-    return best
+            found = np.clip(moved, 0, 1)
+    return best  # pyright: ignore[reportReturnType]
 
 
 def _gated_cross_entropy(blocks, kernel, bias, gate):

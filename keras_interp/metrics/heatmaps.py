@@ -6,6 +6,7 @@ Sampling for Explanation of Black-box Models", BMVC 2018 (deletion and insertion
 """
 
 import dataclasses
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from rich.progress import track
@@ -15,6 +16,7 @@ from keras_interp.extras import require_evaluation_extra
 from keras_interp.metrics.classification import accuracy
 from keras_interp.metrics.concepts import check_heat
 from keras_interp.metrics.localization import target_confidences, upsample_bilinear
+from keras_interp.typing import ArrayLike
 
 # --- Masked and inpainted images.
 
@@ -22,7 +24,7 @@ from keras_interp.metrics.localization import target_confidences, upsample_bilin
 THRESHOLDS = (0.01, 0.05, 0.1, 0.3)
 
 
-def masked_images(images, maps, thresholds=THRESHOLDS):
+def masked_images(images: ArrayLike, maps: ArrayLike, thresholds: Sequence[float] = THRESHOLDS) -> np.ndarray:
     """Keeps the pixels that heatmaps point to and inpaints the others (Tables 2b and 3 of the paper).
 
     A pixel is kept where at least one of the image's heatmaps, enlarged to the image, has γ times its maximum or more. A
@@ -47,7 +49,8 @@ def masked_images(images, maps, thresholds=THRESHOLDS):
     >>> masked_images(images, np.array([[[[1.0, 0.5, 0.0]]]]), thresholds=[0.3])[0, 0, :, :, 0].tolist()
     [[8, 8, 8]]
     """
-    images, maps = _checked_pixels(images), check_heat(maps, len(images))
+    images = _checked_pixels(images)
+    maps = check_heat(maps, len(images))
     kept = _kept_pixels(maps, images.shape[1:3], thresholds)
     return np.stack([[_inpaint(image, mask) for image, mask in zip(images, masks)] for masks in kept])
 
@@ -67,7 +70,13 @@ class MaskedAccuracy:
     kept: np.ndarray
 
 
-def masked_accuracy(predict, images, maps, labels, thresholds=THRESHOLDS):
+def masked_accuracy(
+    predict: Callable[[np.ndarray], ArrayLike],
+    images: ArrayLike,
+    maps: ArrayLike,
+    labels: ArrayLike,
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> MaskedAccuracy:
     """Classifies images of which only what heatmaps point to is left (Tables 2b and 3 of the paper); see `masked_images`.
 
     Args:
@@ -94,7 +103,8 @@ def masked_accuracy(predict, images, maps, labels, thresholds=THRESHOLDS):
     >>> masked_accuracy(predict, images, maps, np.array([0, 1]), thresholds=[0.5])
     MaskedAccuracy(original=1.0, masked=array([0.5]), kept=array([0.5]))
     """
-    images, maps = _checked_pixels(images), check_heat(maps, len(images))
+    images = _checked_pixels(images)
+    maps = check_heat(maps, len(images))
     kept = _kept_pixels(maps, images.shape[1:3], thresholds)
     original = accuracy(predict(images.astype("float32")), labels)
     masked = []
@@ -121,7 +131,7 @@ class HeatmapAgreement:
     difference: np.ndarray
 
 
-def heatmap_agreement(maps, others):
+def heatmap_agreement(maps: ArrayLike, others: ArrayLike) -> HeatmapAgreement:
     """Compares heatmaps before and after a change that should not matter, as the constant shift of Figure 10.
 
     Add a constant to the images and take it back in the bias of the first layer (`shifted_bias`): the network computes the
@@ -158,7 +168,7 @@ def heatmap_agreement(maps, others):
         )
 
 
-def shifted_bias(kernel, bias, shift):
+def shifted_bias(kernel: ArrayLike, bias: ArrayLike, shift: ArrayLike) -> np.ndarray:
     """The bias with which a first layer gives for inputs plus a constant what it gave without (Kindermans et al.).
 
     Exact for dense layers and for convolutions without padding. A convolution that pads with zeros has to pad with `shift`
@@ -205,12 +215,12 @@ class PixelCurves:
     insertion: np.ndarray
 
     @property
-    def deletion_area(self):
+    def deletion_area(self) -> np.ndarray:
         """Area under each image's deletion curve, float64 (n,) in [0, 1]; lower is better."""
         return self._area(self.deletion)
 
     @property
-    def insertion_area(self):
+    def insertion_area(self) -> np.ndarray:
         """Area under each image's insertion curve, float64 (n,) in [0, 1]; higher is better."""
         return self._area(self.insertion)
 
@@ -218,7 +228,15 @@ class PixelCurves:
         return (curves[:, :-1] + curves[:, 1:]) / 2 @ np.diff(self.shares)
 
 
-def pixel_curves(predict, images, maps, targets, steps=50, blur=5.0, progress=True):
+def pixel_curves(
+    predict: Callable[[np.ndarray], ArrayLike],
+    images: ArrayLike,
+    maps: ArrayLike,
+    targets: ArrayLike,
+    steps: int = 50,
+    blur: float = 5.0,
+    progress: bool = True,
+) -> PixelCurves:
     """Deletes and inserts pixels by their heat and watches the probability of the target (Petsiuk et al.).
 
     Deleted pixels get the mean colour of their own image. The blurred image is that of a Gaussian cut off at its standard

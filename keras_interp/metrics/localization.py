@@ -5,14 +5,16 @@ here enlarges them bilinearly to the size of the masks or images first.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
 from keras_interp.checks import check_array, check_classes
 from keras_interp.numerics import log_softmax
+from keras_interp.typing import ArrayLike, Size
 
 
-def upsample_bilinear(maps, size):
+def upsample_bilinear(maps: ArrayLike, size: Size) -> np.ndarray:
     """Enlarges maps by bilinear interpolation between pixel centres; beyond the outermost centres the edge value goes on.
 
     The same as `keras.ops.image.resize` without antialiasing, as two small matrix products.
@@ -39,7 +41,7 @@ def upsample_bilinear(maps, size):
     return rows @ maps @ columns.T
 
 
-def boxes_to_masks(boxes, size):
+def boxes_to_masks(boxes: ArrayLike, size: Size) -> np.ndarray:
     """Turns bounding boxes into object masks.
 
     Args:
@@ -69,7 +71,7 @@ def boxes_to_masks(boxes, size):
     return ((top <= rows) & (rows < bottom))[:, :, None] & ((left <= columns) & (columns < right))[:, None, :]
 
 
-def cam_iou(maps, masks, top_share=0.3):
+def cam_iou(maps: ArrayLike, masks: ArrayLike, top_share: float = 0.3) -> np.ndarray:
     """Overlap of each map's highest pixels with the object: intersection over union, one value per image.
 
     The follow-up of the LSG paper (CSG, ECCV 2020) takes the top 30% and calls an image localised above .3. Exactly the share
@@ -96,7 +98,7 @@ def cam_iou(maps, masks, top_share=0.3):
     return (top & masks).sum(axis=(1, 2)) / (top | masks).sum(axis=(1, 2))
 
 
-def pointing_game(maps, masks):
+def pointing_game(maps: ArrayLike, masks: ArrayLike) -> float:
     """Share of images whose highest pixel of the map lies on the object; no margin around the object.
 
     Args:
@@ -134,12 +136,14 @@ class CamFaithfulness:
     removed: float
 
     @property
-    def lost(self):
+    def lost(self) -> float:
         """Probability lost with the map's highest pixels, `original` − `removed`, in [-1, 1]; higher is better."""
         return self.original - self.removed
 
 
-def cam_faithfulness(predict, images, maps, targets, top_share=0.3):
+def cam_faithfulness(
+    predict: Callable[[np.ndarray], ArrayLike], images: ArrayLike, maps: ArrayLike, targets: ArrayLike, top_share: float = 0.3
+) -> CamFaithfulness:
     """Asks the model whether the pixels that a map points to are those that its decision rests on; needs no object masks.
 
     Pixels that are taken away get the mean colour of their own image. A deletion and insertion test at one share instead of a
@@ -183,7 +187,7 @@ def cam_faithfulness(predict, images, maps, targets, top_share=0.3):
     )
 
 
-def target_confidences(predict, images, targets):
+def target_confidences(predict: Callable[[np.ndarray], ArrayLike], images: np.ndarray, targets: ArrayLike) -> np.ndarray:
     """Softmax probabilities (n,) of the targets, or raises for logits or targets that do not fit the images."""
     logits = check_array("predict(images)", predict(images), (len(images), "classes"))
     labels = check_classes(targets, logits.shape[1], len(logits))

@@ -6,9 +6,10 @@ import numpy as np
 
 from keras_interp.checks import check_array, check_classes
 from keras_interp.metrics.classification import confusion_matrix, recall
+from keras_interp.typing import ArrayLike
 
 
-def class_means(pooled, labels, num_classes):
+def class_means(pooled: ArrayLike, labels: ArrayLike, num_classes: int) -> np.ndarray:
     """Mean activation of each filter over the examples of each class.
 
     Args:
@@ -36,7 +37,7 @@ def class_means(pooled, labels, num_classes):
     return np.where(counts, members.astype(pooled.dtype) @ pooled / np.maximum(counts, 1), np.nan)
 
 
-def most_active_filters(pooled, labels, num_classes, count):
+def most_active_filters(pooled: ArrayLike, labels: ArrayLike, num_classes: int, count: int) -> np.ndarray:
     """The filters with the largest mean activation for each class, A_c of Table 2: what to mask in a network without a gate.
 
     Args:
@@ -62,7 +63,7 @@ def most_active_filters(pooled, labels, num_classes, count):
     return largest_of_rows(class_means(pooled, labels, num_classes), count)
 
 
-def largest_of_rows(means, count):
+def largest_of_rows(means: np.ndarray, count: int) -> np.ndarray:
     if not 1 <= count <= means.shape[1]:
         raise ValueError(f"`count` must lie in [1, {means.shape[1]}]. Received: count={count}")
     largest = np.zeros(means.shape, bool)
@@ -70,7 +71,7 @@ def largest_of_rows(means, count):
     return largest & ~np.isnan(means)
 
 
-def masked_predictions(pooled, kernel, bias, mask):
+def masked_predictions(pooled: ArrayLike, kernel: ArrayLike, bias: ArrayLike, mask: ArrayLike) -> np.ndarray:
     """Predicted classes when some filters are set to zero.
 
     Args:
@@ -95,7 +96,7 @@ def masked_predictions(pooled, kernel, bias, mask):
     return (pooled @ (kernel * ~mask[:, None]) + bias).argmax(axis=1)
 
 
-def masked_confusion(pooled, kernel, bias, labels, mask):
+def masked_confusion(pooled: ArrayLike, kernel: ArrayLike, bias: ArrayLike, labels: ArrayLike, mask: ArrayLike) -> np.ndarray:
     """Confusion matrix when some filters are set to zero, as drawn in Figure 4.
 
     Args:
@@ -120,7 +121,7 @@ def masked_confusion(pooled, kernel, bias, labels, mask):
     array([[1., 0.],
            [1., 0.]])
     """
-    return confusion_matrix(masked_predictions(pooled, kernel, bias, mask), labels, len(bias))
+    return confusion_matrix(masked_predictions(pooled, kernel, bias, mask), labels, len(np.asarray(bias)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,24 +137,26 @@ class MaskingEffect:
     masked_recall: np.ndarray
 
     @property
-    def own_recall(self):
+    def own_recall(self) -> np.ndarray:
         """Recall of each class without its own filters, (classes,); near zero where its filters alone speak for it."""
         return np.diagonal(self.masked_recall)
 
     @property
-    def drop(self):
+    def drop(self) -> np.ndarray:
         """Recall lost, (classes, classes) in [-1, 1]: row, whose filters are masked; column, who suffers. Class-specific
         filters have a large diagonal and little beside it."""
         return self.base_recall - self.masked_recall
 
     @property
-    def other_drop(self):
+    def other_drop(self) -> np.ndarray:
         """Largest recall that any other class loses to each class's mask, (classes,) in [-1, 1]; lower is more specific."""
         others = np.where(np.eye(len(self.drop), dtype=bool) | np.isnan(self.drop), -np.inf, self.drop)
         return others.max(axis=1)
 
 
-def masking_effect(pooled, kernel, bias, labels, class_masks):
+def masking_effect(
+    pooled: ArrayLike, kernel: ArrayLike, bias: ArrayLike, labels: ArrayLike, class_masks: ArrayLike
+) -> MaskingEffect:
     """Masks each class's filters in turn and measures every class's recall (section 4.2, in one figure per pair of classes).
 
     Args:
@@ -185,7 +188,7 @@ def masking_effect(pooled, kernel, bias, labels, class_masks):
     return MaskingEffect(base_recall=recalls[0], masked_recall=np.stack(recalls[1:]))
 
 
-def check_head(pooled, kernel, bias):
+def check_head(pooled: ArrayLike, kernel: ArrayLike, bias: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     pooled = check_array("pooled", pooled, ("n", "filters"))
     kernel = check_array("kernel", kernel, (pooled.shape[1], "classes"))
     return pooled, kernel, check_array("bias", bias, kernel.shape[1:])

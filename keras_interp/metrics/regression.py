@@ -3,9 +3,10 @@
 import numpy as np
 
 from keras_interp.checks import check_array
+from keras_interp.typing import ArrayLike
 
 
-def root_mean_squared_error(predictions, targets):
+def root_mean_squared_error(predictions: ArrayLike, targets: ArrayLike) -> float:
     """Square root of the mean squared difference of predictions and targets, in their unit.
 
     Args:

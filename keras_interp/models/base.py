@@ -2,7 +2,8 @@
 
 import contextlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -21,6 +22,7 @@ from keras_interp.checks import (
 from keras_interp.data.arrays import Batches
 from keras_interp.guards import StopAtNaN, nan_unless
 from keras_interp.optimizers import CoupledSGD
+from keras_interp.typing import Tensor
 
 PIXELS = (0.0, 255.0)
 TASKS = ("classification", "regression")
@@ -48,8 +50,16 @@ class InterpretableModel(keras.Model):
     """
 
     def __init__(
-        self, inputs, outputs, class_names, task="classification", target_mean=0.0, target_scale=1.0, name=None, dtype=None
-    ):
+        self,
+        inputs: Tensor,
+        outputs: Tensor,
+        class_names: Sequence[str],
+        task: str = "classification",
+        target_mean: float = 0.0,
+        target_scale: float = 1.0,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
         super().__init__(inputs=inputs, outputs=outputs, name=name)
         # Not for computing, which the layers do each in their own: it tells `compile` whether to scale the loss.
         self.dtype_policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
@@ -61,7 +71,7 @@ class InterpretableModel(keras.Model):
         self._column_names = ()
 
     @property
-    def column_names(self):
+    def column_names(self) -> tuple[str, ...]:
         """Names of a table's columns, in the order in which the model takes them; () where it knows none.
 
         A data frame, or a dict of columns, is brought into this order by its names; a column "name=category" is 1 where the
@@ -73,7 +83,7 @@ class InterpretableModel(keras.Model):
         return self._column_names
 
     @column_names.setter
-    def column_names(self, names):
+    def column_names(self, names: Iterable[str] | None) -> None:
         names = tuple(names or ())
         if names and (len(self.input_shape) != 2 or len(names) != self.input_shape[-1] or len(set(names)) < len(names)):
             raise ValueError(
@@ -99,20 +109,20 @@ class InterpretableModel(keras.Model):
         return model
 
     @property
-    def num_outputs(self):
+    def num_outputs(self) -> int:
         """Number of outputs."""
         return len(self.class_names)
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
         """Number of classes; a regression has none."""
         return self.num_outputs if self.task == "classification" else 0
 
-    def default_optimizer(self):
+    def default_optimizer(self) -> keras.optimizers.Optimizer:
         """An optimizer that suits fine-tuning."""
         return CoupledSGD(0.01, momentum=0.9, nesterov=True, weight_decay=5e-4)
 
-    def compile_by_default(self, optimizer=None):
+    def compile_by_default(self, optimizer: Any = None) -> Self:
         """Compiles the model with the loss and the metrics of its task, by default for fine-tuning; returns it."""
         optimizer = optimizer or self.default_optimizer()
         if self.task == "classification":
@@ -121,37 +131,39 @@ class InterpretableModel(keras.Model):
             self.compile(optimizer, keras.losses.MeanSquaredError(), metrics=[keras.metrics.RootMeanSquaredError("rmse")])
         return self
 
-    def readout_weights(self):
+    def readout_weights(self) -> tuple[np.ndarray, np.ndarray]:
         """Kernel (features, outputs) and bias (outputs,) from the last features to the outputs, in the outputs' unit."""
         kernel, bias = (np.asarray(ops.convert_to_numpy(weight)) for weight in self.get_layer("logits").weights)
         if self.task == "classification":
             return kernel, bias
         return kernel * np.float32(self.target_scale), bias * np.float32(self.target_scale) + np.float32(self.target_mean)
 
-    def standardize(self, targets):
+    def standardize(self, targets: Any) -> Any:
         """Targets, or predictions, in the unit of the loss: standard deviations for a regression, else as they are."""
         return targets if self.task == "classification" else (targets - self.target_mean) / self.target_scale
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Tensor:
         y, usable = self.checked_batch(x, y)
         if self.task == "regression":
             y, y_pred = self.standardize(self.values_like(y, y_pred)), self.standardize(y_pred)
         return nan_unless(usable, super().compute_loss(x, y, y_pred, sample_weight, training))
 
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         if self.task == "regression":
             y = self.values_like(y, y_pred)
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
     @staticmethod
-    def values_like(y, y_pred):
+    def values_like(y: Tensor, y_pred: Tensor) -> Tensor:
         """The values of a regression, (batch,) or (batch, 1), in the shape of the predictions (batch, 1), as float32.
 
         A loss or metric that is a function would make a matrix (batch, batch) of the two shapes.
         """
         return ops.reshape(ops.cast(y, "float32"), ops.shape(y_pred))
 
-    def checked_batch(self, x, y):
+    def checked_batch(self, x: Any, y: Any) -> tuple[Any, Tensor]:
         """The targets of a batch of a stream as the loss can take them, and whether the batch is as it should be.
 
         A step cannot raise on a value. A label out of range is an error, NaN or a loss of zero, depending on the backend, and
@@ -167,8 +179,7 @@ class InterpretableModel(keras.Model):
         """
         usable = ops.convert_to_tensor(True)
         for values in keras.tree.flatten(x):
-            dtype = None if values is None else keras.backend.standardize_dtype(values.dtype)
-            if dtype in (None, "bool", "uint8"):
+            if values is None or (dtype := keras.backend.standardize_dtype(values.dtype)) in ("bool", "uint8"):
                 continue
             # What an explanation module trains on are no images.
             if self.input_range is not None and _rank(values) == len(self.input_shape):
@@ -177,7 +188,7 @@ class InterpretableModel(keras.Model):
                 usable = ops.logical_and(usable, ops.all(inside))
             elif keras.backend.is_float_dtype(dtype):
                 usable = ops.logical_and(usable, ops.all(ops.isfinite(ops.cast(values, "float32"))))
-        labels = y.get("label") if isinstance(y, dict) else y
+        labels = _labels_of(y)
         if self.task != "classification" or not hasattr(labels, "shape") or is_one_hot(labels):
             return y, usable
         if not keras.backend.is_float_dtype(labels.dtype):
@@ -189,14 +200,14 @@ class InterpretableModel(keras.Model):
         labels = ops.where(fits, labels, ops.zeros_like(labels))
         return {**y, "label": labels} if isinstance(y, dict) else labels, ops.logical_and(usable, ops.all(fits))
 
-    def prune(self):
+    def prune(self) -> None:
         """Sets weights that cannot act to zero, which keeps a stored model small. Nothing to do for most models."""
 
-    def training_callbacks(self):
+    def training_callbacks(self) -> list[keras.callbacks.Callback]:
         """Callbacks that every `fit` of this model runs with, before the user's."""
         return []
 
-    def check_inputs(self, inputs):
+    def check_inputs(self, inputs: Any) -> np.ndarray:
         """Returns inputs as an array in the order of the model's columns, see `checks.check_inputs`, or raises."""
         if isinstance(inputs, (list, tuple)) and len(inputs) == 1 and np.ndim(inputs[0]) == len(self.input_shape):
             inputs = inputs[0]
@@ -206,7 +217,7 @@ class InterpretableModel(keras.Model):
         dtype = getattr(self.layers[min(1, len(self.layers) - 1)], "compute_dtype", "float32")
         return check_inputs(inputs, self.input_shape, self.column_names, self.input_range, dtype)
 
-    def check_columns(self, dataset):
+    def check_columns(self, dataset: Any) -> None:
         """Raises for a dataset whose columns have other names than the model's, or another order.
 
         Raises:
@@ -220,7 +231,7 @@ class InterpretableModel(keras.Model):
                 f"Received: columns {list(names)} for {list(self.column_names)}"
             )
 
-    def check_data(self, x, y=None, sample_weight=None):
+    def check_data(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any, Any]:
         """Inputs, targets and weights as Keras can take them, or raises.
 
         Arrays, lists, tensors and data frames become arrays, see `check_inputs` and `check_targets`. `data.Batches` of arrays
@@ -233,7 +244,7 @@ class InterpretableModel(keras.Model):
                 self.check_inputs(inputs)
             if targets is not None:
                 self.check_targets(targets)
-        elif isinstance(x, keras.utils.PyDataset) and len(x):
+        elif isinstance(x, keras.utils.PyDataset) and len(x):  # pyright: ignore[reportArgumentType]
             first = x[0]
             self.check_inputs(first[0] if isinstance(first, tuple) else first)
         elif is_array(x):
@@ -254,19 +265,19 @@ class InterpretableModel(keras.Model):
 
     def fit(
         self,
-        x=None,
-        y=None,
-        batch_size=None,
-        epochs=1,
-        verbose="auto",
-        callbacks=None,
-        validation_split=0.0,
-        validation_data=None,
-        shuffle=True,
-        class_weight=None,
-        sample_weight=None,
-        **kwargs,
-    ):
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: Any = True,
+        class_weight: Mapping[Any, float] | None = None,
+        sample_weight: Any = None,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
         """As `keras.Model.fit`, after checking inputs and targets where they are arrays, and that the loss takes logits.
 
         Inputs may be arrays, lists, tensors or data frames, see `column_names`. Labels are class numbers, or names out of
@@ -328,14 +339,23 @@ class InterpretableModel(keras.Model):
             guard.restore()
             raise
 
-    def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, *args, **kwargs):
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        sample_weight: Any = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
         """As `keras.Model.evaluate`, after the checks of `fit`. The loss of a stream with bad inputs or labels is NaN."""
         if not kwargs.get("_use_cached_eval_dataset"):  # Then `fit` has checked them.
             self._warn_of_scaled_stream(x)
             x, y, sample_weight = self.check_data(x, y, sample_weight)
         return super().evaluate(x, y, batch_size, verbose, sample_weight, *args, **kwargs)
 
-    def predict(self, x, *args, **kwargs):
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.predict`, after checking inputs: arrays as a whole, streams batch by batch.
 
         Raises:
@@ -375,32 +395,32 @@ class InterpretableModel(keras.Model):
         if values is not None and np.isfinite(values).all() and values.max() <= 1:
             self.check_inputs(values)
 
-    def train_on_batch(self, x, y=None, sample_weight=None, *args, **kwargs):
+    def train_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.train_on_batch`, after the checks of `fit`."""
         return super().train_on_batch(*self._check_batch(x, y, sample_weight), *args, **kwargs)
 
-    def test_on_batch(self, x, y=None, sample_weight=None, *args, **kwargs):
+    def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.test_on_batch`, after the checks of `fit`."""
         return super().test_on_batch(*self._check_batch(x, y, sample_weight), *args, **kwargs)
 
-    def predict_on_batch(self, x):
+    def predict_on_batch(self, x: Any) -> Any:
         """As `keras.Model.predict_on_batch`, after the checks of `predict`."""
         return super().predict_on_batch(self.check_data(x)[0])
 
     def _check_batch(self, x, y, sample_weight):
         """As `check_data`, for a batch of a stream, whose labels may be one-hot."""
-        labels = y.get("label") if isinstance(y, dict) else y
+        labels = _labels_of(y)
         if self.task == "classification" and np.ndim(labels) == 2 and np.shape(labels)[1] == self.num_classes:
             return self.check_data(x)[0], y, sample_weight
         return self.check_data(x, y, sample_weight)
 
-    def check_targets(self, targets):
+    def check_targets(self, targets: Any) -> Any:
         """Returns class numbers, or the values of a regression, as an array (n,), or raises."""
         if self.task == "classification":
             return check_labels(targets, self.num_classes, self.class_names)
         return check_values(targets)
 
-    def unit_index(self, unit):
+    def unit_index(self, unit: int | str) -> int:
         """The index of a unit among `unit_names`, given by its name or index.
 
         Raises:
@@ -414,7 +434,7 @@ class InterpretableModel(keras.Model):
             f"A unit is one of the {len(names)} `unit_names`, {names[0]!r} to {names[-1]!r}, or its index. Received: {unit!r}"
         )
 
-    def explained_outputs(self, target, outputs):
+    def explained_outputs(self, target: Any, outputs: np.ndarray) -> np.ndarray:
         """The numbers (n,) of the outputs that a `target` of `explain` names, for outputs (n, classes)."""
         if target is None:
             return outputs.argmax(axis=-1)
@@ -430,7 +450,7 @@ class InterpretableModel(keras.Model):
         return np.array(numbers, int)
 
 
-def output_names(num_outputs, class_names, argument="num_outputs"):
+def output_names(num_outputs: int | None, class_names: Sequence[str] | None, argument: str = "num_outputs") -> tuple[str, ...]:
     """Names of the outputs: those given, or their numbers.
 
     Raises:
@@ -446,7 +466,14 @@ def output_names(num_outputs, class_names, argument="num_outputs"):
     return class_names or tuple(str(number) for number in range(count))
 
 
-def readout(features, num_outputs, task="classification", target_mean=0.0, target_scale=1.0, kernel_regularizer=None):
+def readout(
+    features: Tensor,
+    num_outputs: int,
+    task: str = "classification",
+    target_mean: float = 0.0,
+    target_scale: float = 1.0,
+    kernel_regularizer: Any = None,
+) -> Tensor:
     """The last layers of a model: float32 logits, or for a regression the value in the target's unit."""
     check_options(locals(), task=TASKS)
     logits = layers.Dense(num_outputs, kernel_regularizer=kernel_regularizer, dtype="float32", name="logits")(features)
@@ -460,19 +487,24 @@ def readout(features, num_outputs, task="classification", target_mean=0.0, targe
     return layers.Rescaling(float(target_scale), float(target_mean), dtype="float32", name="target")(logits)
 
 
-def is_array(x):
+def is_array(x: Any) -> bool:
     """Whether these are examples that are there as a whole, and not a stream of batches."""
     return isinstance(x, (list, tuple, Mapping)) or hasattr(x, "__array__") or is_named_table(x)
 
 
-def is_one_hot(labels):
+def is_one_hot(labels: Tensor) -> bool:
     """Whether labels are rows of one number for each class, and not class numbers."""
     return _rank(labels) == 2 and labels.shape[-1] != 1
 
 
-def class_numbers(labels):
+def class_numbers(labels: Tensor) -> Tensor:
     """Class numbers, an int32 tensor (batch,), of these (batch,) or (batch, 1), or of one-hot rows (batch, classes)."""
     return ops.argmax(labels, axis=-1) if is_one_hot(labels) else ops.reshape(ops.cast(labels, "int32"), (-1,))
+
+
+def _labels_of(y) -> Any:
+    """The labels of a batch's targets, which may have other parts, or None."""
+    return y.get("label") if isinstance(y, dict) else y
 
 
 def _rank(tensor):

@@ -2,7 +2,9 @@
 
 import re
 import typing
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -12,6 +14,7 @@ from keras_interp.checks import check_features, check_options
 from keras_interp.explain.explanation import Explanation
 from keras_interp.graphs import keep_views, predict_all
 from keras_interp.models.base import InterpretableModel, output_names, readout
+from keras_interp.typing import Inputs, Target, Tensor
 
 
 class Features(typing.NamedTuple):
@@ -33,15 +36,15 @@ class LinearReadout(InterpretableModel):
 
     def __init__(
         self,
-        backbone,
-        make_outputs,
-        class_names,
-        task="classification",
-        target_mean=0.0,
-        target_scale=1.0,
-        name=None,
-        dtype=None,
-    ):
+        backbone: keras.Model,
+        make_outputs: Callable[[Tensor], Tensor],
+        class_names: Sequence[str],
+        task: str = "classification",
+        target_mean: float = 0.0,
+        target_scale: float = 1.0,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
         features, pooled = pooled_features(backbone)
         outputs = make_outputs(pooled)
         super().__init__(backbone.inputs[0], outputs, class_names, task, target_mean, target_scale, name, dtype)
@@ -50,7 +53,7 @@ class LinearReadout(InterpretableModel):
         keep_views(self, _feature_view=feature_view, _head=keras.Model(pooled, outputs, name="head"))
 
     @property
-    def head(self):
+    def head(self) -> keras.Model:
         """The part of the model after the pooled features (batch, filters), sharing its last layer.
 
         An uncompiled `keras.Model` from features, as `features` gives them, to outputs: to train the last layer alone, compute
@@ -59,12 +62,12 @@ class LinearReadout(InterpretableModel):
         return self._head
 
     @property
-    def num_filters(self):
+    def num_filters(self) -> int:
         """Number of filters of the last feature maps."""
         return self._feature_view.outputs[0].shape[-1]
 
     @property
-    def concepts(self):
+    def concepts(self) -> list[str] | None:
         """What each unit responds to, as Network Dissection names it: a list, with "" for a unit without a concept; or None.
 
         Raises:
@@ -73,13 +76,13 @@ class LinearReadout(InterpretableModel):
         return None if self._concepts is None else list(self._concepts)
 
     @concepts.setter
-    def concepts(self, names):
+    def concepts(self, names: Sequence[str] | None) -> None:
         if names is not None and len(names) != self.num_filters:
             raise ValueError(f'There must be a concept, or "", for each of {self.num_filters} units. Received: {len(names)}')
         self._concepts = None if names is None else tuple(names)
 
     @property
-    def unit_names(self):
+    def unit_names(self) -> tuple[str, ...]:
         """Names of the filters of the last feature maps, or of the last units, with their concepts where these are known."""
         concepts = self.concepts or ("",) * self.num_filters
         return tuple(f"{self._unit} {number}" + (f" ({name})" if name else "") for number, name in enumerate(concepts))
@@ -88,7 +91,7 @@ class LinearReadout(InterpretableModel):
     def _unit(self):
         return "filter" if self._feature_view.outputs[0].ndim == 4 else "unit"
 
-    def features(self, images, batch_size=256):
+    def features(self, images: Inputs, batch_size: int = 256) -> Features:
         """Last feature maps, pooled features and logits of images, in one pass; of rows the last units, twice, and the logits.
 
         Args:
@@ -107,7 +110,7 @@ class LinearReadout(InterpretableModel):
         check_features(pooled, logits)
         return Features(maps, pooled, logits)
 
-    def explain(self, images, target=None, batch_size=256):
+    def explain(self, images: Inputs, target: Target = None, batch_size: int = 256) -> Explanation:
         """Explains one output for each input by the filters of the last feature maps, or by the last units.
 
         Args:
@@ -142,15 +145,15 @@ class LinearReadout(InterpretableModel):
         """What contributes, by position where it has one, and in all; and the logits, see `features`."""
         return self.features(images, batch_size)
 
-    def acting_weights(self, pooled, targets):
+    def acting_weights(self, pooled: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """The weights (n, filters) that pooled features (n, filters) act with on one output each, `targets` (n,)."""
         return self.readout_weights()[0].T[targets]
 
-    def units_of_classes(self, targets):
+    def units_of_classes(self, targets: np.ndarray) -> np.ndarray | None:
         """Which filters belong to each class of `targets`, as booleans (n, filters); None where the model assigns none."""
         return None
 
-    def intervene(self, images, values, batch_size=256):
+    def intervene(self, images: Inputs, values: Mapping[str | int, float], batch_size: int = 256) -> np.ndarray:
         """Logits of images when some filters' pooled activations are set by hand.
 
         Args:
@@ -169,16 +172,16 @@ class LinearReadout(InterpretableModel):
             pooled[:, self.unit_index(unit)] = value
         return self.logits_of(pooled)
 
-    def logits_of(self, pooled):
+    def logits_of(self, pooled: np.ndarray) -> np.ndarray:
         """Outputs (n, outputs) of pooled features (n, filters), as float32 arrays."""
         return predict_all(self._head, pooled, 1024)
 
-    def unit_index(self, unit):
+    def unit_index(self, unit: int | str) -> int:
         # The classes in a unit's name may change with training, its number does not.
         named = re.fullmatch(rf"{self._unit} (\d+)(?: \(.*\))?", unit) if isinstance(unit, str) else None
         return super().unit_index(int(named[1]) if named else unit)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         backbone = keras.Model(self.inputs[0], self._feature_view.outputs[0], name="backbone")
         return {
             "backbone": keras.saving.serialize_keras_object(backbone),
@@ -190,7 +193,7 @@ class LinearReadout(InterpretableModel):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict[str, Any], custom_objects: dict | None = None) -> Self:
         config = dict(config)
         config["backbone"] = keras.saving.deserialize_keras_object(config["backbone"], custom_objects=custom_objects)
         concepts = config.pop("concepts", None)
@@ -199,7 +202,7 @@ class LinearReadout(InterpretableModel):
         return model
 
 
-def pooled_features(backbone):
+def pooled_features(backbone: keras.Model) -> tuple[Tensor, Tensor]:
     """The output tensor of a backbone, and the same averaged over the map where it is feature maps.
 
     Raises:
@@ -250,7 +253,15 @@ class Classifier(LinearReadout):
     (1, 10)
     """
 
-    def __init__(self, backbone, num_classes=None, class_names=None, name=None, dtype=None, l1_weight=0.0):
+    def __init__(
+        self,
+        backbone: keras.Model,
+        num_classes: int | None = None,
+        class_names: Sequence[str] | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+        l1_weight: float = 0.0,
+    ) -> None:
         class_names = output_names(num_classes, class_names, "num_classes")
         check_options(locals(), l1_weight="[0, inf)")
         regularizer = keras.regularizers.L1(l1_weight) if l1_weight else None
@@ -258,7 +269,7 @@ class Classifier(LinearReadout):
         super().__init__(backbone, make_outputs, class_names, name=name, dtype=dtype)
         self.l1_weight = float(l1_weight)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         l1 = {"l1_weight": self.l1_weight} if self.l1_weight else {}
         return {**super().get_config(), "num_classes": self.num_classes, **l1}
 
@@ -286,10 +297,18 @@ class Regressor(LinearReadout):
     (1, 1)
     """
 
-    def __init__(self, backbone, target_mean=0.0, target_scale=1.0, class_names=("target",), name=None, dtype=None):
+    def __init__(
+        self,
+        backbone: keras.Model,
+        target_mean: float = 0.0,
+        target_scale: float = 1.0,
+        class_names: Sequence[str] = ("target",),
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
         scaling = {"task": "regression", "target_mean": target_mean, "target_scale": target_scale}
         make_outputs = partial(readout, num_outputs=len(class_names), **scaling)
         super().__init__(backbone, make_outputs, tuple(class_names), **scaling, name=name, dtype=dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "target_mean": self.target_mean, "target_scale": self.target_scale}

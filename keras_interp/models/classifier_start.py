@@ -1,10 +1,16 @@
 """Where explanation modules can start: the classifier's own hidden layer, pruned for each class and grouped."""
 
+from collections.abc import Sequence
+from typing import Any
+
+import keras
 import numpy as np
 from keras import layers
 
 
-def prune_units(units, logits, weights, count):
+def prune_units(
+    units: np.ndarray, logits: np.ndarray, weights: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray, float]:
     """The units that a least-squares fit of logits needs most, by backward elimination: always those go that add least.
 
     Args:
@@ -36,17 +42,17 @@ def prune_units(units, logits, weights, count):
         kept = kept[np.sort(np.argsort(costs)[gone:])]
 
 
-def clusters(patterns, count, seed):
+def clusters(patterns: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Numbers (n,) of the clusters of patterns (n, dimensions) by their directions."""
     if min(count, len(patterns)) < 2:
         return np.zeros(len(patterns), int)
     from sklearn.cluster import KMeans
 
     directions = patterns / np.maximum(np.linalg.norm(patterns, axis=1, keepdims=True), 1e-12)
-    return KMeans(min(count, len(patterns)), n_init=3, random_state=seed).fit_predict(directions)
+    return KMeans(min(count, len(patterns)), n_init=3, random_state=seed).fit_predict(directions)  # pyright: ignore[reportArgumentType]
 
 
-def check_start(classifier, layer, num_features, hidden_units):
+def check_start(classifier: keras.Model, layer: str, num_features: int, hidden_units: Sequence[int]) -> None:
     """Raises where modules cannot start from the classifier."""
     hidden_layer(classifier, layer)
     if num_features < 2 or min(hidden_units, default=0) < num_features:
@@ -56,7 +62,7 @@ def check_start(classifier, layer, num_features, hidden_units):
         )
 
 
-def hidden_layer(classifier, layer):
+def hidden_layer(classifier: keras.Model, layer: str) -> keras.Layer:
     """The Dense layer with ReLU between a layer and the logits, where these three follow each other."""
     explained, tensor, passed = classifier.get_layer(layer).output, classifier.outputs[0], []
     while tensor is not explained:
@@ -75,12 +81,12 @@ def hidden_layer(classifier, layer):
     own_activation = len(between) == 2 and functions == ["linear", "relu"]
     as_layer = functions == ["linear", "relu", "linear"] and isinstance(between[1], (layers.ReLU, layers.Activation))
     # A Dense layer may also be at each place of a feature map.
-    sizes = [one.kernel.shape for one in dense]
+    kernels: list[Any] = [one.kernel for one in dense]
     if (
         tensor is explained
         and len(dense) == 2
         and (own_activation or as_layer)
-        and (sizes[0][0], sizes[1][0]) == (sizes[1][1], np.prod(explained.shape[1:]))
+        and (kernels[0].shape[0], kernels[1].shape[0]) == (kernels[1].shape[1], np.prod(explained.shape[1:]))
     ):
         return dense[1]
     raise ValueError(

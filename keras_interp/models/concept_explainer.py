@@ -1,5 +1,8 @@
 """What all ways to find x-features share: a trained classifier, a layer of it, and a linear predictor of its logits."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
 import keras
 import numpy as np
 from keras import layers
@@ -9,6 +12,7 @@ from keras_interp.explain.excitation_backprop import ExcitationBackprop
 from keras_interp.explain.explanation import Explanation
 from keras_interp.graphs import keep_views, predict_all, set_weights
 from keras_interp.models.base import InterpretableModel, output_names
+from keras_interp.typing import ArrayLike, Inputs, Target
 
 # Images whose heatmaps are computed at once; each has kernels of its own, those of its module.
 HEATMAP_BATCH = 32
@@ -27,7 +31,17 @@ class ConceptExplainer(InterpretableModel):
         num_features: largest number of x-features of a target.
     """
 
-    def __init__(self, classifier, layer, targets, class_names, positive_share, heatmap_layer, concept_names, name):
+    def __init__(
+        self,
+        classifier: keras.Model,
+        layer: str,
+        targets: Sequence[str | int] | None,
+        class_names: Sequence[str] | None,
+        positive_share: float,
+        heatmap_layer: str | None,
+        concept_names: Mapping[str | int, Sequence[str]] | None,
+        name: str | None,
+    ) -> None:
         inputs, activations, logits = _explained_tensors(classifier, layer)
         check_options(locals(), positive_share="(0, 1)")
         class_names = getattr(classifier, "class_names", None) if class_names is None else tuple(class_names)
@@ -65,17 +79,17 @@ class ConceptExplainer(InterpretableModel):
             return int(number)
         raise ValueError(f"A target must be a label or a number below {self.num_classes}. Received: {target!r}")
 
-    def set_classifier_weights(self, weights):
+    def set_classifier_weights(self, weights: Sequence[np.ndarray]) -> None:
         """Gives the classifier other weights, those of `get_weights` of a model of the same graph."""
         set_weights(self._classifier_view, weights)
 
     @property
-    def targets(self):
+    def targets(self) -> tuple[str, ...]:
         """Names of the classes that are explained, one for each module."""
         return tuple(self.class_names[number] for number in self.target_numbers)
 
     @property
-    def concept_names(self):
+    def concept_names(self) -> dict[str | int, tuple[str, ...]]:
         """What persons call the x-features: {target: names of its x-features, "" for one without}.
 
         Targets are given by their names; those that share a name with another class, by their numbers.
@@ -102,7 +116,7 @@ class ConceptExplainer(InterpretableModel):
         return {key: names for key, names in zip(keys, self._concept_names) if any(names)}
 
     @concept_names.setter
-    def concept_names(self, concept_names):
+    def concept_names(self, concept_names: Mapping[str | int, Sequence[str]]) -> None:
         checked = self._checked_names(concept_names)
         longest = max(checked, key=len)
         if len(longest) > self.num_features:
@@ -110,7 +124,7 @@ class ConceptExplainer(InterpretableModel):
         self._concept_names = checked
 
     def _checked_names(self, concept_names):
-        found = dict.fromkeys(self.target_numbers, ())
+        found: dict[int, tuple[str, ...]] = dict.fromkeys(self.target_numbers, ())
         for target, names in concept_names.items():
             if (number := self._class_number(target)) not in found:
                 raise ValueError(f"The explained classes are {self.targets}. Received: names of {target!r}")
@@ -119,13 +133,13 @@ class ConceptExplainer(InterpretableModel):
             found[number] = tuple(names)
         return tuple(found.values())
 
-    def feature_names(self, target):
+    def feature_names(self, target: str | int) -> tuple[str, ...]:
         """Names of the x-features of a target, given by its name or number: its `concept_names`, or "x-feature 3"."""
         module = self.target_numbers.index(self._class_number(target))
         given, names = self._concept_names[module], _numbered(self.num_features)
         return tuple(given[number] or name if number < len(given) else name for number, name in enumerate(names))
 
-    def activations(self, images, batch_size=256):
+    def activations(self, images: Inputs, batch_size: int = 256) -> list[np.ndarray]:
         """The activations of the explained layer, and the classifier's logits.
 
         Args:
@@ -142,11 +156,11 @@ class ConceptExplainer(InterpretableModel):
         images = self.check_inputs(images)
         return [np.asarray(output, "float32") for output in predict_all(self._activation_view, images, batch_size)]
 
-    def x_features(self, images, batch_size=256):
+    def x_features(self, images: Inputs, batch_size: int = 256) -> np.ndarray:
         """The x-features of images (n, height, width, channels), or rows: a float32 array (n, modules, features)."""
         return self.encode(self.activations(images, batch_size)[0])
 
-    def predict_targets(self, images, batch_size=256):
+    def predict_targets(self, images: Inputs, batch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
         """The rebuilt logits of the targets, and the classifier's own, both float32 arrays (n, modules).
 
         Raises:
@@ -155,12 +169,12 @@ class ConceptExplainer(InterpretableModel):
         z, logits = self.activations(images, batch_size)
         return self.rebuild(z), logits[:, list(self.target_numbers)]
 
-    def rebuild(self, z):
+    def rebuild(self, z: np.ndarray) -> np.ndarray:
         """The rebuilt logits (n, modules) of activations (n, dimensions), which `activations` gives, a float32 array."""
         kernel, bias = self.predictor()
         return (self.encode(z) * kernel).sum(axis=-1) + bias
 
-    def explain(self, images, target=None, batch_size=256, contrastive=True):
+    def explain(self, images: Inputs, target: Target = None, batch_size: int = 256, contrastive: bool = True) -> Explanation:
         """Explains the rebuilt logit of one target for each input by its x-features.
 
         Args:
@@ -218,7 +232,7 @@ class ConceptExplainer(InterpretableModel):
         shares = np.where(total > 0, heat / np.maximum(total, 1e-30), even)
         return np.moveaxis(shares * contributions[:, :, None, None] * heat[0, 0].size, 1, -1)
 
-    def heatmaps(self, images, target=None, batch_size=256, contrastive=True):
+    def heatmaps(self, images: Inputs, target: Target = None, batch_size: int = 256, contrastive: bool = True) -> np.ndarray:
         """Where in the image each x-feature comes from: winning probabilities of excitation backprop (section 2.4).
 
         Args:
@@ -237,7 +251,9 @@ class ConceptExplainer(InterpretableModel):
         """
         return self._heatmaps(*self._with_modules(images, target, batch_size), contrastive)
 
-    def target_heatmaps(self, images, target=None, batch_size=256, contrastive=True):
+    def target_heatmaps(
+        self, images: Inputs, target: Target = None, batch_size: int = 256, contrastive: bool = True
+    ) -> np.ndarray:
         """Where in the image a target's logit itself comes from, without x-features: the explanation that they compete with.
 
         Winning probabilities of excitation backprop, as `heatmaps`, in one map.
@@ -281,7 +297,7 @@ class ConceptExplainer(InterpretableModel):
             kept[key] = ExcitationBackprop(self._classifier_view, start, self.heatmap_layer, contrastive)
         return kept[key]
 
-    def fitting_data(self, x, y=None):
+    def fitting_data(self, x: Inputs, y: ArrayLike | None = None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """What a fit is made of: activations (n, dimensions) of the images, and logits and weights of the targets.
 
         Args:
@@ -301,7 +317,7 @@ class ConceptExplainer(InterpretableModel):
         classes = logits.argmax(axis=1) if classes is None else classes
         return z, {"logits": logits[:, list(self.target_numbers)], "weights": self.example_weights(classes)}
 
-    def example_weights(self, classes):
+    def example_weights(self, classes: np.ndarray) -> np.ndarray:
         """Weights (n, modules) of examples of these classes (n,), with a mean of 1 for each module.
 
         Raises:
@@ -315,11 +331,11 @@ class ConceptExplainer(InterpretableModel):
         weights = np.where(positive, self.positive_share / share, (1 - self.positive_share) / (1 - share))
         return weights.astype("float32")
 
-    def encode(self, z):
+    def encode(self, z: np.ndarray) -> np.ndarray:
         """The x-features (n, modules, features) of activations (n, dimensions), a float32 array."""
         raise NotImplementedError
 
-    def predictor(self):
+    def predictor(self) -> tuple[np.ndarray, np.ndarray]:
         """Kernels v (modules, features) and biases (modules,) of the linear predictors, float32 arrays."""
         raise NotImplementedError
 
@@ -336,7 +352,7 @@ class ConceptExplainer(InterpretableModel):
         """
         raise NotImplementedError
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "classifier": keras.saving.serialize_keras_object(self._classifier_view),
             "layer": self.layer_name,
@@ -351,7 +367,7 @@ class ConceptExplainer(InterpretableModel):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict[str, Any], custom_objects: dict | None = None) -> Self:
         classifier = keras.saving.deserialize_keras_object(config["classifier"], custom_objects=custom_objects)
         names = dict(config.get("concept_names") or {})
         return cls._with_facts({**config, "classifier": classifier, "concept_names": names})

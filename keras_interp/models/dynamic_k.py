@@ -6,6 +6,9 @@ are never chosen to zero: from 0.1 to below 1e-3 where the learning rates of all
 sum up to 5.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -15,6 +18,7 @@ from keras_interp.layers.dynamic_k import DynamicKDense
 from keras_interp.models.base import output_names
 from keras_interp.models.classifier import Classifier, LinearReadout
 from keras_interp.numerics import group_means
+from keras_interp.typing import ArrayLike, Inputs
 
 
 @keras.saving.register_keras_serializable("keras_interp")
@@ -45,17 +49,26 @@ class DynamicKClassifier(LinearReadout):
     True
     """
 
-    def __init__(self, backbone, num_classes=None, k=5, class_names=None, nonnegative=False, name=None, dtype=None):
+    def __init__(
+        self,
+        backbone: keras.Model,
+        num_classes: int | None = None,
+        k: int = 5,
+        class_names: Sequence[str] | None = None,
+        nonnegative: bool = False,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
         class_names = output_names(num_classes, class_names, "num_classes")
         layer = DynamicKDense(len(class_names), k, nonnegative=nonnegative, dtype="float32", name="logits")
         super().__init__(backbone, layer, class_names, name=name, dtype=dtype)
 
-    def acting_weights(self, pooled, targets):
+    def acting_weights(self, pooled: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """The weights of the chosen units, 0 for all others, see `LinearReadout.acting_weights`."""
         _, counts = self.get_layer("logits").contributions(pooled, np.asarray(targets))
         return super().acting_weights(pooled, targets) * ops.convert_to_numpy(counts)
 
-    def class_graph(self, images, classes, batch_size=256):
+    def class_graph(self, images: Inputs, classes: ArrayLike, batch_size: int = 256) -> np.ndarray:
         """How strongly each unit is connected to each class by the data: mean contributions (Figure 6).
 
         Args:
@@ -77,15 +90,16 @@ class DynamicKClassifier(LinearReadout):
         (3, 8)
         """
         contributions = self.explain(images, classes, batch_size).contributions
-        classes = self.check_targets(classes)
-        return group_means(contributions, np.eye(self.num_classes, dtype="float32")[classes])
+        return group_means(contributions, np.eye(self.num_classes, dtype="float32")[self.check_targets(classes)])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         layer = self.get_layer("logits")
         return {**super().get_config(), "num_classes": self.num_classes, "k": layer.k, "nonnegative": layer.nonnegative}
 
 
-def convert(model, k, class_names=None, nonnegative=False, name=None):
+def convert(
+    model: keras.Model, k: int, class_names: Sequence[str] | None = None, nonnegative: bool = False, name: str | None = None
+) -> DynamicKClassifier:
     """Replaces the last dense layer of a trained classifier by a `DynamicKDense` with its weights, for fine-tuning.
 
     The model itself is left as it is. Fine-tune the result whole, or its `head` alone on features that are computed once. For
@@ -125,7 +139,7 @@ def convert(model, k, class_names=None, nonnegative=False, name=None):
     graph = isinstance(model, keras.Model) and getattr(model, "inputs", None)
     dense = model.outputs[0]._keras_history.operation if graph else None
     if isinstance(dense, (keras.layers.Activation, keras.layers.Softmax)):
-        dense = dense.input._keras_history.operation
+        dense = dense.input._keras_history.operation  # pyright: ignore[reportAttributeAccessIssue]
     if not isinstance(dense, (keras.layers.Dense, DynamicKDense)) or len(model.inputs) != 1:
         raise TypeError(
             "`convert` takes a functional `keras.Model` with one input whose last layer is dense. "
@@ -135,7 +149,7 @@ def convert(model, k, class_names=None, nonnegative=False, name=None):
     if len(model.outputs) != 1 or model.outputs[0].ndim != 2 or dense.units < 2:
         shapes = [tuple(output.shape) for output in model.outputs]
         raise TypeError(f"`convert` takes a classifier with one output (batch, classes). Received: outputs of shapes {shapes}")
-    pooling = features._keras_history.operation
+    pooling = features._keras_history.operation  # pyright: ignore[reportAttributeAccessIssue]
     if isinstance(pooling, keras.layers.GlobalAveragePooling2D) and not pooling.keepdims:
         features = pooling.input  # The maps, which explanations show.
     # A copy, so that fine-tuning leaves the original as it is.

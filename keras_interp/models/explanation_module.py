@@ -6,6 +6,9 @@ the class, so the x-features explain it, and a sparse reconstruction of the laye
 network itself does not change.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
 import keras
 import numpy as np
 from keras import ops
@@ -17,6 +20,7 @@ from keras_interp.layers.sparse_reconstruction_ae import SparseReconstructionAE,
 from keras_interp.models.classifier_start import check_start, clusters, hidden_layer, prune_units
 from keras_interp.models.concept_explainer import ConceptExplainer
 from keras_interp.models.objective import NamedMeans, ObjectiveTrainer, num_replicas, sum_over_replicas
+from keras_interp.typing import Tensor
 
 # The paper's comparison methods, as options of `ExplanationModule`: a network without reconstruction (NN), an autoencoder
 # that also predicts (SAE), and one that only reconstructs (CAE). For feature selection there is `LassoModule`.
@@ -100,27 +104,27 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
 
     def __init__(
         self,
-        classifier,
-        layer,
-        targets=None,
-        class_names=None,
-        num_features=5,
-        hidden_units=(800, 100),
-        sparsity="log",
-        sparsity_strength=100.0,
-        faithfulness_weight=1.0,
-        reconstruction_weight=10.0,
-        pull_away_weight=0.0,
-        kernel_weight=1e-4,
-        positive_share=0.5,
-        error_momentum=0.9,
-        dropout=0.02,
-        start="random",
-        seed=0,
-        heatmap_layer=None,
-        concept_names=None,
-        name=None,
-    ):
+        classifier: keras.Model,
+        layer: str,
+        targets: Sequence[str | int] | None = None,
+        class_names: Sequence[str] | None = None,
+        num_features: int = 5,
+        hidden_units: Sequence[int] = (800, 100),
+        sparsity: str = "log",
+        sparsity_strength: float = 100.0,
+        faithfulness_weight: float = 1.0,
+        reconstruction_weight: float = 10.0,
+        pull_away_weight: float = 0.0,
+        kernel_weight: float = 1e-4,
+        positive_share: float = 0.5,
+        error_momentum: float = 0.9,
+        dropout: float = 0.02,
+        start: str = "random",
+        seed: int = 0,
+        heatmap_layer: str | None = None,
+        concept_names: Mapping[str | int, Sequence[str]] | None = None,
+        name: str | None = None,
+    ) -> None:
         names = ("faithfulness_weight", "reconstruction_weight", "pull_away_weight", "kernel_weight")
         check_options(locals(), **dict.fromkeys(names, "[0, inf)"), error_momentum="[0, 1)", start=STARTS)
         super().__init__(classifier, layer, targets, class_names, positive_share, heatmap_layer, concept_names, name)
@@ -146,17 +150,17 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         self.means = NamedMeans(self.objective_metrics, "parts")
 
     @property
-    def num_features(self):
+    def num_features(self) -> int:
         return self.autoencoder.num_features
 
     # --- The objective: Eq. 4.
 
-    def compile_by_default(self, optimizer=None):
+    def compile_by_default(self, optimizer: Any = None) -> Self:
         """Compiles the model for the training of its modules; returns it."""
         self.compile(optimizer or keras.optimizers.Adam(1e-3))
         return self
 
-    def objective(self, extra, x, y, sample_weight=None):
+    def objective(self, extra: list[Tensor], x: Any, y: Any, sample_weight: Any = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Eq. 4 for one batch of activations, see `ObjectiveTrainer`."""
         logits, weights = y["logits"], y["weights"]
         features, predictions, reconstructions = self.autoencoder(x, training=True)
@@ -183,13 +187,13 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         self.running_share.assign(share)
         return running / share
 
-    def log_objective(self, y, sample_weight, outputs):
+    def log_objective(self, y: Any, sample_weight: Any, outputs: Any) -> None:
         """Updates the metrics of the objective's parts."""
         # Means over examples, as the loss is.
         examples = ops.cast(ops.shape(outputs["y_pred"])[0], "float32")
         self.means.update_state(outputs["parts"] * examples, ops.ones(len(self.objective_metrics)) * examples)
 
-    def fit(self, x, y=None, batch_size=256, epochs=1, **kwargs):
+    def fit(self, x: Any, y: Any = None, batch_size: int = 256, epochs: int = 1, **kwargs: Any) -> keras.callbacks.History:
         """Trains the modules on the activations of the layer, which are computed once.
 
         Args:
@@ -221,7 +225,7 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
             x, y = x.dataset.read(slice(None))
         return self.fit_activations(*self.fitting_data(x, y), batch_size, epochs, **kwargs)
 
-    def check_data(self, x, y=None, sample_weight=None):
+    def check_data(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any, Any]:
         # The batches of `fit_activations` hold activations, of inputs that were checked.
         return (x, y, sample_weight) if isinstance(x, Batches) else super().check_data(x, y, sample_weight)
 
@@ -232,7 +236,16 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         # The classifier's own, if it has any.
         pass
 
-    def fit_activations(self, z, targets, batch_size=256, epochs=1, seed=0, process=(0, 1), **kwargs):
+    def fit_activations(
+        self,
+        z: np.ndarray,
+        targets: Mapping[str, np.ndarray],
+        batch_size: int = 256,
+        epochs: int = 1,
+        seed: int = 0,
+        process: tuple[int, int] = (0, 1),
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
         """As `fit`, on what `fitting_data` gives, which modules with other options, and later epochs, can share.
 
         Args:
@@ -290,7 +303,7 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         self.autoencoder.predictor_kernel.assign(predictor)
         self.autoencoder.predictor_bias.assign(intercepts)
 
-    def evaluate(self, *args, **kwargs):
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """Not that of Keras, whose loss would need activations: see `predict_targets` and `metrics.logit_faithfulness`."""
         raise NotImplementedError("Compare the two outputs of `predict_targets`, see `metrics.logit_faithfulness`.")
 
@@ -308,11 +321,11 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
 
     # --- What the modules say.
 
-    def encode(self, z, batch_size=1024):
+    def encode(self, z: np.ndarray, batch_size: int = 1024) -> np.ndarray:
         pieces = [self.autoencoder.encode(z[start : start + batch_size]) for start in range(0, len(z), batch_size)]
         return np.concatenate([ops.convert_to_numpy(piece) for piece in pieces])
 
-    def predictor(self):
+    def predictor(self) -> tuple[np.ndarray, np.ndarray]:
         """Kernels v (modules, features) and biases (modules,) of the linear predictors, float32 arrays."""
         kernel, bias = self.autoencoder.predictor_kernel, self.autoencoder.predictor_bias
         return ops.convert_to_numpy(kernel)[..., 0], ops.convert_to_numpy(bias)[:, 0]
@@ -343,7 +356,7 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         # What is not active adds nothing to the logit, from wherever.
         return priors * ops.cast(ops.swapaxes(hidden, 1, 2) > 0, "float32")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         names = (
             "faithfulness_weight",
             "reconstruction_weight",

@@ -7,6 +7,7 @@ closed gates disappear. `L0Network` is the paper's baseline by Louizos et al. (2
 """
 
 import functools
+from collections.abc import Mapping
 
 import keras
 import numpy as np
@@ -17,6 +18,7 @@ from keras_interp.explain.gradients import input_gradient
 from keras_interp.graphs import predict_all
 from keras_interp.models.base import readout
 from keras_interp.models.gated_network import GatedNetwork, as_list, masked, select, units_where
+from keras_interp.typing import Inputs, Target
 
 
 @keras.saving.register_keras_serializable("keras_interp")
@@ -93,7 +95,7 @@ class FeatureLevelingNetwork(GatedNetwork):
         bias = ops.convert_to_numpy(self.get_layer("logits").bias)
         return bias + sum(part @ row for part, row in zip(parts[self.depth + 1 :], rows[self.depth + 1 :]))
 
-    def compact(self):
+    def compact(self) -> keras.Model:
         """The same function without gates, and without the units, weight rows and layers that closed gates make dead.
 
         Gates per position stay as constant masks where they are neither open nor closed for a whole map.
@@ -140,7 +142,7 @@ class FeatureLevelingNetwork(GatedNetwork):
             model.get_layer(name).set_weights(values)
         return model
 
-    def prune(self):
+    def prune(self) -> None:
         """Sets to zero all weights that closed gates keep from acting, and moves what unreached layers add into the bias.
 
         The outputs stay the same up to rounding; the zeros take no room in a compressed file.
@@ -166,7 +168,7 @@ class FeatureLevelingNetwork(GatedNetwork):
 
     # --- What the levels say.
 
-    def input_levels(self):
+    def input_levels(self) -> np.ndarray:
         """The level of each input feature, an int array (columns,), or shaped like an image: 1 where the output takes it, else
         the lowest level of a hidden unit or map that the output takes and that depends on it; 0 where none does. With
         convolutions a channel counts as a whole, apart from the pixels that the output takes."""
@@ -188,13 +190,13 @@ class FeatureLevelingNetwork(GatedNetwork):
         return found.reshape(shape) if found.size == np.prod(shape) else np.broadcast_to(found, shape).copy()
 
     @property
-    def unit_levels(self):
+    def unit_levels(self) -> np.ndarray:
         """The level, from 1, of each unit that the output takes: integers (units,)."""
         counts = [len(self._level_units(number)) for number in range(self.depth + 1)]
         return np.repeat(np.arange(1, len(counts) + 1), counts)
 
     @property
-    def unit_names(self):
+    def unit_names(self) -> tuple[str, ...]:
         """Names of the units that the output takes, as in "level 1: longitude" or "level 2: unit 17"."""
         names = []
         for number in range(self.depth + 1):
@@ -223,7 +225,7 @@ class FeatureLevelingNetwork(GatedNetwork):
 
         return [effect(number) for number in range(len(shapes))]
 
-    def explain(self, inputs, target=None, batch_size=256):
+    def explain(self, inputs: Inputs, target: Target = None, batch_size: int = 256) -> Explanation:
         """Explains one output for each input by the level features.
 
         Args:
@@ -270,7 +272,7 @@ class FeatureLevelingNetwork(GatedNetwork):
             level_gradients=np.stack(gradients, axis=1),
         )
 
-    def level_contributions(self, inputs, batch_size=256):
+    def level_contributions(self, inputs: Inputs, batch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
         """What each level adds to each output.
 
         Args:
@@ -293,7 +295,7 @@ class FeatureLevelingNetwork(GatedNetwork):
         """The part of the outputs that no level accounts for, in their unit."""
         return (self._compact_bias() * self.target_scale + self.target_mean).astype("float32")
 
-    def intervene(self, inputs, values, batch_size=256):
+    def intervene(self, inputs: Inputs, values: Mapping[str | int, float], batch_size: int = 256) -> np.ndarray:
         """Outputs when some of the features that the output takes are set by hand.
 
         Args:

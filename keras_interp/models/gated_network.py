@@ -1,5 +1,8 @@
 """Layers with hard-concrete gates before them: what networks that level features share with those that prune them."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
 import keras
 import numpy as np
 from keras import layers, ops
@@ -9,6 +12,7 @@ from keras_interp.graphs import keep_views
 from keras_interp.layers.hard_concrete_gate import HardConcreteGate
 from keras_interp.models.base import TASKS, InterpretableModel, output_names, readout
 from keras_interp.models.objective import NamedMeans, num_replicas
+from keras_interp.typing import Shape, Tensor
 
 
 class GatedNetwork(InterpretableModel):
@@ -19,29 +23,29 @@ class GatedNetwork(InterpretableModel):
 
     def __init__(
         self,
-        hidden_units,
-        num_outputs=None,
-        input_shape=None,
-        task="classification",
-        class_names=None,
-        preprocessing=None,
-        activation="relu",
-        kernel_size=None,
-        strides=None,
-        reduced_filters=8,
-        reduced_size=7,
-        l0_weight=0.1,
-        l0_reduction="mean",
-        num_samples=None,
-        gate_learning_rate_multiplier=10.0,
-        gate_options=None,
-        column_names=None,
-        target_mean=0.0,
-        target_scale=1.0,
-        seed=None,
-        name=None,
-        dtype=None,
-    ):
+        hidden_units: Sequence[int],
+        num_outputs: int | None = None,
+        input_shape: Shape | None = None,
+        task: str = "classification",
+        class_names: Sequence[str] | None = None,
+        preprocessing: keras.Layer | None = None,
+        activation: Any = "relu",
+        kernel_size: int | tuple[int, int] | None = None,
+        strides: Sequence[int] | None = None,
+        reduced_filters: int = 8,
+        reduced_size: int = 7,
+        l0_weight: float = 0.1,
+        l0_reduction: str = "mean",
+        num_samples: int | None = None,
+        gate_learning_rate_multiplier: float = 10.0,
+        gate_options: Mapping[str, Any] | None = None,
+        column_names: Sequence[str] | None = None,
+        target_mean: float = 0.0,
+        target_scale: float = 1.0,
+        seed: int | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
         hidden_units = tuple(hidden_units)
         if task == "regression":
             num_outputs, class_names = num_outputs or 1, class_names or ("target",)
@@ -95,7 +99,7 @@ class GatedNetwork(InterpretableModel):
             level, passed = split(features)
             if self.leveled:
                 add_level(level)
-            if kernel_size:
+            if kernel_size and strides is not None:
                 layer = layers.Conv2D(
                     units, kernel_size, strides[number - 1], "same", activation=activation, dtype=dtype, name=f"hidden{number}"
                 )
@@ -148,7 +152,7 @@ class GatedNetwork(InterpretableModel):
 
     # --- The objective: Eq. 8.
 
-    def l0_penalty(self):
+    def l0_penalty(self) -> Tensor:
         """The expected L0 of the gates, mean over the levels, in the unit that `l0_reduction` says; a scalar tensor."""
         penalties = []
         # The layer that each gate feeds.
@@ -166,7 +170,9 @@ class GatedNetwork(InterpretableModel):
                 penalties.append(ops.mean(probability))
         return sum(penalties) / len(penalties)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Tensor:
         # Here and not in `compute_metrics`, where Keras's JAX trainer has no weights.
         counts = [*(gate.num_open() for gate in self.gates), *(gate.expected_open() for gate in self.gates)]
         self.gate_counts.update_state(ops.stack(counts), ops.ones(len(counts)))
@@ -174,41 +180,41 @@ class GatedNetwork(InterpretableModel):
         # Gradients are summed over replicas, and every replica has the same gates.
         return task_loss + self.l0_weight * self.l0_penalty() / num_replicas()
 
-    def default_optimizer(self):
+    def default_optimizer(self) -> keras.optimizers.Optimizer:
         """An optimizer that suits fine-tuning."""
         return keras.optimizers.Adam(1e-3)
 
     # --- What the closed gates make superfluous.
 
-    def gate_values(self):
+    def gate_values(self) -> list[np.ndarray]:
         """The gates of test time, a list of float32 arrays."""
         return [ops.convert_to_numpy(gate.test_gate()) for gate in self.gates]
 
     @property
-    def depth(self):
+    def depth(self) -> int:
         """Number of hidden layers that an input still reaches: those before the first gate that is closed as a whole."""
         reached = [bool((gate > 0).any()) for gate in self.gate_values()][: len(self.hidden_units)]
         return reached.index(False) if False in reached else len(reached)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         preprocessing = self._preprocessing and keras.saving.serialize_keras_object(self._preprocessing)
         config = {**self._config, "preprocessing": preprocessing, "name": self.name, "dtype": self.dtype_policy.name}
         return {**config, **self._facts()}
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict[str, Any], custom_objects: dict | None = None) -> Self:
         config = dict(config)
         if config["preprocessing"] is not None:
             config["preprocessing"] = keras.saving.deserialize_keras_object(config["preprocessing"], custom_objects)
         return cls._with_facts(config)
 
 
-def units_where(accepted):
+def units_where(accepted: np.ndarray) -> np.ndarray:
     """Numbers of the units, the last axis, for which `accepted` holds at any position."""
     return np.flatnonzero(accepted.reshape(-1, accepted.shape[-1]).any(axis=0))
 
 
-def select(features, units):
+def select(features: Tensor, units: np.ndarray) -> Tensor:
     """The features or channels of these numbers; no operation where it is all of them."""
     if len(units) == features.shape[-1]:
         return features
@@ -218,10 +224,10 @@ def select(features, units):
     return ops.transpose(ops.take(ops.transpose(features), units, axis=0))
 
 
-def masked(features, gate):
+def masked(features: Tensor, gate: np.ndarray) -> Tensor:
     """Maps times gates that differ between positions; a gate that does not is left to the weights."""
     return features if gate.ndim == 1 or (gate == 1).all() else ops.multiply(features, gate.astype("float32"))
 
 
-def as_list(outputs):
+def as_list(outputs: Any) -> Sequence:
     return outputs if isinstance(outputs, (list, tuple)) else [outputs]

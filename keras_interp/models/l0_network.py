@@ -1,5 +1,7 @@
 """The baseline of feature leveling by Louizos et al. (2017): hard-concrete gates that prune."""
 
+from collections.abc import Mapping
+
 import keras
 import numpy as np
 from keras import layers, ops
@@ -8,6 +10,7 @@ from keras_interp.explain.explanation import Explanation
 from keras_interp.graphs import predict_all
 from keras_interp.models.base import readout
 from keras_interp.models.gated_network import GatedNetwork, select, units_where
+from keras_interp.typing import Inputs, Target
 
 
 @keras.saving.register_keras_serializable("keras_interp")
@@ -27,11 +30,11 @@ class L0Network(GatedNetwork):
     leveled = False
 
     @property
-    def unit_names(self):
+    def unit_names(self) -> tuple[str, ...]:
         """Names of the last hidden units."""
         return tuple(f"unit {number}" for number in range(self.hidden_units[-1]))
 
-    def explain(self, inputs, target=None, batch_size=256):
+    def explain(self, inputs: Inputs, target: Target = None, batch_size: int = 256) -> Explanation:
         """Explains one output for each input by the last hidden units, in which it is linear.
 
         Args:
@@ -52,7 +55,7 @@ class L0Network(GatedNetwork):
         contributions = units * kernel.T[targets]
         return Explanation(inputs, logits, self.class_names, targets, self.unit_names, contributions, bias[targets])
 
-    def intervene(self, inputs, values, batch_size=256):
+    def intervene(self, inputs: Inputs, values: Mapping[str | int, float], batch_size: int = 256) -> np.ndarray:
         """Outputs when some of the last hidden units are set by hand.
 
         Args:
@@ -73,7 +76,7 @@ class L0Network(GatedNetwork):
         kernel, bias = self.readout_weights()
         return units @ kernel + bias
 
-    def compact(self):
+    def compact(self) -> keras.Model:
         """The same function without gates, and without the inputs, units and weight rows that closed gates make dead.
 
         Returns:
@@ -103,7 +106,7 @@ class L0Network(GatedNetwork):
             model.get_layer(layer.name).set_weights([kernel[np.ix_(rows, columns)] * scale, bias[columns]])
         return model
 
-    def prune(self):
+    def prune(self) -> None:
         """Sets to zero all weights that closed gates keep from acting. The outputs stay the same."""
         gates = self.gate_values()
         for number, layer in enumerate([*self.hidden_layers, self.get_layer("logits")]):

@@ -7,6 +7,8 @@ and an L1 term makes G sparse.
 """
 
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -22,6 +24,7 @@ from keras_interp.layers.label_sensitive_gate import (
 from keras_interp.models.base import class_numbers
 from keras_interp.models.classifier import Classifier
 from keras_interp.models.objective import ObjectiveTrainer
+from keras_interp.typing import ArrayLike, Tensor
 
 
 @keras.saving.register_keras_serializable("keras_interp")
@@ -73,22 +76,22 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
 
     def __init__(
         self,
-        backbone,
-        num_classes=None,
-        class_names=None,
-        scheme="alternating",
-        period=3,
-        first_gated_epoch=1,
-        gate_weight=1.0,
-        sparsity_weight=6e-3,
-        target_norm=None,
-        gate_learning_rate=0.1,
-        initial_gate=0.5,
-        fixed_gate=None,
-        align_readout=False,
-        name=None,
-        dtype=None,
-    ):
+        backbone: keras.Model,
+        num_classes: int | None = None,
+        class_names: Sequence[str] | None = None,
+        scheme: str = "alternating",
+        period: int = 3,
+        first_gated_epoch: int = 1,
+        gate_weight: float = 1.0,
+        sparsity_weight: float = 6e-3,
+        target_norm: float | None = None,
+        gate_learning_rate: float = 0.1,
+        initial_gate: float = 0.5,
+        fixed_gate: int | ArrayLike | None = None,
+        align_readout: bool = False,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
         super().__init__(backbone, num_classes, class_names, name, dtype)
         check_options(
             locals(),
@@ -150,10 +153,10 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
     # --- The objective: Eq. 3, alternating (Algorithm 1) or joint.
 
     @property
-    def extra_variables(self):
+    def extra_variables(self) -> list[keras.Variable]:
         return [self.gate_layer.gate] if self.fixed_gate is None else []
 
-    def objective(self, extra, x, y, sample_weight=None):
+    def objective(self, extra: list[Tensor], x: Any, y: Any, sample_weight: Any = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Eq. 3 for one batch: through the gate, through the standard path, or both; see `ObjectiveTrainer`."""
         gate = extra[0] if extra else ops.convert_to_tensor(self.gate_layer.gate)
         _, pooled, logits = self._feature_view(x, training=True)
@@ -167,7 +170,7 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
             loss = ops.where(self.phase > 0, gated_cost, standard_loss)
         return loss, {"y_pred": logits, "gated_logits": gated_logits, "gated_loss": gated_loss}
 
-    def update_extra(self, extra, gradients):
+    def update_extra(self, extra: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
         """A plain gradient step of G and the projection (Algorithm 1, lines 6 to 8); none in a standard epoch."""
         moving = True if self.scheme == "joint" else self.phase > 0
         return [
@@ -175,24 +178,24 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
             for gate, gradient in zip(extra, gradients)
         ]
 
-    def log_objective(self, y, sample_weight, outputs):
+    def log_objective(self, y: Any, sample_weight: Any, outputs: Any) -> None:
         """Updates the metrics of the gated path, means over examples as `loss` and `accuracy` are, and of the gate."""
         self.gated_loss.update_state(outputs["gated_loss"], sample_weight=ops.shape(outputs["y_pred"])[0])
         self.gated_accuracy.update_state(class_numbers(y), outputs["gated_logits"])
         self.gate_density.update_state(self.gate_layer.density())
 
-    def is_gated_epoch(self, epoch):
+    def is_gated_epoch(self, epoch: int) -> bool:
         """Whether an epoch, counted from 0, trains through the gate."""
         return self.scheme == "alternating" and epoch >= self.first_gated_epoch and epoch % self.period == 1
 
-    def set_phase(self, gated):
+    def set_phase(self, gated: bool) -> None:
         """Sets by hand which path the next steps train, for `train_on_batch` loops; `fit` does it epoch by epoch."""
         self.phase.assign(float(gated))
 
-    def training_callbacks(self):
+    def training_callbacks(self) -> list[keras.callbacks.Callback]:
         schedule = keras.callbacks.LambdaCallback(
             on_epoch_begin=lambda epoch, logs: self.set_phase(self.is_gated_epoch(epoch)),
-            on_train_end=lambda logs: self._warn_of_open_gate(schedule.params["epochs"]),
+            on_train_end=lambda logs: self._warn_of_open_gate(schedule.params["epochs"]),  # pyright: ignore[reportOptionalSubscript]
         )
         return [schedule, *super().training_callbacks()]
 
@@ -213,16 +216,16 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
     # --- What the trained gate says.
 
     @property
-    def gate(self):
+    def gate(self) -> np.ndarray:
         """The gate matrix G, float32 array (classes, filters)."""
         return ops.convert_to_numpy(self.gate_layer.gate)
 
-    def units_of_classes(self, targets, threshold=0.5):
+    def units_of_classes(self, targets: np.ndarray, threshold: float = 0.5) -> np.ndarray:
         """The filters whose gate exceeds `threshold`, for each class of `targets`: booleans (n, filters)."""
         return self.gate[np.asarray(targets)] > threshold
 
     @property
-    def unit_names(self):
+    def unit_names(self) -> tuple[str, ...]:
         """Each filter's number with the classes whose gate it passes above 0.5, as in "filter 12 (cat, dog)"."""
         names = []
         for number, column in enumerate(self.gate.T > 0.5):
@@ -231,7 +234,7 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
             names.append(f"filter {number} ({', '.join(owners)})" if owners else f"filter {number}")
         return tuple(names)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         names = (
             *("scheme", "period", "first_gated_epoch", "gate_weight", "sparsity_weight", "target_norm"),
             *("gate_learning_rate", "fixed_gate", "align_readout"),

@@ -1,5 +1,8 @@
 """The feature selection baseline of the explanation module: a Lasso picks dimensions of the layer."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -36,16 +39,16 @@ class LassoModule(ConceptExplainer):
 
     def __init__(
         self,
-        classifier,
-        layer,
-        targets=None,
-        class_names=None,
-        alpha=0.5,
-        positive_share=0.5,
-        heatmap_layer=None,
-        concept_names=None,
-        name=None,
-    ):
+        classifier: keras.Model,
+        layer: str,
+        targets: Sequence[str | int] | None = None,
+        class_names: Sequence[str] | None = None,
+        alpha: float = 0.5,
+        positive_share: float = 0.5,
+        heatmap_layer: str | None = None,
+        concept_names: Mapping[str | int, Sequence[str]] | None = None,
+        name: str | None = None,
+    ) -> None:
         check_options(locals(), alpha="(0, inf)")
         super().__init__(classifier, layer, targets, class_names, positive_share, heatmap_layer, concept_names, name)
         self.alpha = alpha
@@ -53,11 +56,11 @@ class LassoModule(ConceptExplainer):
         self.coefficients = self.add_weight(name="coefficients", shape=(modules, self.num_dimensions), **fixed)
         self.intercepts = self.add_weight(name="intercepts", shape=(modules,), **fixed)
 
-    def fit(self, x, y=None):
+    def fit(self, x: Any, y: Any = None) -> None:
         """Selects the dimensions for each target, see `ExplanationModule.fit`."""
         self.fit_activations(*self.fitting_data(x, y))
 
-    def fit_activations(self, z, targets):
+    def fit_activations(self, z: np.ndarray, targets: Mapping[str, np.ndarray]) -> None:
         """As `fit`, on what `fitting_data` gives, which modules of several α can share."""
         from sklearn.linear_model import Lasso
 
@@ -69,12 +72,12 @@ class LassoModule(ConceptExplainer):
         self.intercepts.assign(np.stack([one.intercept_ for one in fits]))
 
     @property
-    def num_selected(self):
+    def num_selected(self) -> np.ndarray:
         """Number of dimensions that each target's Lasso picked, integers (modules,)."""
         return (ops.convert_to_numpy(self.coefficients) != 0).sum(axis=1)
 
     @property
-    def num_features(self):
+    def num_features(self) -> int:
         return max(int(self.num_selected.max()), 1)
 
     def _selected(self):
@@ -83,11 +86,11 @@ class LassoModule(ConceptExplainer):
         order = np.argsort(coefficients == 0, axis=1, kind="stable")[:, : self.num_features]
         return order, np.take_along_axis(coefficients, order, axis=1)
 
-    def encode(self, z):
+    def encode(self, z: np.ndarray) -> np.ndarray:
         dimensions, kernel = self._selected()
         return np.asarray(z)[:, dimensions] * (kernel != 0)
 
-    def predictor(self):
+    def predictor(self) -> tuple[np.ndarray, np.ndarray]:
         return self._selected()[1], ops.convert_to_numpy(self.intercepts)
 
     def _priors(self, z, modules, contrastive):
@@ -98,5 +101,5 @@ class LassoModule(ConceptExplainer):
         np.put_along_axis(priors, dimensions[..., None], live[..., None].astype("float32"), axis=2)
         return priors
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "alpha": self.alpha}

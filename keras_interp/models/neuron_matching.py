@@ -1,10 +1,14 @@
 """Which neuron of an XNet answers for which attribute, by drop losses (Algorithms 1 and 2 of the paper)."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
 from keras_interp.checks import check_options
+from keras_interp.data.arrays import ArrayDataset
 from keras_interp.guards import require_one_process
+from keras_interp.typing import ArrayLike
 
 
 class NeuronMatching(keras.callbacks.Callback):
@@ -35,7 +39,9 @@ class NeuronMatching(keras.callbacks.Callback):
     [0, 1]
     """
 
-    def __init__(self, dataset, mode="initial", batch_size=256):
+    model: Any
+
+    def __init__(self, dataset: ArrayDataset, mode: str = "initial", batch_size: int = 256) -> None:
         super().__init__()
         check_options(locals(), mode=("initial", "em"))
         if getattr(dataset, "attributes", None) is None:
@@ -45,11 +51,11 @@ class NeuronMatching(keras.callbacks.Callback):
         self.batch_size = batch_size
         self._matched = False
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         require_one_process("Neurons are matched")
         self.model.check_dataset(self.dataset)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         # A later epoch is that of a resumed training, whose model has its matching.
         if self.mode == "initial" and (self._matched or epoch > 0):
             return
@@ -58,13 +64,13 @@ class NeuronMatching(keras.callbacks.Callback):
         matrix = self.model.drop_loss_matrix(dataset.inputs, dataset.targets, dataset.attributes, self.batch_size)
         self.model.match(match_neurons(matrix))
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         if logs is not None:
             neurons = zip(self.model.attributes, self.model.neuron_of_attribute)
             logs |= {f"neuron_{attribute}": int(neuron) for attribute, neuron in neurons}
 
 
-def match_neurons(drop_losses):
+def match_neurons(drop_losses: ArrayLike) -> np.ndarray:
     """The matching of attributes and neurons with the largest sum of drop losses (Algorithm 2).
 
     Args:

@@ -1,14 +1,24 @@
 """Training by an objective that is more than one loss: the part that all methods share, once for each backend."""
 
 import contextlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
 
 from keras_interp.guards import nan_unless
+from keras_interp.typing import Tensor
+
+if TYPE_CHECKING:
+    from keras_interp.models.base import InterpretableModel
 
 
-class ObjectiveTrainer:
+# At run time a plain mixin, which may stand before any class of models; for type checkers a model.
+_Base = InterpretableModel if TYPE_CHECKING else object
+
+
+class ObjectiveTrainer(_Base):
     """Mixin for an `InterpretableModel` whose objective has extra variables that the optimizer must leave alone.
 
     A method supplies three functions:
@@ -21,11 +31,11 @@ class ObjectiveTrainer:
     The extra variables must be weights of the model with `trainable=False, autocast=False, aggregation="mean"`.
     """
 
-    extra_variables = ()
-    objective_metrics = ()
-    gradient_sums = None
+    extra_variables: Sequence[keras.Variable] = ()
+    objective_metrics: Sequence[str] = ()
+    gradient_sums: Any = None
 
-    def task_loss(self, y, y_pred, sample_weight=None):
+    def task_loss(self, y: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> Tensor:
         """The compiled loss (a regression's, standardised) as a mean over the replica's batch, for any number of replicas."""
         if self.loss is None:
             raise ValueError("Compile the model with a loss before training it. Received: loss=None")
@@ -42,31 +52,31 @@ class ObjectiveTrainer:
         # A replica's share of a last, small batch may be empty.
         return ops.sum(values) / ops.maximum(ops.cast(ops.size(values), values.dtype), 1)
 
-    def example_losses(self, y, y_pred):
+    def example_losses(self, y: Tensor, y_pred: Tensor) -> Tensor:
         """The compiled loss of each example, a tensor (batch,)."""
         loss = keras.losses.get(self.loss)
         return loss.call(y, y_pred) if isinstance(loss, keras.losses.Loss) else loss(y, y_pred)
 
-    def update_extra(self, extra, gradients):
+    def update_extra(self, extra: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
         """The new values of the extra variables; none by default."""
         return extra
 
-    def log_objective(self, y, sample_weight, outputs):
+    def log_objective(self, y: Any, sample_weight: Any, outputs: Any) -> None:
         """Updates the method's metrics; none by default."""
 
-    def targets_of(self, y):
+    def targets_of(self, y: Any) -> Any:
         """The targets of the compiled loss and metrics, of what the data give; the same by default."""
         return y
 
-    def weights_of(self, sample_weight):
+    def weights_of(self, sample_weight: Any) -> Any:
         """The weights of the examples; where targets have several parts, `fit` gives each of them the same weights."""
         return sample_weight["label"] if isinstance(sample_weight, dict) else sample_weight
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force: bool = False) -> Any:
         self.prepare_training()
         return super().make_train_function(force)
 
-    def prepare_training(self):
+    def prepare_training(self) -> None:
         """Makes what a step keeps beside the optimizer's state: sums of the extra variables' gradients over several steps."""
         # Not in `compile`: Keras does not compile a loaded model whose class overrides it.
         if self._unscaled_optimizer().gradient_accumulation_steps and self.gradient_sums is None and self.extra_variables:
@@ -76,7 +86,9 @@ class ObjectiveTrainer:
     def _unscaled_optimizer(self):
         return getattr(self.optimizer, "inner_optimizer", self.optimizer)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Tensor:
         """The compiled loss of outputs, for evaluation.
 
         Raises:
@@ -91,7 +103,7 @@ class ObjectiveTrainer:
             )
         return super().compute_loss(x, self.targets_of(y), y_pred, self.weights_of(sample_weight), training)
 
-    def train_step(self, *args):
+    def train_step(self, *args: Any) -> Any:
         if keras.backend.backend() == "tensorflow":
             return self._tensorflow_train_step(*args)
         if keras.backend.backend() == "jax":
@@ -205,13 +217,13 @@ class ObjectiveTrainer:
         found = self.get_metrics_result()
         return {name: found[name] for name in logs} if isinstance(logs, dict) and set(logs) <= set(found) else logs
 
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         # Only evaluation comes through here: the objective's metrics have no value then, so they are left out of its log.
         logs = super().compute_metrics(x, self.targets_of(y), y_pred, sample_weight=self.weights_of(sample_weight))
         return {name: value for name, value in logs.items() if name not in self.objective_metrics}
 
 
-def num_replicas():
+def num_replicas() -> int:
     """Number of replicas that share a batch, by whose sum of gradients a loss must be divided."""
     if keras.backend.backend() != "tensorflow":
         return 1
@@ -220,7 +232,7 @@ def num_replicas():
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
-def sum_over_replicas(tensors):
+def sum_over_replicas(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Sums of tensors over the replicas that share a batch, a list; a gradient does not pass."""
     tensors = [ops.stop_gradient(tensor) for tensor in tensors]
     if num_replicas() == 1:
@@ -241,18 +253,18 @@ class GradientSums(keras.metrics.Metric):
         name: name of the metric.
     """
 
-    def __init__(self, shapes, name="gradient_sums"):
+    def __init__(self, shapes: Sequence[tuple[int, ...]], name: str = "gradient_sums") -> None:
         super().__init__(name=name, dtype="float32")
         for number, shape in enumerate(shapes):
             self.add_variable(shape, "zeros", name=f"sum_{number}")
 
-    def update_state(self, *args, **kwargs):
+    def update_state(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: a step assigns the sums."""
 
-    def result(self):
+    def result(self) -> dict[str, Tensor]:
         return {}
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         pass
 
 
@@ -264,18 +276,20 @@ class NamedMeans(keras.metrics.Metric):
         name: name of the metric.
     """
 
-    def __init__(self, names, name="means"):
+    log_names: tuple[str, ...]
+
+    def __init__(self, names: Sequence[str], name: str = "means") -> None:
         super().__init__(name=name)
         # Past Keras's attribute tracking, which would wrap it.
         self.__dict__["log_names"] = tuple(names)
         self.totals = self.add_variable((len(names),), "zeros", name="totals")
         self.weights_of_totals = self.add_variable((len(names),), "zeros", name="weights")
 
-    def update_state(self, totals, weights, sample_weight=None):
+    def update_state(self, totals: Tensor, weights: Tensor, sample_weight: Any = None) -> None:
         """Adds sums (names,) of values, and the number or weight (names,) of the values in each."""
         self.totals.assign_add(totals)
         self.weights_of_totals.assign_add(weights)
 
-    def result(self):
+    def result(self) -> dict[str, Tensor]:
         means = ops.divide_no_nan(ops.convert_to_tensor(self.totals), ops.convert_to_tensor(self.weights_of_totals))
         return dict(zip(self.log_names, ops.unstack(means, len(self.log_names))))

@@ -6,6 +6,9 @@ concept encoder gives few concepts h_k(x), a second network their relevances θ_
 is close to the linear model that an explanation shows. This is the fully connected variant, a baseline of feature leveling.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
 import keras
 import numpy as np
 from keras import layers, ops
@@ -16,6 +19,7 @@ from keras_interp.explain.gradients import input_gradient
 from keras_interp.graphs import keep_views, predict_all
 from keras_interp.models.base import TASKS, InterpretableModel, output_names
 from keras_interp.models.objective import ObjectiveTrainer
+from keras_interp.typing import Inputs, Shape, Target, Tensor
 
 
 @keras.saving.register_keras_serializable("keras_interp")
@@ -73,21 +77,21 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
 
     def __init__(
         self,
-        hidden_units,
-        num_outputs=None,
-        input_shape=None,
-        num_concepts=10,
-        task="classification",
-        class_names=None,
-        preprocessing=None,
-        reconstruction_weight=1.0,
-        concept_sparsity_weight=1e-4,
-        robustness_weight=1e-4,
-        target_mean=0.0,
-        target_scale=1.0,
-        name=None,
-        dtype=None,
-    ):
+        hidden_units: Sequence[int],
+        num_outputs: int | None = None,
+        input_shape: Shape | None = None,
+        num_concepts: int = 10,
+        task: str = "classification",
+        class_names: Sequence[str] | None = None,
+        preprocessing: keras.Layer | None = None,
+        reconstruction_weight: float = 1.0,
+        concept_sparsity_weight: float = 1e-4,
+        robustness_weight: float = 1e-4,
+        target_mean: float = 0.0,
+        target_scale: float = 1.0,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
         weights = dict.fromkeys(("reconstruction_weight", "concept_sparsity_weight", "robustness_weight"), "[0, inf)")
         sizes = dict.fromkeys(("hidden_units", "input_shape", "num_concepts"), "integer [1, inf)")
         check_options(locals(), task=TASKS, **sizes, **weights)
@@ -106,7 +110,7 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
             raise TypeError(f"`preprocessing` must be a Keras layer. Received: {preprocessing!r}")
 
         dtype = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
-        inputs = keras.Input(tuple(input_shape), name="inputs")
+        inputs = keras.Input(tuple(input_shape), name="inputs")  # pyright: ignore[reportArgumentType]
         preprocessed = inputs if preprocessing is None else preprocessing(inputs)
         scaled = layers.Flatten(dtype="float32", name="flatten")(preprocessed)
         concepts = _dense(scaled, hidden_units, num_concepts, "concepts", dtype)
@@ -141,12 +145,12 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
     # --- The objective: sections 3 and 4.
 
     @property
-    def objective_metrics(self):
+    def objective_metrics(self) -> tuple[str, ...]:
         """Names of the metrics that only training has."""
         names = ("reconstruction_loss", "concept_sparsity", "robustness_loss")
         return names if self.robustness_weight else names[:2]
 
-    def objective(self, extra, x, y, sample_weight=None):
+    def objective(self, extra: list[Tensor], x: Any, y: Any, sample_weight: Any = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Task loss and weighted penalties of one batch; see `ObjectiveTrainer`."""
         scaled, concepts, _, outputs = self._view(x, training=True)
         penalties = {
@@ -171,7 +175,7 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
         gradient = input_gradient(lambda x: signs * combine([concepts, self._relevances(x)]), scaled)
         return ops.mean(ops.sum(ops.square(gradient), axis=-1))
 
-    def log_objective(self, y, sample_weight, outputs):
+    def log_objective(self, y: Any, sample_weight: Any, outputs: Any) -> None:
         """Updates the metrics of the penalties, means over examples."""
         examples = ops.shape(outputs["y_pred"])[0]
         for name in self.objective_metrics:
@@ -180,11 +184,11 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
     # --- What the network says of itself.
 
     @property
-    def unit_names(self):
+    def unit_names(self) -> tuple[str, ...]:
         """Names of the concepts."""
         return tuple(f"concept {number}" for number in range(self.num_concepts))
 
-    def activations(self, inputs, batch_size=256):
+    def activations(self, inputs: Inputs, batch_size: int = 256) -> list[np.ndarray]:
         """Concepts h, relevances θ and outputs, in one pass.
 
         Args:
@@ -201,7 +205,7 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
         check_features(*found)
         return found
 
-    def explain(self, inputs, target=None, batch_size=256):
+    def explain(self, inputs: Inputs, target: Target = None, batch_size: int = 256) -> Explanation:
         """Explains one output for each input by the concepts.
 
         Args:
@@ -229,7 +233,7 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
             bias=np.full(len(targets), self.target_mean, "float32"),
         )
 
-    def intervene(self, inputs, values, batch_size=256):
+    def intervene(self, inputs: Inputs, values: Mapping[str | int, float], batch_size: int = 256) -> np.ndarray:
         """Outputs for inputs when some concepts are set by hand; the relevances stay those of the inputs.
 
         Args:
@@ -250,7 +254,7 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
         logits = np.einsum("nk,nkc->nc", concepts, relevances)
         return logits * np.float32(self.target_scale) + np.float32(self.target_mean)
 
-    def reconstruct(self, inputs, batch_size=256):
+    def reconstruct(self, inputs: Inputs, batch_size: int = 256) -> np.ndarray:
         """What the decoder makes of the concepts of inputs.
 
         Args:
@@ -266,7 +270,7 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
         concepts, _, _ = self.activations(inputs, batch_size)
         return predict_all(self.decoder, concepts, batch_size).reshape(-1, *self._preprocessed_shape)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         names = ("reconstruction_weight", "concept_sparsity_weight", "robustness_weight", "target_mean", "target_scale")
         return {
             "hidden_units": list(self.hidden_units),
@@ -283,7 +287,7 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict[str, Any], custom_objects: dict | None = None) -> Self:
         layer = keras.saving.deserialize_keras_object(config["preprocessing"], custom_objects=custom_objects)
         return cls._with_facts({**config, "preprocessing": layer})
 

@@ -7,6 +7,8 @@ its attribute when the neuron is dropped. Training minimises the classification 
 """
 
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,6 +22,7 @@ from keras_interp.models.base import is_array, output_names, readout
 from keras_interp.models.classifier import LinearReadout, pooled_features
 from keras_interp.models.objective import NamedMeans, ObjectiveTrainer, num_replicas, sum_over_replicas
 from keras_interp.numerics import group_means
+from keras_interp.typing import ArrayLike, Inputs, Tensor
 
 REDUCTIONS = ("min", "sum", "mean")
 
@@ -79,17 +82,17 @@ class XNet(ObjectiveTrainer, LinearReadout):
 
     def __init__(
         self,
-        backbone,
-        attributes,
-        num_classes=None,
-        class_names=None,
-        alpha=0.05,
-        reduction="min",
-        drop_loss_cap=None,
-        activation="relu",
-        name=None,
-        dtype=None,
-    ):
+        backbone: keras.Model,
+        attributes: Sequence[str],
+        num_classes: int | None = None,
+        class_names: Sequence[str] | None = None,
+        alpha: float = 0.05,
+        reduction: str = "min",
+        drop_loss_cap: float | None = None,
+        activation: str = "relu",
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
         class_names = output_names(num_classes, class_names, "num_classes")
         attributes = tuple(attributes) if not isinstance(attributes, str) else ()
         if not attributes or len(set(attributes)) < len(attributes):
@@ -134,13 +137,13 @@ class XNet(ObjectiveTrainer, LinearReadout):
     # --- The objective: Eq. 2, or Eq. 1.
 
     @property
-    def objective_metrics(self):
+    def objective_metrics(self) -> tuple[str, ...]:
         return ("task_loss", "drop_loss", "active_neurons", *self.attribute_metrics.log_names)
 
-    def targets_of(self, y):
+    def targets_of(self, y: Any) -> Any:
         return y["label"] if isinstance(y, dict) else y
 
-    def objective(self, extra, x, y, sample_weight=None):
+    def objective(self, extra: list[Tensor], x: Any, y: Any, sample_weight: Any = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Eq. 2 for one batch, see `ObjectiveTrainer`."""
         self._check_names(y)
         self._check_shape(y["attributes"].shape)
@@ -201,7 +204,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
             return counted * ops.one_hot(smallest, len(self.attributes))
         return counted / ops.maximum(ops.sum(counted), 1.0) if self.reduction == "mean" else counted
 
-    def log_objective(self, y, sample_weight, outputs):
+    def log_objective(self, y: Any, sample_weight: Any, outputs: Any) -> None:
         """Updates the metrics of the drop losses."""
         examples = ops.cast(ops.shape(outputs["y_pred"])[0], "float32")
         self.task_metric.update_state(outputs["task_loss"], sample_weight=examples)
@@ -210,7 +213,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
         self.attribute_metrics.update_state(outputs["sums"], outputs["weights"])
         self.active_neurons.update_state(outputs["active"])
 
-    def training_callbacks(self):
+    def training_callbacks(self) -> list[keras.callbacks.Callback]:
         def warn(epoch, logs):
             if logs and logs.get("active_neurons") == 0:
                 self._warn_of_dead_neurons(f"any example of epoch {epoch}")
@@ -225,7 +228,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
             stacklevel=3,
         )
 
-    def fit(self, x=None, y=None, *args, **kwargs):
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """As `keras.Model.fit`, on targets with labels and attributes; arrays are checked before the first step.
 
         Warns where no neuron was active in a whole epoch.
@@ -237,19 +240,19 @@ class XNet(ObjectiveTrainer, LinearReadout):
         """
         if kwargs.get("class_weight") is not None:
             raise ValueError("Give `sample_weight` instead of `class_weight`. Received: class_weight")
-        dataset = getattr(x, "dataset", None)
+        dataset: Any = getattr(x, "dataset", None)
         if hasattr(dataset, "attributes"):
             self.check_dataset(dataset)
         elif is_array(x):
             y = self._checked_targets(y)
-        elif isinstance(getattr(dataset, "targets", None), dict):
+        elif isinstance(targets := getattr(dataset, "targets", None), dict):
             self._check_order(dataset)
-            self._checked_targets(dataset.targets)
+            self._checked_targets(targets)
         elif hasattr(x, "element_spec"):
             self._check_stream(x)
         return super().fit(x, y, *args, **kwargs)
 
-    def check_data(self, x, y=None, sample_weight=None):
+    def check_data(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any, Any]:
         self._check_order(getattr(x, "dataset", None))
         return super().check_data(x, y, sample_weight)
 
@@ -266,7 +269,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
     def _check_stream(self, stream):
         """Raises for a `tf.data.Dataset` without these attributes: on JAX, an error in a step costs the weights."""
         spec = stream.element_spec
-        targets = spec[1] if isinstance(spec, tuple) and len(spec) > 1 else None
+        targets: Any = spec[1] if isinstance(spec, tuple) and len(spec) > 1 else None
         self._check_names(targets)
         shape = targets["attributes"].shape
         if shape.rank is None or shape[-1] is None:
@@ -286,7 +289,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
                 f"The attributes must have the shape (batch, {count}): {', '.join(self.attributes)}. Received: shape={shape}"
             )
 
-    def check_targets(self, targets):
+    def check_targets(self, targets: Any) -> Any:
         """Returns class numbers (n,), or these with attributes, as a dict, or raises."""
         if not isinstance(targets, dict):
             return super().check_targets(targets)
@@ -316,7 +319,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
                 raise ValueError(f"No example has an attribute that a neuron is to answer for. Received: {attribute!r}")
         return attributes
 
-    def check_dataset(self, dataset):
+    def check_dataset(self, dataset: Any) -> None:
         """Raises unless an `ArrayDataset` has this model's attributes, each in one example at least.
 
         Raises:
@@ -332,11 +335,11 @@ class XNet(ObjectiveTrainer, LinearReadout):
     # --- Which neuron answers for which attribute.
 
     @property
-    def neuron_of_attribute(self):
+    def neuron_of_attribute(self) -> np.ndarray:
         """Number of the neuron that answers for each attribute, integers (attributes,)."""
         return ops.convert_to_numpy(self.matching).argmax(axis=1)
 
-    def match(self, neurons):
+    def match(self, neurons: ArrayLike) -> None:
         """Sets which neuron answers for each attribute.
 
         Args:
@@ -350,7 +353,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
             raise ValueError(f"`neurons` must be a permutation of 0 to {self.num_filters - 1}. Received: {neurons.tolist()}")
         self.matching.assign(np.eye(self.num_filters, dtype="float32")[neurons])
 
-    def orient(self, labels, attributes):
+    def orient(self, labels: np.ndarray, attributes: np.ndarray) -> None:
         """Turns each neuron, before training, towards the class that most examples with its attribute have.
 
         The neuron's weight to that class becomes positive, those to the others negative, and its bias 1, so that it is
@@ -377,7 +380,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
     # --- What the neurons say.
 
     @property
-    def unit_names(self):
+    def unit_names(self) -> tuple[str, ...]:
         """Each neuron's number with its attribute, as in "neuron 1 (bald)"."""
         attribute = dict(zip(self.neuron_of_attribute.tolist(), self.attributes))
         return tuple(f"neuron {number} ({attribute[number]})" for number in range(self.num_filters))
@@ -386,7 +389,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
     def _unit(self):
         return "neuron"
 
-    def unit_index(self, unit):
+    def unit_index(self, unit: int | str) -> int:
         """The index of a neuron, given by its index, its name, or the attribute that it answers for."""
         if isinstance(unit, str) and unit in self.attributes:
             return int(self.neuron_of_attribute[self.attributes.index(unit)])
@@ -395,7 +398,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
             raise KeyError(f"The neurons are {self.unit_names}. Received: {unit!r}")
         return super().unit_index(unit)
 
-    def drop_losses(self, images, labels=None, batch_size=256):
+    def drop_losses(self, images: Inputs, labels: ArrayLike | None = None, batch_size: int = 256) -> np.ndarray:
         """The classification loss of each image without each neuron: L(θ̂_j, x).
 
         Args:
@@ -410,22 +413,22 @@ class XNet(ObjectiveTrainer, LinearReadout):
             ValueError: for images of another shape, NaN or infinite pixels, or labels out of range.
         """
         _, neurons, logits = self.features(images, batch_size)
-        labels = logits.argmax(axis=-1) if labels is None else check_labels(labels, self.num_classes, self.class_names)
-        if len(labels) != len(neurons):
-            raise ValueError(f"There must be one label for each of {len(neurons)} images. Received: {len(labels)} labels")
-        return self.drop_losses_of(neurons, labels)
+        classes = logits.argmax(axis=-1) if labels is None else check_labels(labels, self.num_classes, self.class_names)
+        if len(classes) != len(neurons):
+            raise ValueError(f"There must be one label for each of {len(neurons)} images. Received: {len(classes)} labels")
+        return self.drop_losses_of(neurons, classes)
 
-    def drop_losses_of(self, neurons, labels):
+    def drop_losses_of(self, neurons: np.ndarray, labels: ArrayLike) -> np.ndarray:
         """As `drop_losses`, of activations (n, neurons) and labels (n,)."""
         log_probabilities = ops.convert_to_numpy(ops.log_softmax(self.dropped_logits(neurons)))
         return -np.take_along_axis(log_probabilities, np.asarray(labels)[None, :, None], axis=2)[..., 0].T
 
-    def dropped_logits(self, neurons):
+    def dropped_logits(self, neurons: np.ndarray) -> np.ndarray:
         """Logits (neurons, n, classes) of activations (n, neurons), with each neuron dropped; float32 arrays."""
         kernel, bias = self.readout_weights()
         return (neurons @ kernel + bias) - neurons.T[..., None] * kernel[:, None]
 
-    def backbone_features(self, images, batch_size=256):
+    def backbone_features(self, images: Inputs, batch_size: int = 256) -> np.ndarray:
         """The pooled features that the neurons are computed from.
 
         They are what a fast search or a probe starts from: an `XNet` on an input of features trains in seconds.
@@ -443,7 +446,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
         images = self.check_inputs(images)
         return predict_all(self._explained_view, images, batch_size)[1].astype("float32", copy=False)
 
-    def drop_loss_matrix(self, images, labels, attributes, batch_size=256):
+    def drop_loss_matrix(self, images: Inputs, labels: ArrayLike, attributes: ArrayLike, batch_size: int = 256) -> np.ndarray:
         """The mean drop loss of each neuron over the images with each attribute (Algorithm 1).
 
         Args:
@@ -462,7 +465,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
         attributes = self._checked_attributes(attributes, len(labels))
         return group_means(self.drop_losses(images, labels, batch_size), attributes)
 
-    def neuron_maps(self, images, batch_size=256):
+    def neuron_maps(self, images: Inputs, batch_size: int = 256) -> np.ndarray:
         """Class activation maps of the neurons: where in the image each activation arises (Zhou et al., 2016).
 
         Args:
@@ -495,7 +498,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
         # What another activation adds to the sum has no place of its own.
         return parts + (neurons - parts.mean(axis=(1, 2)))[:, None, None], neurons, logits
 
-    def saliency(self, images, batch_size=64):
+    def saliency(self, images: Inputs, batch_size: int = 64) -> np.ndarray:
         """Saliency maps of the neurons (Simonyan et al., 2013): how strongly each pixel moves each neuron.
 
         They are gradients of what the neuron sums up, before its activation, so that a silent neuron has a map too.
@@ -529,7 +532,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
     def _pooled(self, x):
         return ops.cast(self._explained_view(x, training=False)[1], "float32")
 
-    def top_images(self, images, labels, count=9, batch_size=256):
+    def top_images(self, images: Inputs, labels: ArrayLike, count: int = 9, batch_size: int = 256) -> np.ndarray:
         """The images with the highest drop loss for each neuron (Figures 5 and 6).
 
         Args:
@@ -546,7 +549,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
         """
         return np.argsort(-self.drop_losses(images, labels, batch_size), axis=0, kind="stable")[:count].T
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         config["backbone"] = keras.saving.serialize_keras_object(self._backbone_view)
         return {
@@ -567,13 +570,13 @@ class ActiveNeurons(keras.metrics.Metric):
         count: number of neurons.
     """
 
-    def __init__(self, count, name="active_neurons"):
+    def __init__(self, count: int, name: str = "active_neurons") -> None:
         super().__init__(name=name, dtype="float32")
         self.examples = self.add_variable((count,), "zeros", name="examples")
 
-    def update_state(self, examples, sample_weight=None):
+    def update_state(self, examples: Tensor, sample_weight: Any = None) -> None:
         """Adds numbers (neurons,) of examples on which each neuron is active."""
         self.examples.assign_add(examples)
 
-    def result(self):
+    def result(self) -> Tensor:
         return ops.sum(ops.cast(ops.convert_to_tensor(self.examples) > 0, "float32"))

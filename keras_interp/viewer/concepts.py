@@ -4,20 +4,23 @@ import functools
 import hashlib
 import html
 import threading
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from keras_interp.checks import check_labels
 from keras_interp.explain.concept_notes import CONTEXT, ConceptNotes
-from keras_interp.metrics import locality, orthogonality
+from keras_interp.metrics import Orthogonality, locality, orthogonality
 from keras_interp.models.concept_explainer import ConceptExplainer
+from keras_interp.typing import ArrayLike
 from keras_interp.viewer.html import LEGEND, STUDY_REMARK, card, figure, grid, picture, result, signed, spoken
 
 # Images of the view of one x-feature, and thumbnails to choose an image from.
 SHOWN, THUMBNAILS = 12, 60
 
 
-def check_model(model):
+def check_model(model: Any) -> Any:
     """Returns the model where it is an explanation module, or raises a TypeError."""
     if not isinstance(model, ConceptExplainer):
         raise TypeError(
@@ -54,15 +57,21 @@ class Concepts:
     (('x-feature 0', 'blue wing'), ('beak', 'tail', 'context'))
     """
 
-    def __init__(self, model, images, labels=None, part_names=(), notes=None):
+    def __init__(
+        self,
+        model: Any,
+        images: np.ndarray,
+        labels: ArrayLike | None = None,
+        part_names: Sequence[str] = (),
+        notes: ConceptNotes | None = None,
+    ) -> None:
         self.images = check_model(model).check_inputs(images)
         if self.images.ndim != 4:
             raise ValueError(f"The viewer shows images. Received: a model of rows, shape={self.images.shape}")
         self.model, self.notes = model, notes or ConceptNotes()
         self._lock = threading.RLock()
-        if labels is None:
-            labels = model.predict(self.images, verbose=0).argmax(axis=1)
-        self.labels = check_labels(labels, model.num_classes, model.class_names)
+        classes = model.predict(self.images, verbose=0).argmax(axis=1) if labels is None else labels
+        self.labels = check_labels(classes, model.num_classes, model.class_names)
         if len(self.labels) != len(self.images):
             raise ValueError(f"There must be one label for each of {len(self.images)} images. Received: {len(self.labels)}")
         self.targets = tuple(target for target in model.targets if len(self.of_class(target)))
@@ -79,24 +88,24 @@ class Concepts:
     # --- Computing.
 
     @property
-    def classes(self):
+    def classes(self) -> tuple[str, ...]:
         """Names of the classes that have images."""
         return tuple(self.model.class_names[number] for number in np.unique(self.labels))
 
     @property
-    def num_features(self):
+    def num_features(self) -> int:
         """Number of x-features of a target."""
         return self.model.num_features
 
-    def of_class(self, label):
+    def of_class(self, label: str) -> np.ndarray:
         """Numbers of the images of a class."""
         return np.flatnonzero(self.labels == self.model.class_names.index(label))
 
-    def names(self, target):
+    def names(self, target: str) -> tuple[str, ...]:
         """Names of a target's x-features, "x-feature 3" where they have none."""
         return self.model.feature_names(target)
 
-    def given_name(self, target, feature):
+    def given_name(self, target: str, feature: int) -> str:
         """The name of an x-feature, "" where it has none."""
         return dict(enumerate(self.model.concept_names.get(target, ()))).get(feature, "")
 
@@ -119,39 +128,39 @@ class Concepts:
             features = self.model.x_features(self.images[self.of_class(target)])[:, module]
         return features * self.model.predictor()[0][module]
 
-    def main_feature(self, target):
+    def main_feature(self, target: str) -> int:
         """Number of the x-feature that contributes most to its class."""
         return int(self._contributions(target).mean(axis=0).argmax())
 
-    def strongest(self, target, feature, count=SHOWN):
+    def strongest(self, target: str, feature: int, count: int = SHOWN) -> tuple[np.ndarray, np.ndarray]:
         """Numbers of the images of the target's class with the largest v_i E_i, and these contributions."""
         numbers = self.of_class(target)
         contributions = self._contributions(target)[:, feature]
         order = np.argsort(-contributions, kind="stable")[:count]
         return numbers[order], contributions[order]
 
-    def sentence(self, number, target):
+    def sentence(self, number: int, target: str) -> str:
         """Why an image belongs to a target, in words: "Classified as jay because of blue wing (+22.7) ..."."""
         contributions = self._explained(target, (int(number),)).contributions[0]
         predicted = self.model.class_names[int(self._decision(number).argmax())]
         return sentence(target, predicted, self.names(target), contributions)
 
-    def question(self, target, position):
+    def question(self, target: str, position: int) -> tuple[int, int] | None:
         """The study's question at a position: image number and x-feature, image by image; None past the last."""
         numbers = self.of_class(target)
         image, feature = divmod(position, self.num_features)
         return (int(numbers[image]), feature) if 0 <= image < len(numbers) else None
 
-    def image_key(self, number):
+    def image_key(self, number: int) -> str:
         """The key of an image in the notes, which depends on nothing but its pixels."""
         return hashlib.sha256(np.ascontiguousarray(self.images[number], "uint8").tobytes()).hexdigest()[:16]
 
-    def answered(self, target, number, feature, person):
+    def answered(self, target: str, number: int, feature: int, person: str) -> list[str] | None:
         """The parts that a person ticked for a heatmap, or None."""
         answers = self.notes.answers(target, feature, person)
         return next((answer["parts"] for answer in answers if answer["image"] == self.image_key(number)), None)
 
-    def next_question(self, target, position, person):
+    def next_question(self, target: str, position: int, person: str) -> int:
         """The first position from this one on without an answer of the person, and with heat; else the end."""
         position = min(position, len(self.of_class(target)) * self.num_features)
         while (asked := self.question(target, position)) is not None:
@@ -161,7 +170,7 @@ class Concepts:
             position += 1
         return position
 
-    def study(self, target):
+    def study(self, target: str) -> tuple[np.ndarray, Orthogonality, np.ndarray]:
         """O1 and O2, and the locality of each x-feature, from all answers on a target so far.
 
         Returns:
@@ -172,7 +181,7 @@ class Concepts:
 
     # --- Changing.
 
-    def name(self, target, feature, name):
+    def name(self, target: str, feature: int, name: str) -> None:
         """Names an x-feature, in the notes and the model."""
         if target not in self.model.targets or not 0 <= int(feature) < self.num_features:
             raise ValueError(
@@ -192,7 +201,7 @@ class Concepts:
         sign = "for" if value > 0 else "against" if value < 0 else "inactive"
         return card(picture(self.images[number], np.abs(contributed), against=value < 0), title, text, sign)
 
-    def draw_image(self, number, target):
+    def draw_image(self, number: int, target: str) -> str:
         """The first view, as HTML: an image, and all x-features of a target on it, the largest contribution first."""
         explanation = self._explained(target, (int(number),))
         contributions, names = explanation.contributions[0], self.names(target)
@@ -208,7 +217,7 @@ class Concepts:
             f"the network's own is {own:.1f}.</p>{LEGEND}{grid([image, *cards])}"
         )
 
-    def draw_feature(self, target, feature):
+    def draw_feature(self, target: str, feature: int) -> str:
         """The second view, as HTML: one x-feature of a target on the images of its class to which it contributes most."""
         numbers, contributions = self.strongest(target, feature)
         maps = self._explained(target, tuple(map(int, numbers))).maps
@@ -219,12 +228,12 @@ class Concepts:
             remark = f"{name} contributes to none of the {len(self.of_class(target))} images of {label}."
         return f'<p class="remark">{remark}</p>{LEGEND}{grid(cards)}'
 
-    def draw_votes(self, target, feature):
+    def draw_votes(self, target: str, feature: int) -> str:
         """The votes on an x-feature, as HTML."""
         yes, no = self.notes.votes(target, feature)
         return f'<p class="votes">Votes so far: <b>{yes}</b> trust it, <b>{no}</b> do not.</p>'
 
-    def draw_question(self, target, position):
+    def draw_question(self, target: str, position: int) -> str:
         """The question of the study, as HTML: an image, and the same with a heatmap."""
         asked = self.question(target, position)
         if asked is None:
@@ -238,7 +247,7 @@ class Concepts:
         ]
         return f'<p class="remark">Heatmap {position + 1} of {count} of this class.</p>{grid(cards, wide=True)}'
 
-    def draw_study(self, target):
+    def draw_study(self, target: str) -> str:
         """The results of the study so far, as HTML."""
         counts, apart, places = self.study(target)
         heads = "".join(f"<th>{html.escape(cell)}</th>" for cell in (*self.cells, "locality"))
@@ -259,7 +268,7 @@ class Concepts:
         )
 
 
-def sentence(target, predicted, names, contributions):
+def sentence(target: str, predicted: str, names: Sequence[str], contributions: np.ndarray) -> str:
     """Why an image was put into a class, or not, in words.
 
     Args:
@@ -279,7 +288,7 @@ def sentence(target, predicted, names, contributions):
     'Classified as Crow. What speaks for Blue Jay: crest (+0.5).'
     """
     order = np.argsort(-np.asarray(contributions), kind="stable")
-    parts = [(f"{names[number]} ({signed(contributions[number])})", contributions[number]) for number in order]
+    parts = [(f"{names[number]} ({signed(float(contributions[number]))})", contributions[number]) for number in order]
     reasons = ", ".join(text for text, value in parts if value >= 0.05)
     objections = ", ".join(text for text, value in parts[::-1] if value <= -0.05)
     result = f"Classified as {spoken(predicted)}"

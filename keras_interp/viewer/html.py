@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import colormaps
@@ -51,7 +52,7 @@ STUDY_REMARK = (
 )
 
 
-def card(source, title, text, sign=""):
+def card(source: str, title: str, text: str, sign: str = "") -> str:
     """A picture with a title and a line of text; `sign` is "for", "against" or "inactive"."""
     title = f'<span class="title">{html.escape(title)}</span>' if title else ""
     return (
@@ -60,11 +61,11 @@ def card(source, title, text, sign=""):
     )
 
 
-def grid(cards, wide=False):
+def grid(cards: Sequence[str], wide: bool = False) -> str:
     return f'<div class="grid{" wide" * wide}">{"".join(cards)}</div>'
 
 
-def result(title, studies):
+def result(title: str, studies: Sequence[tuple]) -> str:
     """A line with O1, O2 and locality, the means of (orthogonality, localities) of some classes."""
     figures = [
         [o.excess_norm, o.negative_log_determinant, np.mean(p[~np.isnan(p)] if (~np.isnan(p)).any() else p)]
@@ -75,31 +76,31 @@ def result(title, studies):
     return f'<p class="result">{html.escape(title)}: &nbsp; {text}</p>'
 
 
-def figure(value):
+def figure(value: float) -> str:
     return "–" if np.isnan(value) else "∞" if np.isinf(value) else f"{value:.3f}"
 
 
-def signed(value, space=""):
+def signed(value: float, space: str = "") -> str:
     # Adding 0 turns -0 into 0.
     value = round(float(value), 1) + 0.0
     return f"{'−' if value < 0 else '+'}{space}{abs(value):.1f}"
 
 
-def choice(number, name):
+def choice(number: int, name: str) -> str:
     return name if name == f"x-feature {number}" else f"{number}: {name}"
 
 
-def spoken(label):
+def spoken(label: str) -> str:
     return label.replace("_", " ")
 
 
-def as_image(image):
+def as_image(image: np.ndarray) -> Image.Image:
     """An image (height, width, channels) as a `PIL.Image` in colour."""
     pixels = np.clip(np.rint(image), 0, 255).astype("uint8")
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels[..., :3]).convert("RGB")
 
 
-def picture(image, heat=None, against=False):
+def picture(image: np.ndarray, heat: np.ndarray | None = None, against: bool = False) -> str:
     """An image as the source of an <img>, under a heatmap (h, w) unless that is the same everywhere.
 
     The heatmap is smoothed a little, and scaled to its largest value.
@@ -110,7 +111,7 @@ def picture(image, heat=None, against=False):
     size = round(width * scale), round(height * scale)
     picture = picture.resize(size, Image.Resampling.BICUBIC)
     if heat is not None and np.ptp(heat):
-        share = Image.fromarray(np.uint8(255 * (heat / heat.max()))).resize(size, Image.Resampling.BICUBIC)
+        share = Image.fromarray((255 * (heat / heat.max())).astype("uint8")).resize(size, Image.Resampling.BICUBIC)
         # Strided convolutions leave a lattice in winning probabilities, which the eye takes for a pattern of the image.
         share = np.asarray(share.filter(ImageFilter.GaussianBlur(SIDE / 50)), "float32")[..., None]
         share /= max(share.max(), 1.0)

@@ -5,12 +5,18 @@ of its study with persons (Table 1b). The page needs Gradio: pip install 'keras-
 """
 
 import functools
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
+
+from keras_interp.explain.concept_notes import ConceptNotes
+from keras_interp.typing import ArrayLike
 from keras_interp.viewer.concepts import THUMBNAILS, Concepts
 from keras_interp.viewer.html import CSS, as_image, choice, spoken
 
 
-def require_gradio():
+def require_gradio() -> Any:
     """Returns the module `gradio`, or raises an ImportError that says how to install it."""
     try:
         import gradio
@@ -19,7 +25,13 @@ def require_gradio():
     return gradio
 
 
-def build(model, images, labels=None, part_names=(), notes=None):
+def build(
+    model: Any,
+    images: np.ndarray,
+    labels: ArrayLike | None = None,
+    part_names: Sequence[str] = (),
+    notes: ConceptNotes | None = None,
+) -> Any:
     """Builds the page, see `Concepts` for what it shows.
 
     Args:
@@ -46,7 +58,7 @@ def build(model, images, labels=None, part_names=(), notes=None):
     return _Page(gradio, Concepts(model, images, labels, part_names, notes)).app
 
 
-def serve(app, host="127.0.0.1", port=None, browser=True, block=True):
+def serve(app: Any, host: str = "127.0.0.1", port: int | None = None, browser: bool = True, block: bool = True) -> str:
     """Serves the page until it is interrupted.
 
     Args:
@@ -87,7 +99,7 @@ def serve(app, host="127.0.0.1", port=None, browser=True, block=True):
 class _Page:
     """Wires what `Concepts` draws to the components of Gradio."""
 
-    def __init__(self, gradio, concepts):
+    def __init__(self, gradio: Any, concepts: Concepts) -> None:
         self.gradio, self.concepts = gradio, concepts
         with gradio.Blocks(title="keras-interp: concepts", analytics_enabled=False, delete_cache=(86400, 86400)) as self.app:
             gradio.Markdown(
@@ -134,7 +146,7 @@ class _Page:
             gallery = gradio.Gallery(pictures, selected_index=0)
             return gallery, int(numbers[0]), label if label in concepts.targets else target
 
-        def choose_image(label, event: gradio.SelectData):
+        def choose_image(label, event: gradio.SelectData):  # pyright: ignore[reportInvalidTypeForm]
             return int(concepts.of_class(label)[event.index])
 
         draw = {"fn": concepts.draw_image, "inputs": [number, target], "outputs": view}

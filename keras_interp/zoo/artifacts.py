@@ -11,6 +11,8 @@ import pathlib
 import sys
 import tempfile
 import zipfile
+from collections.abc import Mapping
+from typing import Any
 
 import h5py
 import keras
@@ -18,6 +20,7 @@ import numpy as np
 
 from keras_interp.explain.concept_notes import FILE_NAME as CONCEPTS
 from keras_interp.graphs import set_weights
+from keras_interp.typing import PathLike
 
 FORMAT = 1
 CONFIG, METADATA, WEIGHTS, GOLDEN, METRICS = "config.json", "metadata.json", "model.weights.h5", "golden.npz", "metrics.json"
@@ -38,24 +41,31 @@ class ArtifactError(ValueError):
     """A trained model's folder that is incomplete, altered, foreign, or of a newer format."""
 
 
-def shipped_folder(name):
+def shipped_folder(name: str) -> pathlib.Path | None:
     """The folder of a model that came with the checkout or the installed package, or None."""
     folder = shipped_root() / name
     return folder if (folder / CONFIG).is_file() else None
 
 
-def checkout():
+def checkout() -> pathlib.Path | None:
     """The folder of the checkout that this package runs from, or None where it is installed without one."""
     root = _PACKAGE.parents[1]
     return root if (root / "pyproject.toml").is_file() else None
 
 
-def shipped_root():
+def shipped_root() -> pathlib.Path:
     """The folder of all models that came with the checkout or the installed package."""
-    return checkout() / "zoo" if checkout() else _PACKAGE / "weights"
+    return root / "zoo" if (root := checkout()) else _PACKAGE / "weights"
 
 
-def save(model, folder, golden_inputs=None, storage_dtype="float32", provenance=None, custom_objects=None):
+def save(
+    model: keras.Model,
+    folder: PathLike,
+    golden_inputs: np.ndarray | None = None,
+    storage_dtype: str = "float32",
+    provenance: Mapping[str, Any] | None = None,
+    custom_objects: Mapping[str, type] | None = None,
+) -> pathlib.Path:
     """Saves a model as a folder that `load`, and Keras itself, can read. No optimizer state.
 
     Args:
@@ -136,7 +146,9 @@ def _rewrite_weights(path, storage_dtype):
     path.write_bytes(packed.getvalue())
 
 
-def load(folder, pins=None, custom_objects=None):
+def load(
+    folder: PathLike, pins: Mapping[str, str] | None = None, custom_objects: Mapping[str, type] | None = None
+) -> keras.Model:
     """Loads a model folder, uncompiled, after checking it.
 
     Args:
@@ -192,7 +204,7 @@ def _check_sizes(path, count):
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise ValueError(f"{name!r} is a link")
             item = group[name]
-            address = h5py.h5o.get_info(item.id).addr
+            address = h5py.h5o.get_info(item.id).addr  # pyright: ignore[reportAttributeAccessIssue]
             if address in seen:
                 raise ValueError(f"{name!r} is there twice")
             seen.add(address)
@@ -222,7 +234,7 @@ def _read_json(path):
     return value
 
 
-def verify(folder, pins):
+def verify(folder: PathLike, pins: Mapping[str, str]) -> None:
     """Raises an `ArtifactError` that names the first file whose sha256 is not the pinned one."""
     for name, expected in pins.items():
         path = pathlib.Path(folder) / name
@@ -236,18 +248,18 @@ def verify(folder, pins):
             )
 
 
-def sha256(path):
+def sha256(path: PathLike) -> str:
     """Hexadecimal sha256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_pins():
+def read_pins() -> dict[str, dict[str, str]]:
     """The pinned files of all shipped models: {name: {file name: sha256}}."""
     return json.loads(PINS.read_text()) if PINS.is_file() else {}
 
 
-def read_metrics(name):
+def read_metrics(name: str) -> dict[str, Any] | None:
     """What was measured of a model that ships, with or without its weights: the content of its `metrics.json`, or None."""
     folder = shipped_root() / name
     if not (folder / METRICS).is_file():
@@ -256,7 +268,7 @@ def read_metrics(name):
     return _read_json(folder / METRICS)
 
 
-def pins_of(name, folder=None):
+def pins_of(name: str, folder: PathLike | None = None) -> dict[str, str]:
     """The pinned files of a zoo model, as far as they are to be checked in a folder; all by default.
 
     Of a copy that came another way than with the installation it is what `load` needs: a card there can have been written on.
@@ -270,26 +282,27 @@ def pins_of(name, folder=None):
     return pins if folder in (None, shipped_folder(name)) else {file: pins[file] for file in REQUIRED}
 
 
-def pin(name, folder):
+def pin(name: str, folder: PathLike) -> None:
     """Pins the files of a shipped model as they are now, but for persons' notes. For maintainers; needs a checkout."""
     files = sorted(path for path in pathlib.Path(folder).iterdir() if path.is_file() and path.name != CONCEPTS)
     pins = {**read_pins(), name: {path.name: sha256(path) for path in files}}
     PINS.write_text(json.dumps(pins, indent=1, sort_keys=True) + "\n")
 
 
-def golden_difference(model, folder):
+def golden_difference(model: keras.Model, folder: PathLike) -> float:
     """Largest difference between a model's logits on the stored golden inputs and the stored logits."""
     with np.load(pathlib.Path(folder) / GOLDEN, allow_pickle=False) as golden:
         return float(np.abs(model.predict(golden["inputs"], verbose=0) - golden["logits"]).max())
 
 
-def check_golden(model, folder):
+def check_golden(model: keras.Model, folder: PathLike) -> None:
     """Raises an `ArtifactError` for a model whose outputs on the golden inputs are not those in its folder.
 
     They may differ by 0.001, or of larger ones by that share: backends and processors round otherwise.
     """
+    folder = pathlib.Path(folder)
     try:
-        with np.load(pathlib.Path(folder) / GOLDEN, allow_pickle=False) as golden:
+        with np.load(folder / GOLDEN, allow_pickle=False) as golden:
             largest = max(1.0, float(np.abs(golden["logits"]).max()))
         difference = golden_difference(model, folder)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
@@ -300,7 +313,7 @@ def check_golden(model, folder):
         )
 
 
-def check_config(config, custom_objects=None):
+def check_config(config: Any, custom_objects: Mapping[str, type] | None = None) -> None:
     """Checks every class that a Keras config names: this package's own, Keras's layers and operations without code in their
     config, and those of `custom_objects`.
 
@@ -338,7 +351,7 @@ def _check_class(module, class_name, registered_name, custom_objects):
             if isinstance(getattr(parent, str(class_name)), type):
                 return
     if str(module).startswith("keras.src.ops.") and registered_name in (None, class_name):
-        operation = getattr(sys.modules.get(module), str(class_name), None)
+        operation = getattr(sys.modules.get(str(module)), str(class_name), None)
         if isinstance(operation, type) and issubclass(operation, keras.Operation):
             return
     if (module, class_name) in (("keras.src.models.functional", "Functional"), ("keras.src.models.sequential", "Sequential")):

@@ -6,11 +6,13 @@ import re
 import statistics
 
 import huggingface_hub  # Its names are looked up where they are used: most of it is slow to import.
+import keras
 
 from keras_interp import data
 from keras_interp.models.base import InterpretableModel
+from keras_interp.typing import PathLike
 from keras_interp.zoo import artifacts
-from keras_interp.zoo.entry import Recipe
+from keras_interp.zoo.entry import Paper, Recipe
 from keras_interp.zoo.registry import ENTRIES
 
 LICENCE = "apache-2.0"
@@ -20,7 +22,13 @@ TAG = "keras-interp"
 SECTIONS = r"Measured on .* \([\d,]+ examples\)|How it was trained|Limits|Licence|Citation"
 
 
-def write_card(folder, repo_id=None, licence=None, existing=None, model=None):
+def write_card(
+    folder: PathLike,
+    repo_id: str | None = None,
+    licence: str | None = None,
+    existing: str | None = None,
+    model: keras.Model | None = None,
+) -> pathlib.Path:
     """Writes the model card `README.md` of an artifact.
 
     Sections of an older card, in the folder or in `existing`, stay where their headings are none of `SECTIONS`.
@@ -59,7 +67,7 @@ def write_card(folder, repo_id=None, licence=None, existing=None, model=None):
     else:
         task, datasets = None, known.get("datasets")
         text = _own_card(model, metrics, metadata, repo_id, licence, picture)
-    title = entry.name if entry else repo_id.split("/")[1]
+    title = entry.name if entry else repo_id.split("/")[1]  # pyright: ignore[reportOptionalMemberAccess]
     fields = {
         "license": licence,
         "library_name": "keras",
@@ -245,7 +253,7 @@ def _spread(values):
     return f"{statistics.fmean(values):,.{digits}f} ± {statistics.stdev(values):,.{digits}f}"
 
 
-def model_table(paper):
+def model_table(paper: Paper) -> str:
     """The README's table of the models of a paper that ship, as Markdown; empty without any."""
     lines = []
     for name, entry in ENTRIES.items():
@@ -277,18 +285,18 @@ README_MODELS = (
 )
 
 
-def readme_table():
+def readme_table() -> str:
     """The README's table of `README_MODELS`, as Markdown: the first figure that each paper counts, beside the paper's."""
     lines = []
     for name in README_MODELS:
-        entry, values = ENTRIES[name], artifacts.read_metrics(name)["values"]
+        entry, values = ENTRIES[name], artifacts.read_metrics(name)["values"]  # pyright: ignore[reportOptionalSubscript]
         metric, heading = next((metric, heading) for metric, heading in entry.paper.headline.items() if metric in values)
         figure = _figure(values[metric]) + _beside(entry.paper_metrics.get(metric))
         lines.append(f"| [`{name}`](zoo/{name}/README.md) | {entry.method} | `{entry.dataset}` | {heading}: {figure} |")
     return "\n".join(["| model | method | dataset | measured (paper) |", "|---|---|---|---|", *lines])
 
 
-def update_readme(path):
+def update_readme(path: PathLike) -> None:
     """Replaces the table between the markers of a README by `readme_table`."""
     path = pathlib.Path(path)
     start, end = "<!-- models: written by tools.release -->", "<!-- end of models -->"

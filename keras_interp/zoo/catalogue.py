@@ -1,9 +1,15 @@
 """Models by name: list, describe, build, load and save them."""
 
 import dataclasses
-from collections.abc import Mapping
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
 
 from keras_interp.models.base import InterpretableModel
+from keras_interp.typing import PathLike, Shape
 from keras_interp.zoo import artifacts, listing
 from keras_interp.zoo.entry import Paper, Recipe
 from keras_interp.zoo.hub import models_of
@@ -50,7 +56,9 @@ class ModelInfo:
     sha256: Mapping
 
 
-def list_models(pattern="*", trained=None, hub=None, comparisons=False):
+def list_models(
+    pattern: str = "*", trained: bool | None = None, hub: str | None = None, comparisons: bool = False
+) -> list[str]:
     """Names of the zoo's models, or of those that somebody has on the Hub.
 
     Args:
@@ -76,12 +84,12 @@ def list_models(pattern="*", trained=None, hub=None, comparisons=False):
     return listing.select(comparison, pattern, trained, comparisons, is_trained)
 
 
-def is_trained(name):
+def is_trained(name: str) -> bool:
     """Whether a model has weights, with this installation, in the mirror or on the Hub."""
     return find_local(name) is not None or location_of(name) is not None
 
 
-def info(name):
+def info(name: str) -> ModelInfo:
     """What is known about a model, see `ModelInfo`.
 
     Raises:
@@ -91,7 +99,13 @@ def info(name):
     return ModelInfo(**{**facts, "paper": Paper(**facts["paper"]), "recipe": Recipe(**facts["recipe"])})
 
 
-def build(name, num_classes=None, input_shape=None, class_names=None, dataset=None):
+def build(
+    name: str,
+    num_classes: int | None = None,
+    input_shape: Shape | None = None,
+    class_names: Sequence[str] | None = None,
+    dataset: Any = None,
+) -> keras.Model:
     """Builds a model without trained weights, compiled, in any size.
 
     Args:
@@ -113,7 +127,7 @@ def build(name, num_classes=None, input_shape=None, class_names=None, dataset=No
     return get_entry(name).build(num_classes, input_shape, class_names, dataset).compile_by_default()
 
 
-def load(name, weights=True, custom_objects=None):
+def load(name: str | pathlib.Path, weights: bool = True, custom_objects: Mapping[str, type] | None = None) -> keras.Model:
     """Loads a trained model, ready to predict, explain and train on.
 
     Args:
@@ -135,18 +149,17 @@ def load(name, weights=True, custom_objects=None):
         ArtifactError: for files that were altered or are foreign. No code of theirs has run then.
         ValueError: for a `concepts.json` that is damaged or of another model.
     """
-    named = name in ENTRIES
-    if named and not weights:
-        return build(name)
-    folder = find_folder(name)
-    if named:
+    if isinstance(name, str) and name in ENTRIES:
+        if not weights:
+            return build(name)
+        folder = find_folder(name)
         model = load_folder(folder, artifacts.pins_of(name, folder))
     else:
-        model = load_folder(folder, None, custom_objects)
+        model = load_folder(find_folder(name), None, custom_objects)
     # A plain Keras model, such as a compact form, knows no task.
     return model.compile_by_default() if isinstance(model, InterpretableModel) else model
 
 
-def save(model, folder, golden_inputs=None):
+def save(model: keras.Model, folder: PathLike, golden_inputs: np.ndarray | None = None) -> pathlib.Path:
     """Saves a model as a folder that `load` reads, see `artifacts.save`."""
     return artifacts.save(model, folder, golden_inputs)

@@ -4,10 +4,13 @@ import csv
 import json
 import pathlib
 import time
+from typing import Any
 
 import h5py
 import keras
 import numpy as np
+
+from keras_interp.typing import PathLike
 
 BACKUP = "backup"
 
@@ -15,7 +18,7 @@ BACKUP = "backup"
 CHECKPOINT = "checkpoint.weights.h5"
 
 
-def prepare_output(output, settings, process_id):
+def prepare_output(output: pathlib.Path, settings: dict[str, Any], process_id: int) -> pathlib.Path:
     """The folder of this process's checkpoints; refuses one with a checkpoint of other settings or data.
 
     Settings without a checkpoint are those of a start that failed: nothing would be mixed, so they are replaced.
@@ -45,7 +48,7 @@ def _differing(found, settings):
     return [key for key in dict.fromkeys([*found, *settings]) if found.get(key) != settings.get(key)]
 
 
-def agreed(epochs, num_processes):
+def agreed(epochs: int, num_processes: int) -> int:
     """The number of finished epochs, after checking that all processes have restored the same."""
     if num_processes > 1:
         from jax.experimental import multihost_utils
@@ -59,7 +62,7 @@ def agreed(epochs, num_processes):
     return epochs
 
 
-def save_checkpoint(model, path, epochs):
+def save_checkpoint(model: keras.Model, path: pathlib.Path, epochs: int) -> None:
     """Saves weights, optimizer state, what Keras leaves out (`_unsaved`) and the number of finished epochs in one file that
     a crash cannot leave half written."""
     partial = path.with_name(f"partial_{path.name}")
@@ -71,7 +74,7 @@ def save_checkpoint(model, path, epochs):
     partial.replace(path)
 
 
-def restore_checkpoint(model, path):
+def restore_checkpoint(model: keras.Model, path: pathlib.Path) -> int:
     """Restores what `save_checkpoint` saved; returns the number of finished epochs, 0 without a checkpoint."""
     if not path.is_file():
         return 0
@@ -81,8 +84,8 @@ def restore_checkpoint(model, path):
     model.load_weights(path)
     with h5py.File(path) as file:
         for number, variable in enumerate(_unsaved(model)):
-            variable.assign(file[f"unsaved_{number}"][()])
-        return int(file.attrs["epochs"])
+            variable.assign(np.asarray(file[f"unsaved_{number}"]))
+        return int(np.asarray(file.attrs["epochs"]))
 
 
 def _unsaved(model):
@@ -100,24 +103,26 @@ class EpochLog(keras.callbacks.Callback):
         path: the file.
     """
 
-    def __init__(self, path):
+    model: Any
+
+    def __init__(self, path: PathLike) -> None:
         super().__init__()
         self.path = pathlib.Path(path)
         self.rows = {}
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         if self.path.is_file():
             with self.path.open(newline="") as file:
                 self.rows = {int(row["epoch"]): row for row in csv.DictReader(file)}
 
-    def seconds(self):
+    def seconds(self) -> float:
         """Time that the epochs took, over all runs."""
         return sum(float(row["seconds"]) for row in self.rows.values())
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.start = time.time()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         values = {key: f"{float(value):.6g}" for key, value in (logs or {}).items()}
         learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         seconds = f"{time.time() - self.start:.1f}"

@@ -1,12 +1,14 @@
 """Devices and processes that share a batch."""
 
 import contextlib
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 import numpy as np
 
 
-def num_replicas(model):
+def num_replicas(model: keras.Model) -> int:
     """Number of devices that share a batch of this model's training."""
     if keras.backend.backend() == "tensorflow":
         return model.distribute_strategy.num_replicas_in_sync
@@ -14,7 +16,7 @@ def num_replicas(model):
     return 1 if distribution is None else int(np.prod(distribution.device_mesh.shape))
 
 
-def check_processes(strategy, coordinator, num_processes, process_id):
+def check_processes(strategy: Any, coordinator: str | None, num_processes: int, process_id: int) -> None:
     """Raises for devices or processes that this backend cannot train on, before any data are read."""
     backend = keras.backend.backend()
     processes = f"coordinator={coordinator!r}, num_processes={num_processes}, process_id={process_id}"
@@ -31,7 +33,7 @@ def check_processes(strategy, coordinator, num_processes, process_id):
 
 
 @contextlib.contextmanager
-def distribution(strategy, coordinator, num_processes, process_id):
+def distribution(strategy: Any, coordinator: str | None, num_processes: int, process_id: int) -> Iterator[None]:
     """Spreads what is built and trained within over the devices."""
     if keras.backend.backend() == "jax":
         if coordinator is not None:

@@ -1,12 +1,16 @@
 """What the zoo knows of a model before it is trained: the types of the registry."""
 
+from __future__ import annotations
+
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 
 from keras_interp import data
 from keras_interp.optimizers import CoupledSGD
+from keras_interp.typing import PathLike, Shape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Recipe:
     dtype_policy: str = "mixed_bfloat16"
     seed: int = 1
 
-    def build_optimizer(self, steps_per_epoch):
+    def build_optimizer(self, steps_per_epoch: int) -> keras.optimizers.Optimizer:
         """The optimizer for a training of `epochs` epochs of so many steps."""
         steps = self.epochs * steps_per_epoch
         schedules = keras.optimizers.schedules
@@ -83,11 +87,11 @@ class Recipe:
         else:
             raise ValueError(f"`schedule` must be 'cosine' or 'steps'. Received: schedule={self.schedule!r}")
         if self.optimizer == "adam":
-            return keras.optimizers.Adam(schedule)
+            return keras.optimizers.Adam(schedule)  # pyright: ignore[reportArgumentType]
         own = {} if self.readout_decay is None else {"logits/kernel": self.readout_decay}
         return CoupledSGD(schedule, self.momentum, self.nesterov, self.weight_decay, own)
 
-    def describe(self, examples, dataset):
+    def describe(self, examples: int, dataset: str) -> str:
         """A sentence on a run of this recipe, on so many examples of a dataset with that name."""
         optimizer = "Adam"
         if self.optimizer == "sgd":
@@ -160,11 +164,11 @@ class Entry:
     part_names = ()
 
     @property
-    def architecture(self):
+    def architecture(self) -> str:
         """Name of the architecture."""
         raise NotImplementedError
 
-    def make(self, dataset, input_shape, class_names):
+    def make(self, dataset: Any, input_shape: Shape, class_names: tuple[str, ...]) -> keras.Model:
         """The untrained model.
 
         Args:
@@ -175,30 +179,30 @@ class Entry:
         """
         raise NotImplementedError
 
-    def initialize(self, model, data_dir=None):
+    def initialize(self, model: keras.Model, data_dir: PathLike | None = None) -> None:
         """What is done with an untrained model before it is trained, as loading the weights of another one."""
 
-    def of_model(self, model):
+    def of_model(self, model: keras.Model) -> Entry:
         """The entry of a trained model of this entry, which may have been made with other outputs or units."""
         return self
 
-    def measure(self, model, dataset, data_dir=None):
+    def measure(self, model: keras.Model, dataset: Any, data_dir: PathLike | None = None) -> dict[str, float]:
         """The figures of a trained model on an `ArrayDataset`, {metric: float}; other data sets come from `data_dir`."""
         raise NotImplementedError
 
-    def remark(self, values, twin):
+    def remark(self, values: Mapping[str, float], twin: Mapping[str, float]) -> str:
         """A sentence for the card on the figures beside those of the twin, {metric: value} both; empty by default."""
         return ""
 
-    def callbacks(self, model, dataset, data_dir=None):
+    def callbacks(self, model: keras.Model, dataset: Any, data_dir: PathLike | None = None) -> list[keras.callbacks.Callback]:
         """Callbacks of its training on a data set, which may add figures to the log of an epoch."""
         return []
 
-    def finish(self, model, data_dir=None):
+    def finish(self, model: keras.Model, data_dir: PathLike | None = None) -> None:
         """What is done with a trained model before it is saved."""
         model.prune()
 
-    def load_data(self, split, data_dir=None):
+    def load_data(self, split: str, data_dir: PathLike | None = None) -> Any:
         """A split of the data set, with the classes that the model takes under the model's names, see `data.load`."""
         split = self.test_split if split == "test" else split
         if self.lazy:
@@ -209,7 +213,13 @@ class Entry:
             return dataset
         return dataset.select_classes(self.classes or range(len(dataset.class_names)), self.class_names)
 
-    def build(self, num_outputs=None, input_shape=None, class_names=None, dataset=None):
+    def build(
+        self,
+        num_outputs: int | None = None,
+        input_shape: Shape | None = None,
+        class_names: Sequence[str] | None = None,
+        dataset: Any = None,
+    ) -> keras.Model:
         """The untrained, uncompiled model, in the size that is asked for or that the data set has."""
         if dataset is not None:
             input_shape = input_shape or dataset.input_shape

@@ -1,14 +1,17 @@
 """Measuring a zoo model on the test split of its data set: every figure of `metrics.json` comes from here."""
 
 import os
+import pathlib
+from typing import Any
 
 from keras_interp import metrics
 from keras_interp.data import load_npz
+from keras_interp.typing import PathLike
 from keras_interp.zoo import catalogue
 from keras_interp.zoo.registry import get_entry
 
 
-def evaluate(name, data_dir=None, dataset=None):
+def evaluate(name: str | pathlib.Path, data_dir: PathLike | None = None, dataset: Any = None) -> dict[str, Any]:
     """Measures a model on the test split of its data set.
 
     Args:

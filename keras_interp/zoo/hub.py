@@ -1,5 +1,7 @@
 """The zoo on the Hugging Face Hub: fetch models from there, checked, and publish them."""
 
+from __future__ import annotations
+
 import dataclasses
 import errno
 import fnmatch
@@ -8,9 +10,12 @@ import pathlib
 import re
 import time
 import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeGuard
 
 import huggingface_hub
 from huggingface_hub import constants, errors
+from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]
 
 from keras_interp.zoo import artifacts, cards
 
@@ -50,7 +55,7 @@ class Reference:
     revision: str | None = None
 
     @classmethod
-    def parse(cls, text):
+    def parse(cls, text: str) -> Reference:
         """The `Reference` that "hf://user/repo" or "hf://user/repo@revision" names.
 
         Raises:
@@ -62,7 +67,7 @@ class Reference:
         return cls(*found.groups())
 
     @property
-    def is_pinned(self):
+    def is_pinned(self) -> bool:
         """Whether it names a commit, which alone never changes."""
         return re.fullmatch("[0-9a-f]{40}", self.revision or "") is not None
 
@@ -70,18 +75,18 @@ class Reference:
         return f"hf://{self.repo_id}" + (f"@{self.revision}" if self.revision else "")
 
 
-def is_reference(name):
+def is_reference(name: Any) -> TypeGuard[str]:
     """Whether a name is meant as a model on the Hub."""
     return isinstance(name, str) and name.startswith("hf://")
 
 
-def api():
+def api() -> huggingface_hub.HfApi:
     from keras_interp import __version__
 
     return huggingface_hub.HfApi(library_name="keras-interp", library_version=__version__)
 
 
-def fetch(reference, pins=None, files=NEEDED):
+def fetch(reference: Reference, pins: Mapping[str, str] | None = None, files: Sequence[str] = NEEDED) -> pathlib.Path:
     """Downloads a model into the Hub's own cache, as far as it is not there.
 
     Args:
@@ -163,7 +168,7 @@ def _problem(path, pin):
     return None
 
 
-def models_of(user, pattern="*"):
+def models_of(user: str, pattern: str = "*") -> list[huggingface_hub.ModelInfo]:
     """What a user or an organisation has on the Hub that was made with keras-interp, and matches an `fnmatch` pattern.
 
     Returns:
@@ -176,7 +181,7 @@ def models_of(user, pattern="*"):
     return sorted((one for one in models if fnmatch.fnmatch(one.id.split("/")[1], pattern)), key=lambda one: one.id)
 
 
-def ask(subject, function, *arguments, retry=True, **options):
+def ask(subject: Any, function: Callable, *arguments: Any, retry: bool = True, **options: Any) -> Any:
     """Calls a function of the Hub's client: again after a while where the Hub is overloaded, and with errors that help.
 
     Raises:
@@ -185,9 +190,9 @@ def ask(subject, function, *arguments, retry=True, **options):
     for wait in (*(WAITS if retry else ()), None):
         try:
             return function(*arguments, **options)
-        except (errors.HTTPError, OSError, RuntimeError) as error:
+        except (HTTPError, OSError, RuntimeError) as error:
             reason = _reason(error)
-            if not isinstance(reason, (errors.HTTPError, OSError)):
+            if not isinstance(reason, (HTTPError, OSError)):
                 raise
             if wait is None or not _is_overloaded(reason):
                 raise _helpful(subject, reason) from reason
@@ -207,7 +212,7 @@ def _is_overloaded(error):
 def _is_away(error):
     """Whether the Hub could not be asked."""
     away = (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled)
-    no_answer = isinstance(error, errors.HTTPError) and not isinstance(error, errors.HfHubHTTPError)
+    no_answer = isinstance(error, HTTPError) and not isinstance(error, errors.HfHubHTTPError)
     return isinstance(error, away) or no_answer or _is_overloaded(error)
 
 
@@ -236,7 +241,7 @@ def _helpful(subject, error):
         advice = "Somebody changed the repository meanwhile: look at its page, and try again."
     elif status is not None:
         advice = "The Hub does not answer as it should: try again later."
-    elif isinstance(error, errors.HTTPError):
+    elif isinstance(error, HTTPError):
         advice = (
             f"The Hub at {constants.ENDPOINT} cannot be reached, or went away: check the network, HF_ENDPOINT and proxies, or "
             "set HF_HUB_OFFLINE=1 to work from the cache."

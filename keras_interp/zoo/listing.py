@@ -9,6 +9,8 @@ import hashlib
 import json
 import os
 import pathlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 _PACKAGE = pathlib.Path(__file__).parent
 INDEX, PINS = _PACKAGE / "index.json", _PACKAGE / "pins.json"
@@ -18,29 +20,35 @@ LOCATIONS = _PACKAGE / "hub.json"
 MIRROR = "KERAS_INTERP_ZOO"
 
 
-def checkout():
+def checkout() -> pathlib.Path | None:
     """The folder of the checkout that this package runs from, or None where it is installed without one."""
     root = _PACKAGE.parents[1]
     return root if (root / "pyproject.toml").is_file() else None
 
 
-def shipped_root():
+def shipped_root() -> pathlib.Path:
     """The folder of all models that came with the checkout or the installed package."""
-    return checkout() / "zoo" if checkout() else _PACKAGE / "weights"
+    return root / "zoo" if (root := checkout()) else _PACKAGE / "weights"
 
 
-def index():
+def index() -> dict[str, dict[str, Any]]:
     """What the entries of all models say of themselves, {name: facts}."""
     return json.loads(INDEX.read_text())
 
 
-def is_trained(name):
+def is_trained(name: str) -> bool:
     """Whether a model has weights, with this installation, in the mirror or on the Hub."""
     folders = [shipped_root() / name, *([pathlib.Path(os.environ[MIRROR], name)] if MIRROR in os.environ else [])]
     return any((folder / "config.json").is_file() for folder in folders) or name in json.loads(LOCATIONS.read_text())
 
 
-def select(comparison, pattern="*", trained=None, comparisons=False, is_trained=is_trained):
+def select(
+    comparison: Mapping[str, bool],
+    pattern: str = "*",
+    trained: bool | None = None,
+    comparisons: bool = False,
+    is_trained: Callable[[str], bool] = is_trained,
+) -> list[str]:
     """The names that `zoo.list_models` lists, those of models with weights first.
 
     Args:
@@ -55,14 +63,14 @@ def select(comparison, pattern="*", trained=None, comparisons=False, is_trained=
     return [name for name in sorted(chosen, key=lambda name: not weights[name]) if trained in (None, weights[name])]
 
 
-def unknown(name, names):
+def unknown(name: str, names: Iterable[str]) -> KeyError:
     """The error of a name that no model has, with the nearest ones."""
     nearest = difflib.get_close_matches(str(name), names, n=3, cutoff=0.3)
     hint = f" Did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
     return KeyError(f"There is no model of that name.{hint} zoo.list_models() lists all. Received: {name!r}")
 
 
-def describe(name, facts):
+def describe(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
     """All that is known of a model, as `zoo.info` gives it, of what its entry says of itself."""
     pins = json.loads(PINS.read_text()).get(name, {})
     metadata = _read(shipped_root() / name / "metadata.json", pins)

@@ -13,6 +13,7 @@ from huggingface_hub import constants
 
 from keras_interp.models.base import InterpretableModel
 from keras_interp.zoo import artifacts, cards
+from keras_interp.zoo.entry import Entry
 from keras_interp.zoo.hub import HubError, Reference, api, ask
 from keras_interp.zoo.registry import ENTRIES
 from keras_interp.zoo.store import copy_artifact, find_folder, load_folder
@@ -35,7 +36,15 @@ class Published:
     sha256: Mapping
 
 
-def publish(model, repo_id, private=None, create_pr=False, revision=None, tag=None, licence=None):
+def publish(
+    model: str | pathlib.Path | keras.Model,
+    repo_id: str,
+    private: bool | None = None,
+    create_pr: bool = False,
+    revision: str | None = None,
+    tag: str | None = None,
+    licence: str | None = None,
+) -> Published:
     """Publishes a model on the Hub, after a check of all that goes there.
 
     Only the files of an artifact are uploaded, whatever else the folder holds. The card is written anew, see
@@ -148,7 +157,7 @@ def _draw_explanation(model, entry, folder):
             model.explain(golden["inputs"][:4]).plot(path=folder / artifacts.EXPLANATION)
 
 
-def check(folder):
+def check(folder: pathlib.Path) -> tuple[keras.Model, str, Entry | None]:
     """Checks an artifact before others get it: it loads, with its names, and gives its golden outputs.
 
     Returns:

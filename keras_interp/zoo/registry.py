@@ -1,8 +1,10 @@
 """The named models."""
 
 import dataclasses
+from typing import Any
 
 from keras_interp.zoo import listing
+from keras_interp.zoo.entry import Entry
 from keras_interp.zoo.papers import dynk, fl, lsg, srae, xnet
 
 MODULES = (lsg, fl, dynk, xnet, srae)
@@ -10,7 +12,7 @@ PAPERS = {module.PAPER.key: module.PAPER for module in MODULES}
 ENTRIES = {entry.name: entry for module in MODULES for entry in module.ENTRIES}
 
 
-def get_entry(name):
+def get_entry(name: str) -> Entry:
     """The entry of that name.
 
     Raises:
@@ -21,7 +23,7 @@ def get_entry(name):
     raise listing.unknown(name, ENTRIES)
 
 
-def facts_of(entry):
+def facts_of(entry: Entry) -> dict[str, Any]:
     """What an entry says of its model, as `index.json` holds it for the command."""
     names = ("name", "description", "method", "architecture", "dataset", "class_names", "input_shape", "paper_metrics")
     return {

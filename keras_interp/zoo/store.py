@@ -5,22 +5,26 @@ import os
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+
+import keras
 
 from keras_interp.explain import ConceptNotes
 from keras_interp.models.concept_explainer import ConceptExplainer
+from keras_interp.typing import PathLike
 from keras_interp.zoo import artifacts
 from keras_interp.zoo.hub import NEEDED, Reference, fetch, is_reference
 from keras_interp.zoo.listing import LOCATIONS, MIRROR
 from keras_interp.zoo.registry import ENTRIES, get_entry
 
 
-def location_of(name):
+def location_of(name: str) -> Reference | None:
     """The `Reference`, with its commit, of a zoo model that was published, or None."""
     locations = json.loads(LOCATIONS.read_text())
     return Reference.parse(locations[name]) if name in locations else None
 
 
-def find_local(name):
+def find_local(name: str) -> pathlib.Path | None:
     """The folder of a zoo model that came with the installation or lies in the mirror, or None."""
     folder = artifacts.shipped_folder(name)
     if folder is None and MIRROR in os.environ:
@@ -29,7 +33,7 @@ def find_local(name):
     return folder
 
 
-def find_folder(name, files=NEEDED):
+def find_folder(name: str | pathlib.Path, files: Sequence[str] = NEEDED) -> pathlib.Path:
     """The folder that `load` takes a model from, after a download where it lies on the Hub.
 
     Args:
@@ -52,16 +56,18 @@ def find_folder(name, files=NEEDED):
         return pathlib.Path(name)
     get_entry(name)
     folder, location = find_local(name), location_of(name)
-    if folder is None and location is None:
+    if folder is not None:
+        return folder
+    if location is None:
         raise FileNotFoundError(
             f"No weights of this model come with this installation, nor are they on the Hub. Set {MIRROR} to the `zoo` folder "
             f"of a checkout that has them, or train it with: keras-interp train {name} --data-dir DIR, then load the folder "
             f"that it writes. Received: {name!r}"
         )
-    return folder or fetch(location, artifacts.pins_of(name), files)
+    return fetch(location, artifacts.pins_of(name), files)
 
 
-def copy_artifact(source, folder):
+def copy_artifact(source: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     """Copies the files of an artifact, each whole or not at all, into a folder, in the place of another one's."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in artifacts.FILES:
@@ -75,7 +81,9 @@ def copy_artifact(source, folder):
     return folder
 
 
-def load_folder(folder, pins=None, custom_objects=None):
+def load_folder(
+    folder: pathlib.Path, pins: Mapping[str, str] | None = None, custom_objects: Mapping[str, type] | None = None
+) -> keras.Model:
     """The model in a folder, see `artifacts.load`, with the names that persons gave to its x-features."""
     model = artifacts.load(folder, pins, custom_objects)
     if isinstance(model, ConceptExplainer):
@@ -83,7 +91,7 @@ def load_folder(folder, pins=None, custom_objects=None):
     return model
 
 
-def download(names, folder):
+def download(names: Iterable[str], folder: PathLike) -> list[pathlib.Path]:
     """Makes a mirror of models in a folder, to work without a network.
 
     `load` takes models by name from there, where the environment variable `KERAS_INTERP_ZOO` names the folder.

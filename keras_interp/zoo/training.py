@@ -6,11 +6,13 @@ import os
 import pathlib
 import platform
 import shutil
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_interp import data
+from keras_interp.typing import PathLike
 from keras_interp.zoo import artifacts
 from keras_interp.zoo.checkpoints import CHECKPOINT, EpochLog, agreed, prepare_output, restore_checkpoint, save_checkpoint
 from keras_interp.zoo.devices import check_processes, distribution, num_replicas
@@ -20,19 +22,19 @@ GOLDEN_IMAGES = 8
 
 
 def train(
-    name,
-    data_dir=None,
-    output=None,
+    name: str,
+    data_dir: PathLike | None = None,
+    output: PathLike | None = None,
     *,
-    dataset=None,
-    validation=0.0,
-    strategy=None,
-    coordinator=None,
-    num_processes=1,
-    process_id=0,
-    verbose=2,
-    **overrides,
-):
+    dataset: Any = None,
+    validation: float = 0.0,
+    strategy: Any = None,
+    coordinator: str | None = None,
+    num_processes: int = 1,
+    process_id: int = 0,
+    verbose: Any = 2,
+    **overrides: Any,
+) -> keras.Model:
     """Trains a zoo model on its data set, and saves it as an artifact.
 
     A checkpoint and the log are written after every epoch; called again with the same arguments, training goes on where it

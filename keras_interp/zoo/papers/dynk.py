@@ -90,13 +90,13 @@ class ConnectionEntry(Entry):
         return [keras.callbacks.LambdaCallback(on_epoch_end=look)]
 
     def remark(self, values, twin):
-        pair = values.get("dissection_mean"), twin.get("dissection_mean")
-        if None in pair:
+        own, other = values.get("dissection_mean"), twin.get("dissection_mean")
+        if own is None or other is None:
             return ""
-        relation = "higher than" if pair[0] > pair[1] else "not higher than"
+        relation = "higher than" if own > other else "not higher than"
         sentence = (
-            f"The mean IoU of its units with their best concept, {pair[0]:.4f}, is {relation} that of the units of "
-            f"`{self.twin}`, {pair[1]:.4f}; the paper finds it higher for Dynamic-K, on Places365 and Broden."
+            f"The mean IoU of its units with their best concept, {own:.4f}, is {relation} that of the units of "
+            f"`{self.twin}`, {other:.4f}; the paper finds it higher for Dynamic-K, on Places365 and Broden."
         )
         connected = values.get("dissection_connected"), twin.get("dissection_connected")
         if None in connected:
@@ -111,7 +111,7 @@ class ConnectionEntry(Entry):
 
     def dissect(self, model, data_dir=None):
         """The `Dissection` of the model's last feature maps."""
-        return metrics.dissect(model, load_segmentation(self.segmented, data_dir=data_dir, image_size=self.input_shape[:2]))
+        return metrics.dissect(model, load_segmentation(self.segmented, data_dir=data_dir, image_size=self.input_shape[:2]))  # pyright: ignore[reportArgumentType]
 
     def measure(self, model, dataset, data_dir=None):
         """The figures of a classifier, from one pass over the data, see `DEFINITIONS`."""

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_interp import backbones, metrics, models
+from keras_interp.models.gated_network import GatedNetwork
 from keras_interp.zoo.entry import Entry, Paper, Recipe
 
 PAPER = Paper(
@@ -115,7 +116,7 @@ class NetworkEntry(Entry):
             from sklearn.metrics import roc_auc_score
 
             values["auc"] = roc_auc_score(dataset.targets, outputs[:, 1] - outputs[:, 0])
-        gated = isinstance(model, models.feature_leveling.GatedNetwork)
+        gated = isinstance(model, GatedNetwork)
         # Without the decoder of a self-explaining network, which predicting does not need.
         compact = model.compact() if gated else keras.Model(model.inputs, model.outputs)
         values |= {"parameters": compact.count_params(), "weights": count_weights(compact)}

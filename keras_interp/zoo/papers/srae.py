@@ -209,7 +209,8 @@ class ExplanationEntry(OnBirds):
         """The figures of the modules, see `DEFINITIONS`."""
         birds = load_birds(self.dataset, self.test_split, data_dir, self.input_shape[:2])
         birds = birds[held_out(birds.labels, model.target_numbers)]
-        measured = faithfulness(model, *model.activations(dataset.inputs), dataset.targets)
+        z, logits = model.activations(dataset.inputs)
+        measured = faithfulness(model, z, logits, dataset.targets)
         return measured | heat(model, birds, model.heatmaps)
 
 
