@@ -18,6 +18,7 @@ INTERVAL = re.compile(r"(integer )?([\[(])(.+), (.+)([\])])")
 INTERVALS = {
     "[0, inf)": "finite and not negative",
     "(0, inf)": "a positive number",
+    "(1, inf)": "a number above 1",
     "integer [1, inf)": "an integer of at least 1",
 }
 # Rounding of a picture that was normalized and brought back.

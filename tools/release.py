@@ -94,7 +94,41 @@ def release(name, folders=(), data_dir=None, with_weights=True):
             model.explain(test.inputs[list(examples)]).plot(path=target / artifacts.EXPLANATION)
         cards.write_card(target)
     artifacts.pin(name, target)
-    cards.update_readme(ROOT / "README.md")
+    update_readme(ROOT / "README.md")
+
+
+# What a newcomer meets first: a model of each method beside its baseline.
+README_MODELS = (
+    *("lsg_resnet20_cifar10", "lsg_fixed_resnet20_cifar10", "std_resnet20_cifar10"),
+    *("fl_mlp_mnist", "fl_mlp_california_housing", "std_mlp_california_housing"),
+    *("dynk5_resnet18w32_cifar10", "std_resnet18w32_cifar10"),
+    *("xnet_capped_resnet18w32_celeb_a_mini", "std_resnet18w32_celeb_a_mini"),
+    *("srae_mobilenet_cub100", "std_mobilenet_cub100"),
+)
+
+
+def readme_table():
+    """The README's table of `README_MODELS`, as Markdown: the first figure that each paper counts, beside the paper's."""
+    lines = []
+    for name in README_MODELS:
+        entry, values = ENTRIES[name], artifacts.read_metrics(name)["values"]
+        metric, heading = next((metric, heading) for metric, heading in entry.paper.headline.items() if metric in values)
+        figure = cards.figure(values[metric]) + _beside(entry.paper_metrics.get(metric))
+        lines.append(f"| [`{name}`](zoo/{name}/README.md) | {entry.method} | `{entry.dataset}` | {heading}: {figure} |")
+    return "\n".join(["| model | method | dataset | measured (paper) |", "|---|---|---|---|", *lines])
+
+
+def update_readme(path):
+    """Replaces the table between the markers of a README by `readme_table`."""
+    path = pathlib.Path(path)
+    start, end = "<!-- models: written by tools.release -->", "<!-- end of models -->"
+    before, rest = path.read_text().split(start)
+    _, after = rest.split(end)
+    path.write_text("\n\n".join([before + start, readme_table(), end + after]))
+
+
+def _beside(value):
+    return "" if value is None else f" ({cards.figure(value)})"
 
 
 def check(name, data_dir=None):

@@ -1,12 +1,15 @@
 """Interpretable SGD (Dynamic-K paper, Algorithm 3): a dense layer whose kernel learns by drawn coordinates."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_interp.checks import check_options
+from keras_interp.typing import Tensor
 
 
-def update_probabilities(features, block_size, sparsity):
+def update_probabilities(features: Tensor, block_size: float, sparsity: float) -> Tensor:
     """With which probability interpretable SGD updates the weights of each input (step 5 of Algorithm 3, Dynamic-K paper).
 
     The loss's curvature along the weight from input j to a logit is x_j² times its curvature in that logit, which for the
@@ -88,7 +91,7 @@ class InterpretableSGDDense(keras.layers.Dense):
     >>> history = model.fit(np.eye(64), np.arange(64) % 10, verbose=0)
     """
 
-    def __init__(self, units, block_size, sparsity=0.5, seed=None, **kwargs):
+    def __init__(self, units: int, block_size: float, sparsity: float = 0.5, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(units, **kwargs)
         check_options(locals(), block_size="(0, inf)", sparsity="[0, 1)")
         self.block_size = block_size
@@ -96,7 +99,7 @@ class InterpretableSGDDense(keras.layers.Dense):
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         if not training:
             return super().call(inputs)
         probabilities = update_probabilities(inputs, self.block_size, self.sparsity)
@@ -111,5 +114,5 @@ class InterpretableSGDDense(keras.layers.Dense):
             outputs = outputs + ops.cast(self.bias, outputs.dtype)
         return self.activation(outputs)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "block_size": self.block_size, "sparsity": self.sparsity, "seed": self.seed}

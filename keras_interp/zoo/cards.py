@@ -12,7 +12,7 @@ from keras_interp import data
 from keras_interp.models.base import InterpretableModel
 from keras_interp.typing import PathLike
 from keras_interp.zoo import artifacts
-from keras_interp.zoo.entry import Paper, Recipe
+from keras_interp.zoo.entry import Recipe
 from keras_interp.zoo.registry import ENTRIES
 
 LICENCE = "apache-2.0"
@@ -223,10 +223,10 @@ def _measured(metrics, entry=None):
     ]
     rows = []
     for metric, value in metrics["values"].items():
-        cells = [metric, _figure(value)]
+        cells = [metric, figure(value)]
         cells += [_spread(spread["values"][metric])] if spread else []
-        cells += [_figure(twin.get(metric))] if twin_name else []
-        cells += [_figure(published.get(metric))] if entry else []
+        cells += [figure(twin.get(metric))] if twin_name else []
+        cells += [figure(published.get(metric))] if entry else []
         rows.append([*cells, metrics["definitions"][metric]])
     seeds = f" The column of all seeds has mean and standard deviation over the seeds {spread['seeds']}." if spread else ""
     remark = entry.remark(metrics["values"], twin) if entry else ""
@@ -241,7 +241,7 @@ def _measured(metrics, entry=None):
     ]
 
 
-def _figure(value):
+def figure(value):
     if value is None:
         return ""
     whole = isinstance(value, int) or (value == round(value) and abs(value) > 1)
@@ -251,55 +251,3 @@ def _figure(value):
 def _spread(values):
     digits = 1 if all(isinstance(value, int) for value in values) else 4
     return f"{statistics.fmean(values):,.{digits}f} ± {statistics.stdev(values):,.{digits}f}"
-
-
-def model_table(paper: Paper) -> str:
-    """The README's table of the models of a paper that ship, as Markdown; empty without any."""
-    lines = []
-    for name, entry in ENTRIES.items():
-        measured = artifacts.read_metrics(name) if entry.paper == paper else None
-        if measured is None:
-            continue
-        folder, values = artifacts.shipped_root() / name, measured["values"]
-        provenance = json.loads((folder / artifacts.METADATA).read_text())["keras_interp"]["provenance"]
-        figures = [_figure(values.get(metric)) + _beside(entry.paper_metrics.get(metric)) for metric in paper.headline]
-        link = f"[`{name}`](zoo/{name}/README.md)" if artifacts.shipped_folder(name) else f"`{name}` (no weights)"
-        parameters = int(values.get("parameters", provenance["parameters"]))
-        cells = [link, f"{parameters:,}", str(provenance["recipe"]["epochs"])]
-        lines.append(f"| {' | '.join([*cells, *figures])} |")
-    heads = ["model", "parameters", "epochs", *paper.headline.values()]
-    return "\n".join([f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *lines]) if lines else ""
-
-
-def _beside(value):
-    return "" if value is None else f" ({_figure(value)})"
-
-
-# What a newcomer meets first: a model of each method beside its baseline.
-README_MODELS = (
-    *("lsg_resnet20_cifar10", "lsg_fixed_resnet20_cifar10", "std_resnet20_cifar10"),
-    *("fl_mlp_mnist", "fl_mlp_california_housing", "std_mlp_california_housing"),
-    *("dynk5_resnet18w32_cifar10", "std_resnet18w32_cifar10"),
-    *("xnet_capped_resnet18w32_celeb_a_mini", "std_resnet18w32_celeb_a_mini"),
-    *("srae_mobilenet_cub100", "std_mobilenet_cub100"),
-)
-
-
-def readme_table() -> str:
-    """The README's table of `README_MODELS`, as Markdown: the first figure that each paper counts, beside the paper's."""
-    lines = []
-    for name in README_MODELS:
-        entry, values = ENTRIES[name], artifacts.read_metrics(name)["values"]  # pyright: ignore[reportOptionalSubscript]
-        metric, heading = next((metric, heading) for metric, heading in entry.paper.headline.items() if metric in values)
-        figure = _figure(values[metric]) + _beside(entry.paper_metrics.get(metric))
-        lines.append(f"| [`{name}`](zoo/{name}/README.md) | {entry.method} | `{entry.dataset}` | {heading}: {figure} |")
-    return "\n".join(["| model | method | dataset | measured (paper) |", "|---|---|---|---|", *lines])
-
-
-def update_readme(path: PathLike) -> None:
-    """Replaces the table between the markers of a README by `readme_table`."""
-    path = pathlib.Path(path)
-    start, end = "<!-- models: written by tools.release -->", "<!-- end of models -->"
-    before, rest = path.read_text().split(start)
-    _, after = rest.split(end)
-    path.write_text("\n\n".join([before + start, readme_table(), end + after]))
