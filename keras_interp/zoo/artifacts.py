@@ -123,7 +123,12 @@ def _uncompiled_copy(model, storage_dtype, custom_objects):
 
 
 def _without_compile_state(config):
-    return {key: value for key, value in config.items() if key != "compile_config"}
+    """A config without the state of `compile`, at any depth."""
+    if isinstance(config, list):
+        return [_without_compile_state(value) for value in config]
+    if not isinstance(config, dict):
+        return config
+    return {key: _without_compile_state(value) for key, value in config.items() if key != "compile_config"}
 
 
 def _rewrite_weights(path, storage_dtype):
