@@ -182,7 +182,7 @@ def encode_columns(table: Any, column_names: Sequence[str]) -> tuple[np.ndarray,
                 faults.setdefault(row, sentence)
             continue
         if name not in texts:
-            texts[name] = np.array([_text(value) for value in columns[name]], object)
+            texts[name] = np.array([text_of(value) for value in columns[name]], object)
             known[name] = np.zeros(count, bool)
         rows[:, column] = texts[name] == category
         known[name] |= texts[name] == category
@@ -196,7 +196,7 @@ def encode_columns(table: Any, column_names: Sequence[str]) -> tuple[np.ndarray,
     return rows, faults, [name for name in names if name not in used]
 
 
-def _text(value):
+def text_of(value: Any) -> str:
     """A category as text: "" where it is missing, whole numbers without a fraction."""
     if _plain(value) is None or value != value:
         return ""

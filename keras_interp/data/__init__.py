@@ -6,6 +6,7 @@ from keras_interp.data.credits import CREDITS
 from keras_interp.data.independent_xor import load_independent_xor
 from keras_interp.data.lazy import LazyDataset
 from keras_interp.data.pictures import load_picture
+from keras_interp.data.schema import Table, TableSchema
 from keras_interp.data.segmentation import SegmentationDataset, load_broden, load_segmentation
 from keras_interp.data.sources import load, load_lazily, load_npz, prepare
 
@@ -16,6 +17,8 @@ __all__ = [
     "BirdDataset",
     "LazyDataset",
     "SegmentationDataset",
+    "Table",
+    "TableSchema",
     "augment",
     "load",
     "load_birds",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +34,11 @@ class Explanation:
         levels: integers (units,), the level of each unit, from 1; None for methods without levels.
         level_gradients: float32 (n, levels, ...), gradients of each level's part of the logit with respect to the inputs as
             the network sees them (scaled); None for methods without levels.
+        unit_values: texts (n, units), what a unit's column says for each input, as "NEAR BAY", "" for units that are no
+            columns; None where units have no values that a person knows.
+        column_names, column_contributions, column_values: for rows of a table and methods that are linear around each row,
+            names of the columns, what each adds to the target's logit, float32 (n, columns), and what it says, texts
+            (n, columns); see `by_column`.
         unit_names_of_target: {number of an output: names of its units} where each target has units of its own; else None.
     """
 
@@ -49,6 +54,10 @@ class Explanation:
     levels: np.ndarray | None = None
     level_gradients: np.ndarray | None = None
     unit_names_of_target: Mapping | None = None
+    unit_values: np.ndarray | None = None
+    column_names: tuple = ()
+    column_contributions: np.ndarray | None = None
+    column_values: np.ndarray | None = None
 
     @property
     def prediction(self) -> np.ndarray:
@@ -61,6 +70,30 @@ class Explanation:
         if self.levels is None:
             return None
         return np.stack([self.contributions[:, self.levels == level + 1].sum(axis=1) for level in range(self.levels.max())], 1)
+
+    def by_column(self) -> Explanation:
+        """The same explanation with the table's columns as its units, all categories of a column together.
+
+        The network is linear around each row: a column's contribution is its scaled value times the gradient of the logit,
+        summed over the levels. Contributions and bias add up to the logit. The training mean of a number contributes nothing.
+
+        Raises:
+            ValueError: for images, and methods without this view.
+        """
+        if self.column_contributions is None:
+            raise ValueError("Only explanations of a table's rows by feature leveling have columns for units.")
+        own = self.column_contributions.astype("float32")
+        logit = np.take_along_axis(self.logits, self.target[:, None], axis=1)[:, 0]
+        return Explanation(
+            self.inputs,
+            self.logits,
+            self.class_names,
+            self.target,
+            self.column_names,
+            own,
+            logit - own.sum(axis=1),
+            unit_values=self.column_values,
+        )
 
     def check_completeness(self, tolerance: float = 1e-3) -> None:
         """Raises unless contributions and bias add up to the logit of every input.
@@ -103,9 +136,12 @@ class Explanation:
         """Class activation maps of the targets, float32 (n, h, w): the sum of `maps` over the units."""
         return None if self.maps is None else self.maps.sum(axis=-1)
 
-    def names_of(self, row: int) -> Sequence[str]:
-        """Names of the units of one input, for its target."""
-        return self.unit_names if self.unit_names_of_target is None else self.unit_names_of_target[int(self.target[row])]
+    def names_of(self, row: int) -> tuple[str, ...]:
+        """Names of the units of one input, for its target, with their values where a person knows these: "sea = near"."""
+        names = self.unit_names if self.unit_names_of_target is None else self.unit_names_of_target[int(self.target[row])]
+        if self.unit_values is None:
+            return names
+        return tuple(f"{name} = {value}" if value else name for name, value in zip(names, self.unit_values[row]))
 
     def top_units(self, count: int = 5) -> np.ndarray:
         """Numbers (n, count) of the units that contribute most to the target, largest first."""

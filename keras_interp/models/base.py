@@ -20,6 +20,7 @@ from keras_interp.checks import (
     is_named_table,
 )
 from keras_interp.data.arrays import Batches
+from keras_interp.data.schema import TableSchema
 from keras_interp.guards import StopAtNaN, nan_unless
 from keras_interp.optimizers import CoupledSGD
 from keras_interp.typing import Tensor
@@ -69,6 +70,25 @@ class InterpretableModel(keras.Model):
         self.target_scale = float(target_scale)
         self.input_range = PIXELS if len(inputs.shape) == 4 else None
         self._column_names = ()
+        self._schema = None
+
+    @property
+    def schema(self) -> TableSchema | None:
+        """What the columns of numbers stand for, of a model that was made for a `data.Table`: names, categories, gaps; or None.
+
+        A model with a schema takes data frames as people have them, with text, booleans and gaps.
+
+        Raises:
+            ValueError: where it is set to a schema with another number of columns.
+        """
+        return self._schema
+
+    @schema.setter
+    def schema(self, schema: TableSchema | None) -> None:
+        if schema is not None:
+            self.column_names = schema.column_names
+        # Past Keras's attribute tracking, which would wrap its parts.
+        self.__dict__["_schema"] = schema
 
     @property
     def column_names(self) -> tuple[str, ...]:
@@ -94,6 +114,7 @@ class InterpretableModel(keras.Model):
     def _facts(self):
         """The part of the config that is no option of a constructor."""
         facts = {"column_names": list(self.column_names)} if self.column_names else {}
+        facts |= {} if self.schema is None else {"schema": self.schema.to_config()}
         return {**facts, "input_range": self.input_range} if len(self.input_shape) == 4 else facts
 
     @classmethod
@@ -103,9 +124,11 @@ class InterpretableModel(keras.Model):
         if "labels" in config:  # As they were called before 0.1.0.
             config["class_names"] = config.pop("labels")
         facts = {name: config.pop(name) for name in ("column_names", "input_range") if name in config}
+        schema = config.pop("schema", None)
         model = cls(**config)
         for name, value in facts.items():
             setattr(model, name, None if value is None else tuple(value))
+        model.schema = None if schema is None else TableSchema.from_config(schema)
         return model
 
     @property
@@ -214,6 +237,8 @@ class InterpretableModel(keras.Model):
         if isinstance(inputs, Mapping) and set(inputs) == {self.inputs[0].name}:
             values = inputs[self.inputs[0].name]
             inputs = values if np.ndim(values) == len(self.input_shape) else inputs
+        if self.schema is not None and is_named_table(inputs) and not set(self.column_names) <= set(column_names_of(inputs)):
+            inputs = self.schema.encode(inputs)
         dtype = getattr(self.layers[min(1, len(self.layers) - 1)], "compute_dtype", "float32")
         return check_inputs(inputs, self.input_shape, self.column_names, self.input_range, dtype)
 
@@ -262,6 +287,7 @@ class InterpretableModel(keras.Model):
         names = column_names_of(table) or getattr(table, "column_names", ())
         if names and not self.column_names and len(self.input_shape) == 2 and len(names) == self.input_shape[-1]:
             self.column_names = names
+            self.schema = getattr(table, "schema", None)
 
     def fit(
         self,

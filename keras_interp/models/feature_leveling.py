@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from keras_interp.data.schema import written
 from keras_interp.explain.explanation import Explanation
 from keras_interp.explain.gradients import input_gradient
 from keras_interp.graphs import predict_all
@@ -189,25 +190,65 @@ class FeatureLevelingNetwork(GatedNetwork):
         shape = self.input_shape[1:]
         return found.reshape(shape) if found.size == np.prod(shape) else np.broadcast_to(found, shape).copy()
 
+    def _unit_groups(self):
+        """For each unit, the level features that make it up: one, or with a schema all those of level 1 of one column."""
+        first = self._level_units(0)
+        counts = [len(self._level_units(number)) for number in range(self.depth + 1)]
+        if self.schema is None:
+            return list(np.arange(sum(counts))[:, None])
+        sources = self.schema.sources[first]
+        return [*(np.flatnonzero(sources == one) for one in np.unique(sources)), *np.arange(counts[0], sum(counts))[:, None]]
+
     @property
     def unit_levels(self) -> np.ndarray:
         """The level, from 1, of each unit that the output takes: integers (units,)."""
         counts = [len(self._level_units(number)) for number in range(self.depth + 1)]
-        return np.repeat(np.arange(1, len(counts) + 1), counts)
+        levels = np.repeat(np.arange(1, len(counts) + 1), counts)
+        return levels[[group[0] for group in self._unit_groups()]]
 
     @property
     def unit_names(self) -> tuple[str, ...]:
-        """Names of the units that the output takes, as in "level 1: longitude" or "level 2: unit 17"."""
+        """Names of the units that the output takes, as in "level 1: longitude" or "level 2: unit 17".
+
+        With a `schema` the units of level 1 are the table's columns as a person knows them, all categories of one together.
+        """
         names = []
         for number in range(self.depth + 1):
             for unit in self._level_units(number):
                 name = f"{'map' if self.kernel_size else 'unit'} {unit}"
-                if number == 0 and self.column_names:
+                if number == 0 and self.schema is not None:
+                    name = self.schema.columns[self.schema.sources[unit]].name
+                elif number == 0 and self.column_names:
                     name = self.column_names[unit]
                 elif number == 0 and len(self.input_shape) == 4 and not self.kernel_size:
                     name = f"pixel {tuple(int(i) for i in np.unravel_index(unit, self.input_shape[1:]))}"
                 names.append(f"level {number + 1}: {name}")
-        return tuple(names)
+        return tuple(names[group[0]] for group in self._unit_groups())
+
+    def _column_view(self, inputs, scaled, level_gradients):
+        """What an `Explanation` has of a table's columns, as keyword arguments: names, values, what each adds to the output."""
+        if inputs.ndim != 2:
+            return {}
+        # The network is linear around each row, so that gradients times inputs are what the columns add.
+        added = (level_gradients * scaled[:, None]).sum(axis=1)
+        if self.schema is None:
+            names = self.column_names or tuple(f"column {index}" for index in range(inputs.shape[1]))
+            return {"column_names": names, "column_contributions": added}
+        columns = self.schema.columns
+        table = self.schema.decode(inputs)
+        values = np.array([[written(value) for value in table[column.name]] for column in columns], object).T
+        starts = np.searchsorted(self.schema.sources, np.arange(len(columns)))
+        names = tuple(column.name for column in columns)
+        unit_values = np.full((len(inputs), len(self.unit_names)), "", object)
+        for index, name in enumerate(self.unit_names):
+            if name.startswith("level 1: "):
+                unit_values[:, index] = values[:, names.index(name.removeprefix("level 1: "))]
+        return {
+            "column_names": names,
+            "column_contributions": np.add.reduceat(added, starts, axis=1),
+            "column_values": values,
+            "unit_values": unit_values,
+        }
 
     def _effects(self):
         """The effect of each level's features on each output, arrays (outputs, ...) shaped like the level; exact, since the
@@ -259,17 +300,19 @@ class FeatureLevelingNetwork(GatedNetwork):
 
             pieces = [input_gradient(functools.partial(part_of_logit, chunk=chunk), scaled[chunk]) for chunk in chunks]
             gradients.append(np.concatenate([ops.convert_to_numpy(piece) for piece in pieces]))
+        contributions, level_gradients = np.concatenate(features, axis=1), np.stack(gradients, axis=1)
         return Explanation(
             inputs=inputs,
             logits=logits,
             class_names=self.class_names,
             target=targets,
             unit_names=self.unit_names,
-            contributions=np.concatenate(features, axis=1),
+            contributions=np.stack([contributions[:, group].sum(axis=1) for group in self._unit_groups()], axis=1),
             bias=self._output_bias()[targets],
             maps=_same_size(maps) if self.kernel_size else None,
             levels=self.unit_levels,
-            level_gradients=np.stack(gradients, axis=1),
+            level_gradients=level_gradients,
+            **self._column_view(inputs, scaled, level_gradients),
         )
 
     def level_contributions(self, inputs: Inputs, batch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
@@ -308,14 +351,22 @@ class FeatureLevelingNetwork(GatedNetwork):
 
         Raises:
             KeyError: for an unknown unit, or one that no output takes.
+            ValueError: for another value than 0 of a column of categories.
         """
         inputs = self.check_inputs(inputs)
         _, *levels, _ = predict_all(self._level_view, inputs, batch_size)
-        numbers = self.unit_levels - 1
+        groups = self._unit_groups()
+        numbers = np.repeat(range(self.depth + 1), [len(self._level_units(number)) for number in range(self.depth + 1)])
         units = np.concatenate([self._level_units(number) for number in range(self.depth + 1)])
         for unit, value in values.items():
-            index = self.unit_index(unit)
-            levels[numbers[index]][..., units[index]] = value
+            group = groups[self.unit_index(unit)]
+            if len(group) > 1 and value != 0:
+                raise ValueError(
+                    "A column of categories can be dropped, as {name: 0}; for another value change the table. "
+                    f"Received: {unit!r}: {value!r}"
+                )
+            for index in group:
+                levels[numbers[index]][..., units[index]] = value
         return predict_all(self._output_of_levels, levels, batch_size)
 
 

@@ -99,6 +99,7 @@ class NetworkEntry(Entry):
             model_class = models.Regressor if regression else models.Classifier
             model = model_class(backbone, class_names=class_names, name=self.name, **options)
         model.column_names = () if dataset is None else dataset.column_names
+        model.schema = getattr(dataset, "schema", None)
         return model
 
     def measure(self, model, dataset, data_dir=None):
