@@ -3,6 +3,7 @@
 from keras_interp.data.arrays import ArrayDataset, Batches, augment
 from keras_interp.data.birds import BirdDataset, load_birds
 from keras_interp.data.credits import CREDITS
+from keras_interp.data.folders import load_folder, stratified_split
 from keras_interp.data.independent_xor import load_independent_xor
 from keras_interp.data.lazy import LazyDataset
 from keras_interp.data.pictures import load_picture
@@ -23,10 +24,12 @@ __all__ = [
     "load",
     "load_birds",
     "load_broden",
+    "load_folder",
     "load_independent_xor",
     "load_lazily",
     "load_npz",
     "load_picture",
     "load_segmentation",
     "prepare",
+    "stratified_split",
 ]
