@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from keras_interp.checks import check_options
 from keras_interp.data.arrays import ArrayDataset
-from keras_interp.data.lazy import LazyDataset
+from keras_interp.data.lazy import CENTER_SHARE, LazyDataset
 from keras_interp.data.pictures import load_picture
 from keras_interp.data.tables import read_csv
 from keras_interp.typing import PathLike, Size
@@ -60,10 +61,11 @@ def load_folder(
         path: the folder.
         image_size: (height, width) of the pictures.
         validation: share of each class's pictures that is held out, drawn at random; 0 for none.
-        labels: a CSV file with a header and two columns, the file's path from the folder and its label, in place of subfolders.
+        labels: a CSV file with a header and two columns, a file's path from the folder and its label, in place of
+            subfolders.
         channels: 3 for colors, 1 for grey.
-        in_memory: whether to keep the pixels in memory; by default as long as they take at most 1 GiB. Otherwise the result is
-            a `LazyDataset`, which opens files batch by batch, in random crops in training.
+        in_memory: whether to keep the pixels in memory; by default if they take at most 1 GiB. Otherwise the result is a
+            `LazyDataset`, which opens files batch by batch, in random crops in training.
         seed: seed of the held-out share.
 
     Returns:
@@ -98,18 +100,22 @@ def load_folder(
             f"{len(paths)} pictures"
         )
     numbers = {name: index for index, name in enumerate(class_names)}
-    source = PictureFiles(paths, np.array([numbers[text] for text in texts], "int32"), image_size, channels)
+    codes = np.array([numbers[text] for text in texts], "int32")
     if in_memory is None:
-        in_memory = len(source) * image_size[0] * image_size[1] * channels <= MEMORY
-    if in_memory:
-        dataset = _read_all(source, class_names, folder.name)
-    elif channels == 1:
-        raise ValueError(f"Grey pictures must fit into memory. Received: {len(source)} pictures, channels=1")
+        in_memory = len(paths) * image_size[0] * image_size[1] * channels <= MEMORY
+    if not in_memory and channels == 1:
+        raise ValueError(f"Grey pictures must fit into memory. Received: {len(paths)} pictures, channels=1")
+    # The center of test time is a part of what is opened.
+    height, width = image_size if in_memory else (round(side / CENTER_SHARE) for side in image_size)
+    source = PictureFiles(paths, codes, (height, width), channels)
+    pixels, good = _read_all(source, class_names, keep=in_memory)
+    targets = codes[good]
+    if pixels is not None:
+        dataset = ArrayDataset(pixels[good], targets, class_names, folder.name)
     else:
-        dataset = LazyDataset(source, image_size, class_names, folder.name)
+        dataset = LazyDataset(source, image_size, class_names, folder.name, good)
     if not validation:
         return dataset
-    targets = dataset.targets if isinstance(dataset, ArrayDataset) else source.labels
     kept, held_out = stratified_split(targets, validation, seed, class_names)
     return dataset[kept], dataset[held_out]
 
@@ -133,9 +139,9 @@ def stratified_split(
     """
     rng = np.random.default_rng(seed)
     labels = np.asarray(labels)
-    groups = (
-        [np.flatnonzero(labels == one) for one in np.unique(labels)] if labels.dtype.kind in "ui" else [np.arange(len(labels))]
-    )
+    groups = [np.arange(len(labels))]
+    if labels.dtype.kind in "ui":
+        groups = [np.flatnonzero(labels == one) for one in np.unique(labels)]
     held_out = []
     for group in groups:
         count = max(round(len(group) * share), 1)
@@ -173,15 +179,23 @@ def _listed_files(folder, table):
     return [folder / name for name in files], list(texts)
 
 
-def _read_all(source, class_names, name):
-    """All pictures that can be opened as an `ArrayDataset`."""
-    pixels = np.zeros((len(source), *source.size, source.channels), "uint8")
+def _read_all(source, class_names, keep):
+    """Opens all pictures, or only their headers where they are not to be kept.
+
+    Returns:
+        Their pixels, a uint8 array (n, height, width, channels), or None; and the indices of those that can be opened.
+    """
+    pixels = np.zeros((len(source), *source.size, source.channels), "uint8") if keep else None
     faults: dict[int, str] = {}
 
     def read(index):
         try:
-            pixels[index] = source[index]["image"]
-        except (OSError, ValueError) as error:
+            if pixels is None:
+                with Image.open(source.paths[index]):
+                    pass
+            else:
+                pixels[index] = source[index]["image"]
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
             faults[index] = str(error)
 
     # Pillow decodes outside of Python's lock.
@@ -189,11 +203,11 @@ def _read_all(source, class_names, name):
         list(pool.map(read, range(len(source))))
     if faults:
         shown = "; ".join(faults[index] for index in sorted(faults)[:8])
-        warnings.warn(f"{len(faults)} of {len(source)} pictures could not be opened and are left out: {shown}", stacklevel=3)
+        warnings.warn(f"{len(faults)} of {len(source)} pictures cannot be opened and are left out: {shown}", stacklevel=3)
     good = np.setdiff1d(np.arange(len(source)), list(faults))
     counts = np.bincount(source.labels[good], minlength=len(class_names))
     if not counts.all():
         raise ValueError(
-            f"No picture could be opened of class {class_names[int(counts.argmin())]!r}. Received: {len(faults)} faults"
+            f"No picture of class {class_names[int(counts.argmin())]!r} can be opened. Received: {len(faults)} faults"
         )
-    return ArrayDataset(pixels[good] if faults else pixels, source.labels[good], class_names, name)
+    return pixels, good

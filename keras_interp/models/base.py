@@ -74,7 +74,7 @@ class InterpretableModel(keras.Model):
 
     @property
     def schema(self) -> TableSchema | None:
-        """What the columns of numbers stand for, of a model that was made for a `data.Table`: names, categories, gaps; or None.
+        """What the columns of numbers stand for, of a model made for a `data.Table`: names, categories, gaps; or None.
 
         A model with a schema takes data frames as people have them, with text, booleans and gaps.
 

@@ -226,7 +226,7 @@ class FeatureLevelingNetwork(GatedNetwork):
         return tuple(names[group[0]] for group in self._unit_groups())
 
     def _column_view(self, inputs, scaled, level_gradients):
-        """What an `Explanation` has of a table's columns, as keyword arguments: names, values, what each adds to the output."""
+        """What an `Explanation` has of a table's columns, as keyword arguments: names, values, and what each adds."""
         if inputs.ndim != 2:
             return {}
         # The network is linear around each row, so that gradients times inputs are what the columns add.
