@@ -36,11 +36,12 @@ def unit_scaling() -> keras.Layer:
     return layers.Rescaling(1 / 255, name="preprocessing")
 
 
-def column_scaling(rows: np.ndarray) -> keras.Layer:
+def column_scaling(rows: np.ndarray, allow_constant: bool = False) -> keras.Layer:
     """A layer that gives each column of a table zero mean and unit deviation; columns of zeros and ones stay as they are.
 
     Args:
         rows: the training rows (n, columns), whose means and deviations become constants of the layer.
+        allow_constant: whether a column may be constant, and is then 0 in training.
 
     Returns:
         A `keras.layers.Normalization`.
@@ -58,7 +59,7 @@ def column_scaling(rows: np.ndarray) -> keras.Layer:
     mean, variance = rows.mean(axis=0), rows.var(axis=0)
     binary = ((rows == 0) | (rows == 1)).all(axis=0)
     constant = np.flatnonzero((variance == 0) & ~binary)
-    if constant.size:
+    if constant.size and not allow_constant:
         raise ValueError(f"A column must not be constant. Received: constant columns {constant.tolist()}")
-    mean, variance = np.where(binary, 0.0, mean), np.where(binary, 1.0, variance)
+    mean, variance = np.where(binary, 0.0, mean), np.where(binary | (variance == 0), 1.0, variance)
     return layers.Normalization(mean=mean.tolist(), variance=variance.tolist(), name="preprocessing")
