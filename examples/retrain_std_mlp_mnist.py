@@ -1,5 +1,0 @@
-"""python examples/retrain_std_mlp_mnist.py --data-dir DIR [--output FOLDER] [--strategy mirrored]"""
-
-from retrain import retrain
-
-retrain("std_mlp_mnist")

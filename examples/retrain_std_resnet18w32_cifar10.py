@@ -1,5 +1,0 @@
-"""python examples/retrain_std_resnet18w32_cifar10.py --data-dir DIR [--output FOLDER] [--strategy mirrored]"""
-
-from retrain import retrain
-
-retrain("std_resnet18w32_cifar10")
