@@ -36,7 +36,7 @@ def check_options(options: Mapping[str, Any], **allowed: Any) -> None:
     Raises:
         ValueError: naming the option, what is allowed, and what was received.
 
-    Example:
+    Examples:
 
     >>> check_options({"scheme": "joint", "momentum": 0.9}, scheme=("alternating", "joint"), momentum="[0, 1)")
     """

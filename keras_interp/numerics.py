@@ -21,7 +21,7 @@ def group_means(values: np.ndarray, attributes: ArrayLike) -> np.ndarray:
     Returns:
         A float array (attributes, columns), NaN for an attribute that no example has.
 
-    Example:
+    Examples:
 
     >>> group_means(np.array([[1.0], [3.0], [5.0]]), [[1, 0], [1, 1], [0, 1]]).tolist()
     [[2.0], [4.0]]

@@ -31,7 +31,7 @@ class CoupledSGD(keras.optimizers.SGD):
         ValueError: for a decay below 0; and where the optimizer is built, if no variable's path has an end of
             `own_weight_decay`.
 
-    Example:
+    Examples:
 
     >>> optimizer = CoupledSGD(0.1, momentum=0.9, weight_decay=5e-4)
     """
@@ -92,7 +92,7 @@ def vanishing_weight_decay(learning_rates: ArrayLike, momentum: float = 0.0) -> 
     Raises:
         ValueError: for a momentum out of range, or rates that are not finite or have no positive sum.
 
-    Example:
+    Examples:
 
     >>> round(vanishing_weight_decay([0.1] * 2000, momentum=0.9), 6)
     0.0025

@@ -78,7 +78,7 @@ class _GatedEstimator(BaseEstimator):
             model.schema = schema
             batch = min(self.batch_size, len(rows))
             steps = self.epochs * -(-len(rows) // batch)
-            schedule = keras.optimizers.schedules.CosineDecay(
+            schedule: Any = keras.optimizers.schedules.CosineDecay(
                 self.learning_rate / 20,
                 max(steps - steps // 20, 1),
                 warmup_target=self.learning_rate,
@@ -102,8 +102,8 @@ class _GatedEstimator(BaseEstimator):
             )
             return table.inputs, table.schema
         numeric = self.__class__.__name__.endswith("Regressor")
-        X, _ = validate_data(self, X, y, dtype="float32", ensure_min_samples=2, y_numeric=numeric)
-        return X, None
+        rows: Any = validate_data(self, X, y, dtype="float32", ensure_min_samples=2, y_numeric=numeric)[0]
+        return rows, None
 
     def _outputs(self, X):
         check_is_fitted(self)
@@ -213,7 +213,7 @@ class FeatureLevelingClassifier(_Classifier):
         classes_: the classes.
         n_features_in_, feature_names_in_: as of every scikit-learn estimator.
 
-    Example:
+    Examples:
 
     >>> import pandas
     >>> frame = pandas.DataFrame({"age": np.arange(40.0), "sea": ["near", "far"] * 20})
@@ -224,17 +224,17 @@ class FeatureLevelingClassifier(_Classifier):
 
 
 class FeatureLevelingRegressor(_Regressor):
-    """A `models.FeatureLevelingNetwork` for values, with scikit-learn's manners; arguments as for `FeatureLevelingClassifier`."""
+    """A `models.FeatureLevelingNetwork` for values, see `FeatureLevelingClassifier` for the arguments."""
 
 
 class L0Classifier(_Classifier):
-    """A `models.L0Network` for classes, with scikit-learn's manners; arguments as for `FeatureLevelingClassifier`."""
+    """A `models.L0Network` for classes, see `FeatureLevelingClassifier` for the arguments."""
 
     _network = L0Network
 
 
 class L0Regressor(_Regressor):
-    """A `models.L0Network` for values, with scikit-learn's manners; arguments as for `FeatureLevelingClassifier`."""
+    """A `models.L0Network` for values, see `FeatureLevelingClassifier` for the arguments."""
 
     _network = L0Network
 

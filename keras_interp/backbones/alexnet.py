@@ -22,7 +22,7 @@ def cifar_alexnet(input_shape: Shape = (32, 32, 3), name: str = "cifar_alexnet")
     Returns:
         A functional `keras.Model` from pixels (batch, height, width, 3) to feature maps (batch, height/8, width/8, 256).
 
-    Example:
+    Examples:
 
     >>> cifar_alexnet().output_shape
     (None, 4, 4, 256)

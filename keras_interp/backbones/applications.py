@@ -34,7 +34,7 @@ def mobilenet(
     Raises:
         ValueError, OSError: by Keras, for weights that do not fit or are not there.
 
-    Example:
+    Examples:
 
     >>> mobilenet(alpha=0.25, hidden_units=16, input_shape=(64, 64, 3)).get_layer("pooled").output.shape
     (None, 256)
@@ -75,7 +75,7 @@ def vgg19(
     Raises:
         ValueError, OSError: by Keras, for weights that do not fit or are not there.
 
-    Example:
+    Examples:
 
     >>> vgg19(hidden_units=16, input_shape=(32, 32, 3)).get_layer("fc1").output.shape
     (None, 16)

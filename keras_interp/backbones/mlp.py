@@ -27,7 +27,7 @@ def mlp(
     Returns:
         A functional `keras.Model` from inputs to the last hidden units (batch, hidden_units[-1]).
 
-    Example:
+    Examples:
 
     >>> mlp((300, 100), input_shape=(28, 28, 1)).output_shape
     (None, 100)

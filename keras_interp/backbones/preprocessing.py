@@ -49,7 +49,7 @@ def column_scaling(rows: np.ndarray, allow_constant: bool = False) -> keras.Laye
     Raises:
         ValueError: for rows with NaN or infinite values, or a column that is constant.
 
-    Example:
+    Examples:
 
     >>> layer = column_scaling(np.array([[1.0, 0.0], [3.0, 1.0]]))
     >>> np.asarray(layer(np.array([[1.0, 1.0]]))).round(3).tolist()

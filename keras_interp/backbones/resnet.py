@@ -83,7 +83,7 @@ def cifar_resnet(depth: int = 20, width: int = 16, input_shape: Shape = (32, 32,
     Raises:
         ValueError: for a depth that is not 6n + 2.
 
-    Example:
+    Examples:
 
     >>> cifar_resnet(depth=20).output_shape
     (None, 8, 8, 64)
@@ -139,7 +139,7 @@ def resnet(
     Raises:
         ValueError: for another depth or stem.
 
-    Example:
+    Examples:
 
     >>> resnet(18, stem="cifar", input_shape=(32, 32, 3)).output_shape
     (None, 4, 4, 512)

@@ -48,7 +48,7 @@ class BirdDataset:
         ValueError: for arrays of another shape, or class numbers out of range.
         TypeError: for class numbers that are not integers.
 
-    Example:
+    Examples:
 
     >>> images, labels = np.zeros((3, 8, 8, 3), "uint8"), np.array([0, 1, 1])
     >>> parts, visible, boxes = np.ones((3, 2, 2), "float32"), np.ones((3, 2), bool), np.tile(np.float32([0, 0, 8, 8]), (3, 1))

@@ -33,7 +33,7 @@ class PictureFiles(Sequence):
     """
 
     def __init__(self, paths: Sequence[pathlib.Path], labels: np.ndarray, size: Size, channels: int = 3) -> None:
-        self.paths, self.labels, self.size, self.channels = list(paths), np.asarray(labels), tuple(size), channels
+        self.paths, self.labels, self.size, self.channels = list(paths), np.asarray(labels), size, channels
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -73,9 +73,9 @@ def load_folder(
 
     Raises:
         FileNotFoundError: for a folder, or a file of labels, that is not there.
-        ValueError: for a folder with pictures of fewer than two classes, or a class of which nothing would be left or held out.
+        ValueError: for a folder with pictures of fewer than two classes, or a class of which nothing is left or held out.
 
-    Example:
+    Examples:
 
     >>> import tempfile
     >>> from PIL import Image
@@ -147,7 +147,7 @@ def stratified_split(
         count = max(round(len(group) * share), 1)
         if count >= len(group):
             label = labels[group[0]]
-            name = repr(class_names[label]) if len(class_names) else label
+            name = repr(class_names[int(label)]) if len(class_names) else label
             raise ValueError(
                 f"Each class needs examples on both sides. Received: {len(group)} of class {name}, a share of {share}"
             )

@@ -26,7 +26,7 @@ def generate_independent_xor(split: str) -> ArrayDataset:
     Raises:
         ValueError: for another split.
 
-    Example:
+    Examples:
         >>> from keras_interp import data
         >>> dataset = data.load("independent_xor", "test")
         >>> dataset.inputs.shape, dataset.column_names, dataset.class_names

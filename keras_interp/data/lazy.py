@@ -35,7 +35,7 @@ class LazyDataset:
     Raises:
         ValueError: for no examples, or no class names.
 
-    Example:
+    Examples:
 
     >>> images = [{"image": np.zeros((20, 30, 3), "uint8"), "label": 1}] * 4
     >>> inputs, targets = LazyDataset(images, (8, 8), ("cat", "dog")).read(slice(0, 2))

@@ -31,7 +31,7 @@ def load_picture(path: PathLike, image_size: Size | None = None, channels: int =
         ValueError: for a file that is no picture or damaged, too large to be one, or whose values have no known range (32-bit
             integers, floats), with its name.
 
-    Example:
+    Examples:
 
     >>> import tempfile
     >>> folder = tempfile.mkdtemp()

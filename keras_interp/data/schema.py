@@ -200,7 +200,7 @@ class Table(ArrayDataset):
     Attributes:
         schema: the `TableSchema`.
 
-    Example:
+    Examples:
 
     >>> frame = {"age": [20.0, 30.0, None, 50.0], "sea": ["near", "far", "near", "far"], "buys": ["no", "yes", "no", "yes"]}
     >>> table = Table.from_frame(frame, target="buys", min_count=1)

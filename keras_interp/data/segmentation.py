@@ -65,7 +65,7 @@ class SegmentationDataset:
         Raises:
             ValueError: for another number of label maps than images, or no images.
 
-        Example:
+        Examples:
 
         >>> images, labels = np.zeros((3, 8, 8, 3), "uint8"), np.ones((3, 4, 4), int)
         >>> dataset = SegmentationDataset.from_arrays(images, labels, ("unlabelled", "sky"))

@@ -33,7 +33,7 @@ class ConceptNotes:
     Raises:
         ValueError: for a file that is damaged, of another kind, or of a newer format.
 
-    Example:
+    Examples:
 
     >>> notes = ConceptNotes()
     >>> notes.name("jay", 1, "blue wing")

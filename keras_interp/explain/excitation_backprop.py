@@ -51,7 +51,7 @@ def excitation_backprop(
     Raises:
         TypeError, ValueError: as for `ExcitationBackprop`.
 
-    Example:
+    Examples:
 
     >>> from keras import layers
     >>> classifier = keras.Sequential([
@@ -110,7 +110,7 @@ class ExcitationBackprop:
         ValueError: for an unknown layer, one that is called more than once, an `end` that does not come before `start`, a
             layer in between that excitation backprop is not defined for, or a contrast without weights.
 
-    Example:
+    Examples:
 
     >>> inputs = keras.Input((3,))
     >>> hidden = keras.layers.Dense(2, activation="relu", name="hidden", kernel_initializer="ones")(inputs)

@@ -30,7 +30,7 @@ def winning_probabilities(inputs: Tensor, kernel: Tensor, probabilities: Tensor)
     Returns:
         A float32 tensor (..., k, inputs).
 
-    Example:
+    Examples:
 
     >>> inputs = np.array([[1.0, 2.0, 4.0]])
     >>> kernel = np.array([[2.0, -1.0], [1.0, 1.0], [-1.0, 0.5]])

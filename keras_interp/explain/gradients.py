@@ -24,7 +24,7 @@ def input_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     Raises:
         NotImplementedError: on another backend than TensorFlow and JAX.
 
-    Example:
+    Examples:
 
     >>> np.asarray(input_gradient(lambda x: x**3, np.array([1.0, 2.0], "float32"))).tolist()
     [3.0, 12.0]

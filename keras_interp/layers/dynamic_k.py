@@ -178,7 +178,7 @@ class DynamicKDense(_DynamicK):
     Raises:
         ValueError: for a k below 1 or above the number of inputs, or inputs of another rank.
 
-    Example:
+    Examples:
 
     >>> layer = DynamicKDense(1, k=2, kernel_initializer="ones")
     >>> float(layer(np.array([[1.0, 5.0, 3.0, 2.0]]))[0, 0])
@@ -216,7 +216,7 @@ class DynamicKDense(_DynamicK):
         Raises:
             ValueError: for inputs of another shape, NaN or infinite ones, or a layer that is not built.
 
-        Example:
+        Examples:
 
         >>> layer = DynamicKDense(1, k=2, kernel_initializer="ones")
         >>> layer.build((None, 4))
@@ -250,7 +250,7 @@ class DynamicKDense(_DynamicK):
         Raises:
             ValueError: for units of another shape, or out of range; and as for `selected`.
 
-        Example:
+        Examples:
 
         >>> layer = DynamicKDense(1, k=2, kernel_initializer="ones")
         >>> layer.build((None, 4))
@@ -302,7 +302,7 @@ class DynamicKConv2D(_DynamicK):
         ValueError: for sizes, strides or a k below 1, another padding, a k above the number of channels, or inputs of another
             rank.
 
-    Example:
+    Examples:
 
     >>> tuple(DynamicKConv2D(8, 3, k=4, padding="same")(np.ones((2, 6, 6, 16), "float32")).shape[1:])
     (6, 6, 8)

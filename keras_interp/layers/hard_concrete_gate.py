@@ -118,7 +118,7 @@ class HardConcreteGate(keras.layers.Layer):
     Raises:
         ValueError: for options outside their ranges, or features of another rank.
 
-    Example:
+    Examples:
 
     >>> gate = HardConcreteGate(seed=0)
     >>> level, hidden = gate(np.ones((2, 5)))

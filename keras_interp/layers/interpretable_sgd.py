@@ -33,7 +33,7 @@ def update_probabilities(features: Tensor, block_size: float, sparsity: float) -
     Raises:
         ValueError: for a block size or a sparsity out of range.
 
-    Example:
+    Examples:
 
     >>> probabilities = update_probabilities(np.array([[3.0, 2.0, 1.0, 1.0, 1.0]]), block_size=2, sparsity=0.5)
     >>> np.round(np.asarray(probabilities), 6).tolist()
@@ -84,7 +84,7 @@ class InterpretableSGDDense(keras.layers.Dense):
     Raises:
         ValueError: for a block size or a sparsity out of range.
 
-    Example:
+    Examples:
 
     >>> model = keras.Sequential([keras.Input((64,)), InterpretableSGDDense(10, block_size=5, sparsity=0.9, seed=0)])
     >>> model.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))

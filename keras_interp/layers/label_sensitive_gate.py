@@ -59,7 +59,7 @@ def fixed_gate_matrix(num_classes: int, num_filters: int, filters_per_class: int
     Raises:
         ValueError: when the classes together ask for more filters than there are.
 
-    Example:
+    Examples:
 
     >>> fixed_gate_matrix(num_classes=2, num_filters=5, filters_per_class=2)
     array([[1., 1., 0., 0., 1.],
@@ -99,7 +99,7 @@ class LabelSensitiveGate(keras.layers.Layer):
         ValueError: for an `initial_value` outside (0, 1], features without a filter axis, or labels of another rank.
         TypeError: for labels that are not integers.
 
-    Example:
+    Examples:
 
     >>> gate = LabelSensitiveGate(num_classes=10)
     >>> tuple(gate(np.ones((2, 8, 8, 64), "float32"), np.array([3, 7])).shape)

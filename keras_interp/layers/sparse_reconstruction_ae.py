@@ -34,7 +34,7 @@ def sparse_penalty(errors: Tensor, kind: str = "log", strength: float = 100.0) -
     Raises:
         ValueError: for an unknown kind, or a strength that is not positive, for "kl" not above 1.
 
-    Example:
+    Examples:
 
     >>> round(float(sparse_penalty(np.array([0.0, 1.0], "float32"), "log", 10.0)), 4)
     1.1989
@@ -102,7 +102,7 @@ class SparseReconstructionAE(keras.layers.Layer):
     Raises:
         ValueError: for sizes below 1, an unknown penalty, a dropout outside [0, 1), or inputs of another rank.
 
-    Example:
+    Examples:
 
     >>> layer = SparseReconstructionAE(num_features=3, hidden_units=(8,), num_modules=2)
     >>> [tuple(output.shape) for output in layer(np.ones((4, 10), "float32"))]

@@ -34,7 +34,7 @@ class XLayer(keras.layers.Layer):
     Raises:
         ValueError: for `units` below 1, inputs of another shape, or a neuron that the layer does not have.
 
-    Example:
+    Examples:
 
     >>> layer = XLayer(3)
     >>> np.asarray(layer(np.array([[1.0, 2.0, 3.0]], "float32"), drop=1)).tolist()

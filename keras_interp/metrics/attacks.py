@@ -98,7 +98,7 @@ def one_pixel_attack(
             and of shape (m, classes).
         TypeError: for labels that are not integers.
 
-    Example:
+    Examples:
 
     >>> predict = lambda pixels: pixels[:, 0, 0, :2].astype("float32")
     >>> images = np.full((5, 2, 2, 3), [200, 100, 0], "uint8")

@@ -21,7 +21,7 @@ def accuracy(logits: ArrayLike, labels: ArrayLike) -> float:
         ValueError: for arrays whose shapes do not fit, no examples, NaN, or labels out of range.
         TypeError: for labels that are not integers.
 
-    Example:
+    Examples:
 
     >>> accuracy(np.array([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]]), np.array([0, 1, 1]))
     0.6666666666666666
@@ -46,7 +46,7 @@ def top_k_accuracy(logits: ArrayLike, labels: ArrayLike, k: int = 5) -> float:
         ValueError: as for `accuracy`, and for a k outside its range.
         TypeError: for labels that are not integers.
 
-    Example:
+    Examples:
 
     >>> top_k_accuracy(np.array([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0]]), np.array([1, 0]), k=2)
     0.5
@@ -76,7 +76,7 @@ def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> float:
         ValueError: for arrays whose shapes do not fit, no examples, NaN, or labels out of range.
         TypeError: for labels that are not integers.
 
-    Example:
+    Examples:
 
     >>> round(cross_entropy(np.zeros((3, 10)), np.array([0, 4, 9])), 4)
     2.3026
@@ -102,7 +102,7 @@ def confusion_matrix(predictions: ArrayLike, labels: ArrayLike, num_classes: int
         ValueError: for another number of predictions than labels, no examples, or class numbers out of range.
         TypeError: for predictions or labels that are not integers.
 
-    Example:
+    Examples:
 
     >>> confusion_matrix(np.array([0, 1, 1, 1]), np.array([0, 0, 1, 1]), num_classes=2)
     array([[0.5, 0.5],
@@ -134,7 +134,7 @@ def recall(predictions: ArrayLike, labels: ArrayLike, num_classes: int) -> np.nd
         ValueError: for another number of predictions than labels, no examples, or class numbers out of range.
         TypeError: for predictions or labels that are not integers.
 
-    Example:
+    Examples:
 
     >>> recall(np.array([0, 1, 1, 1]), np.array([0, 0, 1, 1]), num_classes=2)
     array([0.5, 1. ])

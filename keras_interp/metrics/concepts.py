@@ -47,7 +47,7 @@ def logit_faithfulness(predictions: ArrayLike, logits: ArrayLike, mask: ArrayLik
     Raises:
         ValueError: for arrays of other shapes, (n, 1) included, NaN, or a mask that is not booleans or empty.
 
-    Example:
+    Examples:
 
     >>> logit_faithfulness(np.array([1.0, 3.0, 9.0]), np.array([0.0, 4.0, 8.0]), mask=np.array([False, True, True]))
     LogitFaithfulness(error=1.0, relative_error=0.30618621784789724, constant_error=2.0)
@@ -82,7 +82,7 @@ def decision_faithfulness(predictions: ArrayLike, logits: ArrayLike, target: int
         ValueError: for arrays of other shapes, NaN, a single class, a target out of range, or a mask that is not booleans or
             empty.
 
-    Example:
+    Examples:
 
     >>> decision_faithfulness(np.array([0.5, 2.0]), np.array([[3.0, 1.0], [0.0, 1.0]]), target=0)
     0.0
@@ -140,7 +140,7 @@ def orthogonality(maps: ArrayLike, ridge: float = 0.0) -> Orthogonality:
     Raises:
         ValueError: for an array of another rank, NaN, or a negative ridge.
 
-    Example:
+    Examples:
 
     >>> apart = np.eye(4).reshape(1, 4, 2, 2)[:, :2]
     >>> result = orthogonality(np.concatenate([apart, apart[:, :1], 0 * apart[:, :1]], axis=1))
@@ -196,7 +196,7 @@ def voronoi_cells(parts: ArrayLike, visible: ArrayLike, boxes: ArrayLike | None,
         ValueError: for arrays of other shapes, NaN, boxes that are empty or reach beyond the image, parts of which none is
             visible, or a `visible` that is not booleans.
 
-    Example:
+    Examples:
 
     >>> parts, visible = np.array([[[0, 0], [0, 2]]]), np.array([[True, True]])
     >>> cells, weights = voronoi_cells(parts, visible, np.array([[0, 0, 1, 4]]), (1, 5))
@@ -228,7 +228,7 @@ def part_histograms(maps: ArrayLike, parts: ArrayLike, visible: ArrayLike, boxes
     Raises:
         ValueError: as for `voronoi_cells`, and for negative heat or a size smaller than the maps'.
 
-    Example:
+    Examples:
 
     >>> heat = np.array([[[[3.0, 0.0, 0.0, 1.0]]]])
     >>> part_histograms(heat, np.array([[[0, 0], [0, 2]]]), np.ones((1, 2), bool), np.array([[0, 0, 1, 3]]), (1, 4)).tolist()
@@ -264,7 +264,7 @@ def locality(histograms: ArrayLike) -> np.ndarray:
     Raises:
         ValueError: for an array of another rank, NaN, or negative values.
 
-    Example:
+    Examples:
 
     >>> locality(np.array([[[1.0, 0.0], [0.5, 0.0]], [[1.0, 0.0], [0.0, 0.5]]])).round(4).tolist()
     [0.0, 0.6931]

@@ -25,7 +25,7 @@ def connection_sparsity(kernel: ArrayLike, threshold: float = 1e-3) -> float:
     Raises:
         ValueError: for NaN, an array of another rank, or a threshold that is not positive.
 
-    Example:
+    Examples:
 
     >>> connection_sparsity(np.array([[0.5, 0.0], [1e-5, -0.2]]))
     0.5
@@ -45,7 +45,7 @@ def connected_units(kernel: ArrayLike, threshold: float = 1e-3) -> np.ndarray:
     Raises:
         ValueError: as for `connection_sparsity`.
 
-    Example:
+    Examples:
 
     >>> connected_units(np.array([[0.5, 0.0], [1e-5, -0.2]])).tolist()
     [1, 1]
@@ -69,7 +69,7 @@ def units_to_explain(contributions: ArrayLike, share: float = 0.95) -> np.ndarra
     Raises:
         ValueError: for NaN, an array of another rank, or a share outside (0, 1].
 
-    Example:
+    Examples:
 
     >>> units_to_explain(np.array([[8.0, 1.0, -1.0], [0.0, 0.0, 3.0]]), 0.9).tolist()
     [2, 1]
@@ -105,7 +105,7 @@ def concepts_of_classes(
     Raises:
         ValueError: for arrays that do not fit, NaN, or labels out of range.
 
-    Example:
+    Examples:
 
     >>> contributions = np.array([[4.0, 4.0, 2.0], [0.0, 0.0, 5.0]])
     >>> concepts_of_classes(contributions, [0, 1], ["sea", "sea", "sky"], num_classes=2, share=0.8).tolist()

@@ -101,7 +101,7 @@ def dissect(
         ValueError: for feature maps or label maps of other shapes, NaN activations, labels without a concept, no labelled
             pixel, or a quantile outside (0, 1).
 
-    Example:
+    Examples:
 
     >>> from keras_interp.data.segmentation import SegmentationDataset
     >>> images = np.zeros((2, 4, 4, 1))

@@ -26,7 +26,7 @@ def accuracy_costs(logits: ArrayLike, dropped_logits: ArrayLike, labels: ArrayLi
     Raises:
         ValueError: for arrays of other shapes, NaN, labels out of range, or attributes that are not 0 or 1.
 
-    Example:
+    Examples:
 
     >>> logits = np.array([[2.0, 0.0], [0.0, 2.0]])
     >>> accuracy_costs(logits, logits[None, :, ::-1], [0, 0], [[1, 0], [0, 1]]).tolist()
@@ -55,7 +55,7 @@ def activation_shares(neurons: ArrayLike, attributes: ArrayLike) -> np.ndarray:
     Raises:
         ValueError: for negative activations, NaN, arrays of other shapes, or attributes that are not 0 or 1.
 
-    Example:
+    Examples:
 
     >>> activation_shares(np.array([[3.0, 0.0], [1.0, 2.0]]), np.eye(2)).tolist()
     [[0.75, 0.0], [0.25, 1.0]]
@@ -82,7 +82,7 @@ def group_accuracies(logits: ArrayLike, labels: ArrayLike, groups: ArrayLike) ->
     Raises:
         ValueError: for arrays of other shapes, NaN, labels out of range, or groups that are not 0 or 1.
 
-    Example:
+    Examples:
 
     >>> group_accuracies(np.array([[2.0, 0.0], [0.0, 2.0]]), [0, 0], [[1, 0], [1, 1]]).tolist()
     [0.5, 0.0]

@@ -29,7 +29,7 @@ def cluster_centers(pooled: ArrayLike, num_clusters: int, seed: int = 0) -> tupl
         ImportError: without scikit-learn.
         ValueError: for an array that is not a matrix, NaN, or more clusters than examples.
 
-    Example:
+    Examples:
 
     >>> centers, assignments = cluster_centers(np.array([[0.0, 0.0], [0.0, 2.0], [9.0, 1.0]]), num_clusters=2)
     >>> centers[np.argsort(centers[:, 0])]
@@ -57,7 +57,7 @@ def cluster_agreement(assignments: ArrayLike, labels: ArrayLike) -> float:
         ImportError: without scikit-learn.
         ValueError: for no examples, or another number of labels than assignments.
 
-    Example:
+    Examples:
 
     >>> cluster_agreement(np.array([1, 1, 0]), np.array([0, 0, 1]))
     1.0
@@ -87,7 +87,7 @@ def filter_correlation(conv_kernel: ArrayLike) -> np.ndarray:
     Raises:
         ValueError: for an array of one axis, or NaN.
 
-    Example:
+    Examples:
 
     >>> filter_correlation(np.array([[3.0, 0.0, 1.0], [0.0, 2.0, 0.0]]))
     array([[1., 0., 1.],
@@ -117,7 +117,7 @@ def correlated_share(correlation: ArrayLike, thresholds: ArrayLike) -> np.ndarra
     Raises:
         ValueError: for an array that is not a matrix, or NaN.
 
-    Example:
+    Examples:
 
     >>> correlated_share(np.array([[1.0, 0.4], [0.4, 1.0]]), np.array([0.3, 0.5]))
     array([1. , 0.5])
@@ -147,7 +147,7 @@ def inter_class_filter_correlation(
     Raises:
         ValueError: for shapes that do not fit, NaN in the correlation, or a count not in [1, filters].
 
-    Example:
+    Examples:
 
     >>> correlation, means = np.array([[1.0, 0.2], [0.2, 1.0]]), np.array([[5.0, 0.0], [1.0, 3.0]])
     >>> inter_class_filter_correlation(correlation, means, count=1)
@@ -218,7 +218,7 @@ def mutual_information_score(
         ValueError: for shapes that do not fit, NaN, labels out of range, or fewer than 4 examples to take.
         TypeError: for labels that are not integers.
 
-    Example:
+    Examples:
 
     >>> labels = np.arange(200) % 2
     >>> features = np.stack([labels + np.linspace(0, 0.1, 200), np.zeros(200)], axis=1)

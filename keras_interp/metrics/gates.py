@@ -24,7 +24,7 @@ def gate_density(gate: ArrayLike) -> float:
     Raises:
         ValueError: for an array that is not a matrix, or NaN.
 
-    Example:
+    Examples:
 
     >>> gate_density(np.array([[1.0, 0.5], [0.0, 1.0]]))
     0.625
@@ -61,7 +61,7 @@ def owned_filters(gate: ArrayLike, threshold: float = 0.5) -> FilterOwnership:
     Raises:
         ValueError: for an array that is not a matrix, NaN, or a threshold outside (0, 1].
 
-    Example:
+    Examples:
 
     >>> owned_filters(np.array([[1.0, 0.1, 1.0], [0.0, 1.0, 0.8]]))
     FilterOwnership(owned=array([1, 1]), shared=1)
@@ -86,7 +86,7 @@ def class_filters(gate: ArrayLike, threshold: float = 0.5) -> np.ndarray:
     Raises:
         ValueError: for an array that is not a matrix, or NaN.
 
-    Example:
+    Examples:
 
     >>> class_filters(np.array([[1.0, 0.1], [0.5, 1.0]]))
     array([[ True, False],
@@ -115,7 +115,7 @@ def feature_gate_similarity(
         ValueError: for shapes that do not fit, NaN, or class numbers out of range.
         TypeError: for labels or predictions that are not integers.
 
-    Example:
+    Examples:
 
     >>> features, labels = np.array([[2.0, 0.0], [0.0, 4.0], [3.0, 1.0]]), np.array([0, 1, 1])
     >>> correct, wrong = feature_gate_similarity(features, np.eye(2), labels, predictions=np.array([0, 1, 0]))
@@ -155,7 +155,7 @@ def match_centers(centers: ArrayLike, gate: ArrayLike) -> tuple[np.ndarray, floa
         ImportError: without SciPy.
         ValueError: for shapes that do not fit, or NaN.
 
-    Example:
+    Examples:
 
     >>> ordered, cosine = match_centers(np.array([[0.0, 3.0], [2.0, 0.0]]), np.eye(2))
     >>> ordered, round(cosine, 6)
@@ -226,7 +226,7 @@ def filter_ambiguity(
             column of zeros.
         TypeError: for labels that are not integers.
 
-    Example:
+    Examples:
 
     >>> features, labels = np.array([[9.0, 0.0], [0.0, 9.0]]), np.array([0, 1])
     >>> found = filter_ambiguity(features, np.eye(2), np.zeros(2), labels)

@@ -43,7 +43,7 @@ def masked_images(images: ArrayLike, maps: ArrayLike, thresholds: Sequence[float
         ValueError: for shapes that do not fit, NaN, pixels outside 0..255, negative heat, or thresholds outside (0, 1].
         ImportError: where OpenCV is missing.
 
-    Example:
+    Examples:
 
     >>> images = np.array([[[[8.0], [8.0], [200.0]]]])
     >>> masked_images(images, np.array([[[[1.0, 0.5, 0.0]]]]), thresholds=[0.3])[0, 0, :, :, 0].tolist()
@@ -95,7 +95,7 @@ def masked_accuracy(
         TypeError: for labels that are not integers.
         ImportError: where OpenCV is missing.
 
-    Example:
+    Examples:
 
     >>> images = np.array([[[[200.0], [8.0]]], [[[0.0], [8.0]]]])
     >>> predict = lambda images: np.stack([images.max(axis=(1, 2, 3)), 0 * images[:, 0, 0, 0] + 100], axis=1)
@@ -147,7 +147,7 @@ def heatmap_agreement(maps: ArrayLike, others: ArrayLike) -> HeatmapAgreement:
     Raises:
         ValueError: for arrays of other shapes, or NaN.
 
-    Example:
+    Examples:
 
     >>> map = np.array([[[[1.0, 2.0], [3.0, 4.0]]]])
     >>> result = heatmap_agreement(map, 2 * map)
@@ -185,7 +185,7 @@ def shifted_bias(kernel: ArrayLike, bias: ArrayLike, shift: ArrayLike) -> np.nda
     Raises:
         ValueError: for arrays whose shapes do not fit, or NaN.
 
-    Example:
+    Examples:
 
     >>> shifted_bias(np.array([[1.0], [2.0]]), np.array([0.5]), 10.0).tolist()
     [-29.5]
@@ -261,7 +261,7 @@ def pixel_curves(
         TypeError: for targets that are not integers.
         ImportError: where SciPy is missing.
 
-    Example:
+    Examples:
 
     >>> images = np.zeros((1, 2, 2, 1))
     >>> images[0, 0, 0] = 40.0

@@ -29,7 +29,7 @@ def upsample_bilinear(maps: ArrayLike, size: Size) -> np.ndarray:
     Raises:
         ValueError: for another rank, NaN, or a size smaller than the maps'.
 
-    Example:
+    Examples:
 
     >>> upsample_bilinear(np.array([[[0.0, 1.0]]]), (1, 4))
     array([[[0.  , 0.25, 0.75, 1.  ]]], dtype=float32)
@@ -54,7 +54,7 @@ def boxes_to_masks(boxes: ArrayLike, size: Size) -> np.ndarray:
     Raises:
         ValueError: for another shape, or boxes that are empty or reach beyond the image.
 
-    Example:
+    Examples:
 
     >>> boxes_to_masks(np.array([[0, 1, 2, 3]]), (2, 4)).astype(int)
     array([[[0, 1, 1, 0],
@@ -88,7 +88,7 @@ def cam_iou(maps: ArrayLike, masks: ArrayLike, top_share: float = 0.3) -> np.nda
     Raises:
         ValueError: for shapes that do not fit, NaN, masks that are empty or not booleans, or a share outside (0, 1).
 
-    Example:
+    Examples:
 
     >>> cam_iou(np.array([[[9.0, 8.0], [1.0, 0.0]]]), np.array([[[True, False], [False, False]]]), top_share=0.5)
     array([0.5])
@@ -111,7 +111,7 @@ def pointing_game(maps: ArrayLike, masks: ArrayLike) -> float:
     Raises:
         ValueError: for shapes that do not fit, NaN, or masks that are empty or not booleans.
 
-    Example:
+    Examples:
 
     >>> pointing_game(np.array([[[9.0, 8.0], [1.0, 0.0]]]), np.array([[[True, False], [False, False]]]))
     1.0
@@ -164,7 +164,7 @@ def cam_faithfulness(
         ValueError: for shapes that do not fit, NaN, targets out of range, or a share outside (0, 1).
         TypeError: for targets that are not integers.
 
-    Example:
+    Examples:
 
     >>> images = np.zeros((1, 2, 2, 1))
     >>> images[0, 0, 0] = 4.0

@@ -24,7 +24,7 @@ def class_means(pooled: ArrayLike, labels: ArrayLike, num_classes: int) -> np.nd
         ValueError: for shapes that do not fit, NaN, or labels out of range.
         TypeError: for labels that are not integers.
 
-    Example:
+    Examples:
 
     >>> class_means(np.array([[1.0, 0.0], [3.0, 0.0], [0.0, 5.0]]), np.array([0, 0, 1]), num_classes=2)
     array([[2., 0.],
@@ -54,7 +54,7 @@ def most_active_filters(pooled: ArrayLike, labels: ArrayLike, num_classes: int, 
         ValueError: for shapes that do not fit, NaN, labels out of range, or a count not in [1, filters].
         TypeError: for labels that are not integers.
 
-    Example:
+    Examples:
 
     >>> most_active_filters(np.array([[1.0, 0.0], [0.0, 5.0]]), np.array([0, 1]), num_classes=2, count=1)
     array([[ True, False],
@@ -86,7 +86,7 @@ def masked_predictions(pooled: ArrayLike, kernel: ArrayLike, bias: ArrayLike, ma
     Raises:
         ValueError: for shapes that do not fit, NaN, or a mask that is not boolean.
 
-    Example:
+    Examples:
 
     >>> masked_predictions(np.array([[3.0, 1.0]]), np.eye(2), np.zeros(2), np.array([True, False]))
     array([1])
@@ -114,7 +114,7 @@ def masked_confusion(pooled: ArrayLike, kernel: ArrayLike, bias: ArrayLike, labe
         ValueError: for shapes that do not fit, NaN, labels out of range, or a mask that is not boolean.
         TypeError: for labels that are not integers.
 
-    Example:
+    Examples:
 
     >>> features, labels = np.eye(2), np.array([0, 1])
     >>> masked_confusion(features, np.eye(2), np.zeros(2), labels, np.array([False, True]))
@@ -173,7 +173,7 @@ def masking_effect(
         ValueError: for shapes that do not fit, NaN, labels out of range, or masks that are not boolean.
         TypeError: for labels that are not integers.
 
-    Example:
+    Examples:
 
     >>> features, labels = np.array([[3.0, 1.0], [0.0, 2.0]]), np.array([0, 1])
     >>> effect = masking_effect(features, np.eye(2), np.zeros(2), labels, np.eye(2, dtype=bool))

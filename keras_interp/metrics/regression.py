@@ -19,7 +19,7 @@ def root_mean_squared_error(predictions: ArrayLike, targets: ArrayLike) -> float
     Raises:
         ValueError: for arrays whose shapes do not fit, no examples, or NaN.
 
-    Example:
+    Examples:
 
     >>> root_mean_squared_error(np.array([[1.0], [4.0]]), np.array([1.0, 2.0])).round(4).item()
     1.4142

@@ -245,7 +245,7 @@ class Classifier(LinearReadout):
         TypeError: for a backbone without a graph (a subclassed model).
         ValueError: for a backbone of another output rank, or a number of class names that is not `num_classes`.
 
-    Example:
+    Examples:
 
     >>> from keras_interp.backbones import cifar_resnet
     >>> model = Classifier(cifar_resnet(20), num_classes=10)
@@ -289,7 +289,7 @@ class Regressor(LinearReadout):
     Raises:
         TypeError, ValueError: as for `Classifier`, and for a scale that is not positive.
 
-    Example:
+    Examples:
 
     >>> from keras_interp.backbones import mlp
     >>> model = Regressor(mlp((64, 32), input_shape=(13,)), target_mean=2.0, target_scale=1.2)

@@ -101,7 +101,7 @@ class ConceptExplainer(InterpretableModel):
             ValueError: for a class that is not explained, or more names than x-features.
             TypeError: for names that are not text.
 
-        Example:
+        Examples:
 
         >>> from keras_interp.models import ExplanationModule
         >>> classifier = keras.Sequential([keras.Input((6,)), layers.Dense(8, "relu", name="units"), layers.Dense(2)])

@@ -39,7 +39,7 @@ class DynamicKClassifier(LinearReadout):
     Raises:
         TypeError, ValueError: as for `Classifier`, and for a k that the number of units does not allow.
 
-    Example:
+    Examples:
 
     >>> from keras_interp.backbones import cifar_resnet
     >>> model = DynamicKClassifier(cifar_resnet(depth=8), num_classes=10, k=5)
@@ -82,7 +82,7 @@ class DynamicKClassifier(LinearReadout):
         Raises:
             ValueError: for images of another shape, NaN or infinite pixels, or classes out of range or of another number.
 
-        Example:
+        Examples:
 
         >>> from keras_interp.backbones import mlp
         >>> model = DynamicKClassifier(mlp((8,), input_shape=(4,)), num_classes=3, k=2)
@@ -122,7 +122,7 @@ def convert(
         TypeError: for a model without a graph, one whose last layer is not dense, or whose output is not that of a classifier.
         ValueError: for a k that the number of units does not allow.
 
-    Example:
+    Examples:
 
     >>> from keras_interp.backbones import cifar_resnet
     >>> from keras_interp.optimizers import CoupledSGD, vanishing_weight_decay

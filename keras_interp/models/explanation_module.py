@@ -87,7 +87,7 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         TypeError: for a classifier without a graph.
         ValueError: for a classifier that ends in softmax, an unknown layer or target, or options outside their ranges.
 
-    Example:
+    Examples:
 
     >>> from keras import layers
     >>> classifier = keras.Sequential([keras.Input((6,)), layers.Dense(8, "relu", name="units"), layers.Dense(3)])

@@ -61,7 +61,7 @@ class FeatureLevelingNetwork(GatedNetwork):
     Raises:
         ValueError: for options outside their ranges, or shapes that do not fit.
 
-    Example:
+    Examples:
 
     >>> model = FeatureLevelingNetwork((16, 8), num_outputs=2, input_shape=(3,), seed=0)
     >>> _ = model.compile_by_default(keras.optimizers.Adam(1e-2))

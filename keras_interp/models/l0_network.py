@@ -21,7 +21,7 @@ class L0Network(GatedNetwork):
     is the task's plus λ times the mean over the layers of the gates' expected L0. Arguments as for `FeatureLevelingNetwork`,
     without convolutions.
 
-    Example:
+    Examples:
 
     >>> L0Network((300, 100), num_outputs=10, input_shape=(28, 28, 1)).output_shape
     (None, 10)

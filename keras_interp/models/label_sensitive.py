@@ -61,7 +61,7 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
         name: name of the model.
         dtype: dtype policy of the training, see `Classifier`.
 
-    Example:
+    Examples:
 
     >>> from keras_interp.backbones import cifar_resnet
     >>> model = LabelSensitiveClassifier(cifar_resnet(depth=8), num_classes=10)

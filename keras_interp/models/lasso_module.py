@@ -25,7 +25,7 @@ class LassoModule(ConceptExplainer):
     Raises:
         TypeError, ValueError: as for `ExplanationModule`, and for an α that is not positive.
 
-    Example:
+    Examples:
 
     >>> from keras import layers
     >>> classifier = keras.Sequential([keras.Input((6,)), layers.Dense(8, "relu", name="units"), layers.Dense(3)])

@@ -25,7 +25,7 @@ class NeuronMatching(keras.callbacks.Callback):
         ValueError: for an unknown mode, or a data set without attributes; in training, for other attributes than the model's.
         NotImplementedError: in training, on several JAX processes.
 
-    Example:
+    Examples:
 
     >>> from keras_interp.backbones import mlp
     >>> from keras_interp.data import ArrayDataset, Batches
@@ -82,7 +82,7 @@ def match_neurons(drop_losses: ArrayLike) -> np.ndarray:
     Raises:
         ValueError: for NaN or infinite values, or another rank than 2.
 
-    Example:
+    Examples:
 
     >>> match_neurons(np.array([[3.0, 2.0], [2.5, 0.1]])).tolist()
     [1, 0]

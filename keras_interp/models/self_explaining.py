@@ -63,7 +63,7 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
         ValueError: for sizes that are not positive, negative weights, an unknown task, a number of labels that is not
             `num_outputs`, or a target that does not fit the task.
 
-    Example:
+    Examples:
 
     >>> model = SelfExplainingNetwork((16, 8), num_outputs=3, input_shape=(4,), num_concepts=5)
     >>> model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])

@@ -68,7 +68,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
         TypeError, ValueError: as for `Classifier`; and for no attributes or two of the same name, a negative α, an unknown
             reduction, or a cap that is not positive.
 
-    Example:
+    Examples:
 
     >>> from keras_interp.backbones import cifar_resnet
     >>> model = XNet(cifar_resnet(depth=8), ["bald", "bangs"], class_names=["old", "young"])

@@ -43,7 +43,7 @@ class Concepts:
     Raises:
         TypeError, ValueError: as for `build`.
 
-    Example:
+    Examples:
 
     >>> import keras
     >>> from keras import layers
@@ -280,7 +280,7 @@ def sentence(target: str, predicted: str, names: Sequence[str], contributions: n
     Returns:
         A string.
 
-    Example:
+    Examples:
 
     >>> sentence("Blue_Jay", "Blue_Jay", ("crest", "x-feature 1", "wing"), np.array([14.5, -1.25, 22.71]))
     'Classified as Blue Jay because of wing (+22.7), crest (+14.5), in spite of x-feature 1 (−1.2).'

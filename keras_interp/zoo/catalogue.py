@@ -73,7 +73,7 @@ def list_models(
     Raises:
         HubError: where the Hub does not answer.
 
-    Example:
+    Examples:
 
     >>> list_models("lsg_*alexnet*")
     ['lsg_fixed_alexnet_cifar10', 'lsg_fixed_cold_alexnet_cifar10']
@@ -119,7 +119,7 @@ def build(
     Returns:
         A compiled `keras.Model`.
 
-    Example:
+    Examples:
 
     >>> build("lsg_resnet20_cifar10", num_classes=5, input_shape=(64, 64, 3)).output_shape
     (None, 5)

@@ -43,7 +43,7 @@ class Reference:
         repo_id: "user/repo".
         revision: branch, tag or commit; None for the main branch.
 
-    Example:
+    Examples:
 
     >>> Reference.parse("hf://ada/jays@v1")
     Reference(repo_id='ada/jays', revision='v1')
