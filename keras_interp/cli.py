@@ -306,6 +306,67 @@ def demo(output: pathlib.Path) -> None:
     click.echo(f"Wrote {output / 'explanation.png'}: red bars are the filters that the gate gives to the class.")
 
 
+class _Duration(click.ParamType):
+    """Seconds, as "90", "90s", "10m" or "1h"."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        if isinstance(value, (int, float)):
+            return float(value)
+        number, unit = (value[:-1], value[-1]) if value[-1:] in "smh" else (value, "s")
+        try:
+            return float(number) * {"s": 1, "m": 60, "h": 3600}[unit]
+        except ValueError:
+            self.fail(f"{value!r} is no time: give seconds, or as 90s, 10m, 1h", param, ctx)
+
+
+@main.command()
+@click.argument("source", type=click.Path(path_type=pathlib.Path))
+@click.option("--output", required=True, type=click.Path(path_type=pathlib.Path), help="Folder to write.")
+@click.option("--target", help="Of a table: the column to predict.")
+@click.option("--method", help="Of a table fl or std; of pictures lsg, dynk or std.")
+@click.option("--backbone", help="Of pictures: resnet20, resnet18w32, resnet18 or mobilenet.")
+@click.option("--image-size", type=int, help="Of pictures: pixels a side; by default 64.")
+@click.option("--epochs", type=int, help="Passes through the training part; by default 30.")
+@click.option("--time-budget", type=_Duration(), help="What all may take, as 90s, 10m or 1h.")
+@click.option("--held-out", default=0.2, show_default=True, help="Share that is held out and measured.")
+@click.option("--baseline/--no-baseline", default=True, help="Train the plain network too, for comparison.")
+@click.option("--seed", default=1, show_default=True, help="Seed of the split, weights and order.")
+@json_option
+def fit(source: pathlib.Path, output: pathlib.Path, image_size: int | None, as_json: bool, **options: Any) -> None:
+    """Train a model on SOURCE, a folder with a subfolder of pictures for each class, or a .csv or .parquet table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from keras_interp import zoo
+
+    size = None if image_size is None else (image_size, image_size)
+    verbose = 0 if as_json else 1 if sys.stderr.isatty() else 2
+    try:
+        found = zoo.fit(
+            source,
+            output,
+            image_size=size,
+            verbose=verbose,
+            log=lambda line: click.echo(line, err=as_json),
+            **options,
+        )
+    except KeyboardInterrupt:
+        click.echo("Stopped. The same command goes on after the last whole epoch.", err=True)
+        raise click.exceptions.Exit(130) from None
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+        return
+    headings = {"this model": "measured", "plain network": "baseline", "gradient boosting": "boosting"}
+    columns = {heading: found[key] for heading, key in headings.items() if found[key]}
+    table = Table("held out", *columns)
+    for metric in found["measured"]:
+        table.add_row(metric, *(f"{values[metric]:.4g}" if metric in values else "" for values in columns.values()))
+    Console().print(table)
+    click.echo(f"{found['seconds']} s. Wrote {output}; next: keras-interp explain {output} FILE")
+
+
 @main.command()
 @click.argument("dataset")
 @data_dir_option

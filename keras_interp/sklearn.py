@@ -7,12 +7,12 @@ from typing import Any, Self
 import keras
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from keras_interp.backbones import column_scaling
-from keras_interp.checks import check_options, is_named_table
+from keras_interp.checks import as_array, check_options, is_named_table
 from keras_interp.data.schema import Table
 from keras_interp.explain.explanation import Explanation
 from keras_interp.models import FeatureLevelingNetwork, L0Network
@@ -54,6 +54,7 @@ class _GatedEstimator(BaseEstimator):
             **dict.fromkeys(("hidden_units", "epochs", "batch_size", "min_count"), "integer [1, inf)"),
             learning_rate="(0, inf)",
         )
+        y = column_or_1d(as_array(y), warn=True)
         rows, schema = self._rows_of_training(X, y)
         weights = None if sample_weight is None else _check_sample_weight(sample_weight, rows, ensure_non_negative=True)
         if task == "classification":
@@ -91,7 +92,7 @@ class _GatedEstimator(BaseEstimator):
 
     def _rows_of_training(self, X, y):
         """Rows of numbers, and the schema of a data frame that has more than numbers."""
-        if is_named_table(X) and not _is_numeric(X):
+        if _is_frame(X) and not _is_numeric(X):
             validate_data(self, X, y, skip_check_array=True)
             table = Table.from_frame(
                 {**{name: X[name] for name in X.columns}, "": np.arange(len(X), dtype="float64")},
@@ -112,7 +113,7 @@ class _GatedEstimator(BaseEstimator):
         return self.model_.predict(filled, ROWS, verbose=0)[: len(rows)]
 
     def _rows(self, X):
-        if self.model_.schema is not None and is_named_table(X):
+        if self.model_.schema is not None and _is_frame(X):
             validate_data(self, X, reset=False, skip_check_array=True)
             return self.model_.schema.encode(X)
         return validate_data(self, X, dtype="float32", reset=False)
@@ -237,6 +238,11 @@ class L0Regressor(_Regressor):
     """A `models.L0Network` for values, see `FeatureLevelingClassifier` for the arguments."""
 
     _network = L0Network
+
+
+def _is_frame(X):
+    # Some sparse arrays are dicts.
+    return is_named_table(X) and hasattr(X, "columns")
 
 
 def _is_numeric(frame):

@@ -96,7 +96,7 @@ class TableSchema:
             shown = "; ".join(f"row {row}: {sentence}" for row, sentence in list(faults.items())[:4])
             raise ValueError(f"{len(faults)} of {len(rows)} rows cannot be used. {shown}")
         if unknown:
-            warnings.warn(f"Categories that the training table did not have, with their counts: {unknown}", stacklevel=2)
+            warnings.warn(f"Categories that were rare in training, or not there, with their counts: {unknown}", stacklevel=2)
         return rows
 
     def encode_with_faults(self, table: Any) -> tuple[np.ndarray, dict[int, str], dict[str, dict[str, int]]]:
@@ -251,7 +251,7 @@ class Table(ArrayDataset):
         names = column_names_of(frame)
         if target not in names:
             raise ValueError(f"`target` must be one of the columns {list(names)}. Received: target={target!r}")
-        values = _column_of(frame, target)
+        values, own = _column_of(frame, target), schema is None
         if schema is None:
             task, class_names = _task_of(values, target, task)
             columns = [_column_schema(_column_of(frame, one), one, min_count) for one in names if one != target]
@@ -283,7 +283,11 @@ class Table(ArrayDataset):
             raise ValueError(
                 f"The target {target!r} must have a value in each row. Received: {len(faults)} without; row {row} {sentence}"
             )
-        return cls(schema.encode(frame), np.asarray(targets), schema.class_names, name, schema.column_names, schema=schema)
+        with warnings.catch_warnings():
+            if own:  # That rare categories are put together is what was asked for.
+                warnings.simplefilter("ignore", UserWarning)
+            rows = schema.encode(frame)
+        return cls(rows, np.asarray(targets), schema.class_names, name, schema.column_names, schema=schema)
 
     @classmethod
     def from_csv(cls, path: PathLike, target: str, **options: Any) -> Self:

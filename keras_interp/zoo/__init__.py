@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from keras_interp.zoo.entry import Recipe
     from keras_interp.zoo.evaluation import evaluate
     from keras_interp.zoo.hub import HubError
+    from keras_interp.zoo.own import fit
     from keras_interp.zoo.publishing import publish
     from keras_interp.zoo.store import download
     from keras_interp.zoo.training import train
@@ -21,6 +22,7 @@ _MODULES = {
     "build": "catalogue",
     "download": "store",
     "evaluate": "evaluation",
+    "fit": "own",
     "info": "catalogue",
     "list_models": "catalogue",
     "load": "catalogue",
@@ -36,6 +38,7 @@ __all__ = [
     "build",
     "download",
     "evaluate",
+    "fit",
     "info",
     "list_models",
     "load",

@@ -16,13 +16,14 @@ from keras_interp.typing import PathLike
 from keras_interp.zoo import artifacts
 from keras_interp.zoo.checkpoints import CHECKPOINT, EpochLog, agreed, prepare_output, restore_checkpoint, save_checkpoint
 from keras_interp.zoo.devices import check_processes, distribution, num_replicas
+from keras_interp.zoo.entry import Entry
 from keras_interp.zoo.registry import get_entry
 
 GOLDEN_IMAGES = 8
 
 
 def train(
-    name: str,
+    name: str | Entry,
     data_dir: PathLike | None = None,
     output: PathLike | None = None,
     *,
@@ -42,7 +43,7 @@ def train(
     JAX all local devices share it, and `coordinator` joins the processes of several machines, each feeding its share.
 
     Args:
-        name: name of the model, see `list_models`.
+        name: name of the model, see `list_models`; or an entry that is not in the zoo.
         data_dir: folder of the prepared data sets, see `data.load`.
         output: folder for checkpoints, log and the trained artifact; by default `runs/<name>`.
         dataset: an `ArrayDataset` or `LazyDataset` to train on instead of the entry's own; with other classes than the
@@ -64,7 +65,8 @@ def train(
         FileNotFoundError: for a data set that is not prepared. ValueError: for a strategy that cannot work here, or an output
             folder that holds a checkpoint of another run: other settings, or other data of the same name.
     """
-    entry = get_entry(name)
+    entry = name if isinstance(name, Entry) else get_entry(name)
+    name = entry.name
     recipe = dataclasses.replace(entry.recipe, **overrides)
     output = pathlib.Path(output or pathlib.Path("runs") / name)
     if not 0.0 <= validation < 1.0:

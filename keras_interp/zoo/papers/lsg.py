@@ -165,10 +165,10 @@ STANDARD = {"method": "standard training", "model_class": models.Classifier}
 GATED = {"method": "label-sensitive gates", "model_class": models.LabelSensitiveClassifier}
 # The joint scheme (footnote 1 of the paper): in short trainings of one seed, measured on held-out training images, it kept the
 # accuracy of standard training, where the alternating scheme, with every third epoch on the gated path alone, fell behind.
-_JOINT = {"scheme": "joint", "gate_weight": 0.3, "gate_learning_rate": 1.0}
+JOINT = {"scheme": "joint", "gate_weight": 0.3, "gate_learning_rate": 1.0}
 # With a readout that starts in agreement with the fixed gate all of a class's filters stay in use. From random values (the
 # `_cold_` models) some die out, and the filters that a class activates most are then partly those of similar classes.
-_ALIGNED = {**_JOINT, "align_readout": True}
+_ALIGNED = {**JOINT, "align_readout": True}
 
 ENTRIES = [
     _cifar10_resnet20(
@@ -185,7 +185,7 @@ ENTRIES = [
     _cifar10_resnet20(
         "lsg_resnet20_cifar10",
         description="ResNet-20 whose last 64 filters learned which classes they answer for.",
-        options=_JOINT,
+        options=JOINT,
         twin="std_resnet20_cifar10",
         paper_metrics={"accuracy": 0.9062, "gate_density": 0.1742, "filter_ambiguity": 0.2203},
         **GATED,
@@ -211,14 +211,14 @@ ENTRIES = [
         "lsg_fixed_cold_resnet20_cifar10",
         description="ResNet-20 with a fixed gate, its readout from random values.",
         comparison=True,
-        options={**_JOINT, "fixed_gate": 6},
+        options={**JOINT, "fixed_gate": 6},
         twin="std_resnet20_cifar10",
         **GATED,
     ),
     _cifar10_resnet20(
         "lsg_dense_resnet20_cifar10",
         description="ResNet-20 with a learned gate without the sparsity term (Figure 3b).",
-        options={**_JOINT, "sparsity_weight": 0.0},
+        options={**JOINT, "sparsity_weight": 0.0},
         recipe=Recipe(epochs=8),
         twin="std_resnet20_cifar10",
         **GATED,
@@ -241,7 +241,7 @@ ENTRIES = [
         "lsg_fixed_cold_alexnet_cifar10",
         description="AlexNet for 32x32 images with a fixed gate, its readout from random values.",
         comparison=True,
-        options={**_JOINT, "fixed_gate": 25},
+        options={**JOINT, "fixed_gate": 25},
         twin="std_alexnet_cifar10",
         **GATED,
     ),
