@@ -115,6 +115,13 @@ def test_an_artifact_of_the_first_format_still_loads():
     artifacts.check_golden(model, folder)
 
 
+def test_golden_outputs_that_are_not_there(folder):
+    model = artifacts.load(folder)
+    (folder / "golden.npz").unlink()
+    with pytest.raises(artifacts.ArtifactError, match=r"golden\.npz"):
+        artifacts.check_golden(model, str(folder))
+
+
 @pytest.mark.parametrize("ours", [None, [1], {"format": -3}, {"format": True}, {"format": "1"}])
 def test_a_format_that_is_none(folder, ours):
     edit_json(folder / "metadata.json", lambda value: value.update(keras_interp=ours))
