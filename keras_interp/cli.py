@@ -238,6 +238,8 @@ def draw_explanations(
             for start, path in zip(bar.track(starts, description="Drawing"), paths):
                 part = slice(start, start + PICTURE_ROWS)
                 explanation = model.explain(inputs[part], target)
+                if explanation.column_values is not None:  # What a person knows of a table are its columns.
+                    explanation = explanation.by_column()
                 for row, (name, logits) in enumerate(shown[part]):
                     if as_json:
                         records.append(explained_record(model, name, logits, explanation, row, path))
@@ -552,13 +554,22 @@ def read_inputs(paths: Sequence[pathlib.Path], model: Any, faults: dict[str, str
     if len(shape) == 2:
         for path in paths:
             try:
-                table = read_rows(path, getattr(model, "column_names", ()), shape[1])
+                schema = getattr(model, "schema", None)
+                if schema is None:
+                    table = read_rows(path, getattr(model, "column_names", ()), shape[1])
+                else:
+                    table = schema.read_csv(path)
             except (ValueError, OSError) as error:
                 faults[str(path)] = str(error)
                 continue
             if table.unused:
                 click.echo(
                     f"{spoken[path]}: columns that the model does not know are left out: {', '.join(table.unused)}", err=True
+                )
+            for column, counts in table.unknown.items():
+                listed = ", ".join(f"{category!r} ({count})" for category, count in counts.items())
+                click.echo(
+                    f"{spoken[path]}: {column!r} has categories that were rare in training, or not there: {listed}", err=True
                 )
             faults.update({f"{spoken[path]} row {row + 1}": sentence for row, sentence in sorted(table.faults.items())})
             kept = [row for row in range(len(table.rows)) if row not in table.faults]

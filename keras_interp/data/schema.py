@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_interp.checks import MISSING_WORDS, as_array, check_options, column_names_of, is_named_table, text_of
 from keras_interp.data.arrays import ArrayDataset
-from keras_interp.data.tables import read_csv
+from keras_interp.data.tables import INDEX_NAMES, CsvRows, read_csv
 from keras_interp.typing import ArrayLike, PathLike
 
 OTHER, MISSING = "(other)", "(missing)"
@@ -132,6 +132,21 @@ class TableSchema:
         rows = np.concatenate(parts, axis=1).astype("float32")
         rows[list(faults)] = np.nan
         return rows, dict(sorted(faults.items())), unknown
+
+    def read_csv(self, path: PathLike) -> CsvRows:
+        """The rows of a CSV file as a model takes them, see `encode_with_faults`, and what is wrong with some of them.
+
+        Raises:
+            ValueError: for a file that cannot be read, or without one of the columns; with its name.
+        """
+        columns, faults = read_csv(path, [column.name for column in self.columns])
+        frame = {str(name): typed(values) for name, values in columns.items()}
+        try:
+            rows, wrong, unknown = self.encode_with_faults(frame)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+        unused = set(frame) - {column.name for column in self.columns} - {self.target, *INDEX_NAMES}
+        return CsvRows(rows, {**wrong, **faults}, tuple(name for name in frame if name in unused), unknown)
 
     def decode(self, rows: ArrayLike) -> dict[str, np.ndarray]:
         """A table of the values that rows stand for, as a person knows them.

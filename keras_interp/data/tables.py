@@ -27,11 +27,13 @@ class CsvRows:
         rows: float64 array (n, columns), NaN where a row has no number.
         faults: {row: sentence} of rows that cannot be used, counted from 0.
         unused: names of columns that the model does not know.
+        unknown: {column: {category: rows}} of categories that training did not have, or rarely.
     """
 
     rows: np.ndarray
     faults: dict
     unused: tuple
+    unknown: dict = dataclasses.field(default_factory=dict)
 
 
 def read_csv(path: PathLike, column_names: Sequence[str] = ()) -> tuple[dict, dict[int, str]]:
