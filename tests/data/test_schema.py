@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from keras_interp import data, models, zoo
+from keras_interp import backbones, data, models, zoo
 from keras_interp.data import Table, TableSchema
 
 
@@ -208,6 +208,6 @@ def test_categories_can_only_be_dropped(trained):
         with pytest.raises(ValueError, match="can be dropped"):
             model.intervene(frame, {name: 2.0})
     with pytest.raises(ValueError, match="by feature leveling"):
-        models.Classifier(__import__("keras_interp").backbones.mlp((4,), (2,)), num_classes=2).explain(
+        models.Classifier(backbones.mlp((4,), (2,)), num_classes=2).explain(
             np.zeros((1, 2))
         ).by_column()
