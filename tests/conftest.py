@@ -1,7 +1,4 @@
 import os
-import pathlib
-import subprocess
-import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -9,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_interp.data import ArrayDataset
+from tests import tiny
 
 BACKEND = keras.backend.backend()
 
@@ -42,30 +39,6 @@ def images(rng):
 
 
 @pytest.fixture
-def toy_dataset(rng):
+def toy_dataset():
     """64 random images of ten classes."""
-    return ArrayDataset(
-        rng.integers(0, 256, (64, 32, 32, 3), dtype="uint8"),
-        rng.integers(0, 10, 64).astype("int32"),
-        tuple("abcdefghij"),
-        "toy",
-    )
-
-
-@pytest.fixture
-def run_python():
-    """Runs a Python program in a fresh process and returns its standard output; fails the test with its errors."""
-
-    def run(program, *arguments, **environment):
-        result = subprocess.run(
-            [sys.executable, "-c", program, *map(str, arguments)],
-            env={**os.environ, **environment},
-            cwd=pathlib.Path(__file__).parents[1],
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-        assert result.returncode == 0, result.stdout + result.stderr
-        return result.stdout
-
-    return run
+    return tiny.toy_dataset()

@@ -16,6 +16,7 @@ from keras_interp.cli import main
 from keras_interp.data import load_picture
 from keras_interp.explain import Explanation
 from keras_interp.zoo import listing, registry
+from tests.programs import start_program
 from tests.tiny import register
 
 register()
@@ -65,10 +66,9 @@ def test_what_the_command_knows_without_keras_is_what_the_zoo_knows():
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["list"], ["info", "lsg_resnet20_cifar10"], ["nonsense"]])
 def test_the_command_answers_without_keras(arguments):
-    program = "import sys; from keras_interp.cli import main; main(sys.argv[1:], standalone_mode=False)"
-    program = f"import atexit, sys; atexit.register(lambda: print('loaded', 'keras' in sys.modules)); {program}"
-    result = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60)
-    assert result.stdout.rstrip().endswith("loaded False"), result.stderr
+    process = start_program("loaded_modules", *arguments)
+    output, errors = process.communicate(timeout=60)
+    assert output.splitlines()[-1] == "loaded", errors
 
 
 def test_as_a_module_without_chatter_or_colors(model_folder, picture):

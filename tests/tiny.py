@@ -1,16 +1,20 @@
-"""A backbone and a zoo entry small enough for tests to train on every backend in a second."""
-
-import functools
+"""A backbone, zoo entries and data small enough for tests to train on every backend in a second."""
 
 import keras
+import numpy as np
 from keras import layers
 
-from keras_interp import backbones, models
+from keras_interp import models
 from keras_interp.backbones.batch_normalization import FusedBatchNormalization
 from keras_interp.backbones.preprocessing import pixel_normalization
+from keras_interp.data import ArrayDataset
 from keras_interp.zoo import registry
 from keras_interp.zoo.entry import Recipe
 from keras_interp.zoo.papers import dynk, fl, lsg, xnet
+
+# Options of `compile` for a step without a graph, which TensorFlow traces a hundred times as long as it computes. That both
+# compute the same is in models/test_contract.py. JAX compiles each operation of such a step, which saves nothing.
+EAGER = {"run_eagerly": keras.backend.backend() == "tensorflow"}
 
 
 def tiny_backbone(input_shape=(32, 32, 3), filters=16):
@@ -21,6 +25,13 @@ def tiny_backbone(input_shape=(32, 32, 3), filters=16):
     x = layers.Conv2D(filters, 3, 2, "same", use_bias=False, name="last_convolution")(x)
     x = layers.ReLU(name="last_relu")(FusedBatchNormalization(name="last_normalization")(x))
     return keras.Model(inputs, x, name="tiny")
+
+
+def toy_dataset():
+    """64 random images of ten classes."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (64, 32, 32, 3), dtype="uint8"), rng.integers(0, 10, 64).astype("int32")
+    return ArrayDataset(images, labels, tuple("abcdefghij"), "toy")
 
 
 def register():
@@ -41,7 +52,7 @@ def register():
         method="Dynamic-K activation",
         model_class=models.DynamicKClassifier,
         options={"k": 2},
-        backbone=functools.partial(backbones.resnet, depth=18, width=2, stem="small"),
+        backbone=tiny_backbone,
         dataset="cifar10",
         class_names=lsg.CIFAR10_LABELS,
         input_shape=(32, 32, 3),
@@ -51,7 +62,7 @@ def register():
         name="tiny_xnet",
         description="For tests.",
         method="drop loss",
-        backbone=functools.partial(backbones.resnet, depth=18, width=2, stem="small"),
+        backbone=tiny_backbone,
         dataset="celeb_a_mini",
         input_shape=(16, 16, 3),
         recipe=Recipe(epochs=3, batch_size=16, schedule="steps", min_positives=2, dtype_policy="float32"),

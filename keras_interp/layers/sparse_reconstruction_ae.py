@@ -177,6 +177,11 @@ class SparseReconstructionAE(keras.layers.Layer):
         features = self.encode(inputs, training)
         return features, self.predict_target(features), self.decode(features)
 
+    def compute_output_spec(self, inputs: Tensor, training: bool = False) -> tuple[keras.KerasTensor, ...]:
+        # Told rather than traced: outside a call the kernels are float32 under every policy.
+        shapes = (self.num_features,), (), (inputs.shape[-1],)
+        return tuple(keras.KerasTensor((inputs.shape[0], self.num_modules, *shape), self.compute_dtype) for shape in shapes)
+
     def reconstruction_errors(self, inputs: Tensor, reconstructions: Tensor, weights: Tensor = None) -> Tensor:
         """The mean squared error Q_k of each dimension over a batch (Eq. 3).
 

@@ -46,7 +46,8 @@ class ConceptExplainer(InterpretableModel):
         check_options(locals(), positive_share="(0, 1)")
         class_names = getattr(classifier, "class_names", None) if class_names is None else tuple(class_names)
         class_names = output_names(logits.shape[-1], class_names, "labels")
-        super().__init__(inputs, logits, class_names, name=name)
+        # What is trained has float32 under every policy: the loss needs no scale.
+        super().__init__(inputs, logits, class_names, name=name, dtype="float32")
         # What another classifier takes is known where it scales pixels itself.
         own = isinstance(classifier, InterpretableModel)
         scales = any(isinstance(one, (layers.Rescaling, layers.Normalization)) for one in classifier.layers[:3])

@@ -208,6 +208,4 @@ def test_categories_can_only_be_dropped(trained):
         with pytest.raises(ValueError, match="can be dropped"):
             model.intervene(frame, {name: 2.0})
     with pytest.raises(ValueError, match="by feature leveling"):
-        models.Classifier(backbones.mlp((4,), (2,)), num_classes=2).explain(
-            np.zeros((1, 2))
-        ).by_column()
+        models.Classifier(backbones.mlp((4,), (2,)), num_classes=2).explain(np.zeros((1, 2))).by_column()

@@ -103,20 +103,16 @@ def model_of(layer, shape, **options):
     return model
 
 
-@pytest.mark.parametrize("eager", [True, False])
 @pytest.mark.parametrize("kind", ["dense", "convolution"])
-def test_trains_and_round_trips(kind, eager, tmp_path, monkeypatch):
+def test_trains(kind, monkeypatch):
     monkeypatch.setattr(dynamic_k, "CHUNK_SIZE", 150)  # The batch is unknown while the graph is made.
     shape = (12,) if kind == "dense" else (6, 6, 8)
     layer = DynamicKDense(5, 3, nonnegative=True) if kind == "dense" else DynamicKConv2D(4, 3, 2, strides=2, use_bias=False)
-    model = model_of(layer, shape, run_eagerly=eager)
+    model = model_of(layer, shape)
     inputs = RNG.normal(size=(10, *shape)).astype("float32")
     targets = RNG.normal(size=model(inputs).shape).astype("float32")
     losses = model.fit(inputs, targets, batch_size=7, epochs=3, verbose=0).history["loss"]
     assert losses[-1] < losses[0]
-    model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
-    np.testing.assert_allclose(loaded.predict(inputs, verbose=0), model.predict(inputs, verbose=0), rtol=1e-5)
 
 
 @pytest.mark.parametrize("nonnegative", [False, True])

@@ -102,14 +102,6 @@ def test_the_multiplier_speeds_the_gates_up():
     assert moved[10.0] == pytest.approx(10 * moved[1.0], rel=0.1)
 
 
-def test_round_trip_and_dtype():
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    gate = HardConcreteGate(initial_drop_rate=0.2, mode="hard", seed=1)
-    level, _ = gate(np.ones((2, 5), "float32"), training=True)
-    assert keras.backend.standardize_dtype(level.dtype) == "bfloat16" and gate.scaled_log_alpha.dtype == "float32"
-    assert HardConcreteGate.from_config(gate.get_config()).get_config() == gate.get_config()
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -46,12 +46,6 @@ def test_in_a_graph(tmp_path, rng):
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
-def test_dtypes(policy):
-    layer = XLayer(2, dtype=policy)
-    assert keras.backend.standardize_dtype(layer(np.ones((1, 2)), drop="all").dtype) == layer.compute_dtype
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -17,9 +17,23 @@ KINDS = {
 }
 
 
-@pytest.fixture(params=KINDS)
-def model(request):
-    return KINDS[request.param]().compile_by_default()
+@pytest.fixture(scope="module", params=KINDS)
+def compiled_model(request):
+    keras.utils.set_random_seed(0)
+    model = KINDS[request.param]().compile_by_default()
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+@pytest.fixture
+def model(compiled_model):
+    """A model whose step is traced once; each test finds and leaves the same weights."""
+    variables = [*compiled_model.variables, *compiled_model.optimizer.variables]
+    values = [keras.ops.convert_to_numpy(one) for one in variables]
+    yield compiled_model
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+    compiled_model.stop_training = False
 
 
 def with_bad_label(label):

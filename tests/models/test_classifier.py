@@ -139,15 +139,3 @@ def test_losses_of_probabilities_are_refused(model, images, loss):
     model.compile("sgd", loss)
     with pytest.raises(ValueError, match="from_logits=True"):
         model.fit(images, np.arange(16) % 3, verbose=0)
-
-
-def test_plain_training_and_round_trip(tmp_path, images):
-    model = Classifier(tiny_backbone(), class_names=LABELS)
-    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
-    labels = np.arange(16) % 3
-    model.fit(images, labels, verbose=0)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
-    assert type(loaded) is Classifier and loaded.class_names == LABELS
-    np.testing.assert_allclose(loaded.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-6)
-    assert "accuracy" in loaded.evaluate(images, labels, verbose=0, return_dict=True)

@@ -233,15 +233,6 @@ def test_regression_loss_is_of_the_standardised_target():
     np.testing.assert_allclose(result["rmse"], np.sqrt(np.mean(error**2)), rtol=1e-4)
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision(policy):
-    keras.config.set_dtype_policy(policy)
-    model = dense().compile_by_default(keras.optimizers.Adam(1e-2))
-    assert model.gates[0].scaled_log_alpha.dtype == "float32"
-    history = model.fit(ROWS, CLASSES, epochs=2, verbose=0)
-    assert np.isfinite(history.history["loss"]).all()
-
-
 @pytest.mark.parametrize("eager", [True, False])
 def test_l0_network(eager):
     model = L0Network((8, 6), 3, (5,), preprocessing=backbones.column_scaling(ROWS), seed=1)

@@ -1,11 +1,10 @@
-import json
-
 import keras
 import numpy as np
 import pytest
 
 from keras_interp.backbones import column_scaling, unit_scaling
 from keras_interp.models import SelfExplainingNetwork
+from tests.tiny import EAGER
 
 CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 PENALTIES = ("reconstruction_loss", "concept_sparsity", "robustness_loss")
@@ -141,8 +140,7 @@ def test_a_step_follows_the_gradient_of_the_numpy_objective(rows):
             assert step[index] == pytest.approx(expected, abs=2e-4, rel=1e-3), (weight.path, index)
 
 
-@pytest.mark.parametrize("mode", [{}, {"run_eagerly": True}, {"jit_compile": True}])
-def test_eager_compiled_and_jit_agree(rows, mode):
+def test_eager_compiled_and_jit_agree(rows):
     def weights(**options):
         keras.utils.set_random_seed(1)
         model = compiled(classifier(robustness_weight=0.1), **options)
@@ -150,8 +148,10 @@ def test_eager_compiled_and_jit_agree(rows, mode):
             model.train_on_batch(rows, np.arange(12) % 3)
         return model.get_weights()
 
-    for a, b in zip(weights(jit_compile=False), weights(**mode)):
+    # One of the first two is what Keras chooses by itself.
+    for a, b, c in zip(weights(jit_compile=False), weights(jit_compile=True), weights(run_eagerly=True)):
         np.testing.assert_allclose(a, b, atol=1e-4)
+        np.testing.assert_allclose(a, c, atol=1e-4)
 
 
 def test_fit_reduces_the_loss_and_evaluates_the_task(rng):
@@ -219,14 +219,13 @@ def test_intervene_sets_a_concept(rows):
             model.intervene(rows, {unit: 0.0})
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision(images, policy):
-    keras.config.set_dtype_policy(policy)
+def test_mixed_precision_of_images(images):
+    keras.config.set_dtype_policy("mixed_float16")
     model = SelfExplainingNetwork((7, 5), 10, (32, 32, 3), preprocessing=unit_scaling(), robustness_weight=0.01)
-    compiled(model).fit(images, np.arange(16) % 10, epochs=2, verbose=0)
+    compiled(model, **EAGER).fit(images, np.arange(16) % 10, epochs=2, verbose=0)
     keras.config.set_dtype_policy("float32")
     copy = SelfExplainingNetwork.from_config({**model.get_config(), "preprocessing": None})
-    assert copy.get_layer("concepts_hidden1").compute_dtype == policy.removeprefix("mixed_")
+    assert copy.get_layer("concepts_hidden1").compute_dtype == "float16"
     assert all(np.isfinite(np.asarray(weight, "float32")).all() for weight in model.weights)
     assert all(array.dtype == np.float32 for array in (*model.activations(images), model.reconstruct(images)))
     model.explain(images).check_completeness(1e-5)
@@ -238,70 +237,6 @@ def test_images_are_reconstructed_in_their_own_shape(images):
     assert decoded.shape == (16, 32, 32, 3)
     _, logs = compiled(model).objective([], images, np.arange(16) % 10)
     assert float(logs["reconstruction_loss"]) == pytest.approx(((decoded - images / 255.0) ** 2).mean(), rel=1e-4)
-
-
-@pytest.mark.parametrize("build", [classifier, regressor])
-def test_round_trip(tmp_path, rows, build):
-    model = compiled(build(preprocessing=column_scaling(rows), robustness_weight=0.1, name="senn"))
-    targets = np.arange(12) % 3
-    model.fit(rows, targets, verbose=0)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
-    assert type(loaded) is SelfExplainingNetwork
-    assert json.dumps(loaded.get_config()) == json.dumps(model.get_config())
-    np.testing.assert_allclose(loaded.predict(rows, verbose=0), model.predict(rows, verbose=0), atol=1e-5)
-    np.testing.assert_allclose(loaded.reconstruct(rows), model.reconstruct(rows), atol=1e-6)
-    loaded.seed_generator.state.assign(np.array(model.seed_generator.state))
-    for one in (model, loaded):
-        one.fit(rows, targets, verbose=0, shuffle=False)
-    for a, b in zip(model.get_weights(), loaded.get_weights()):
-        np.testing.assert_allclose(a, b, atol=1e-5)
-
-
-TRAINING = """
-import sys
-import keras, numpy as np
-from keras_interp.models import SelfExplainingNetwork
-
-def train():
-    rng = np.random.default_rng(0)
-    rows, labels = rng.normal(size=(64, 4)).astype("float32"), rng.integers(0, 3, 64)
-    weights = {}
-    for task, loss, robustness_weight in (
-        ("classification", keras.losses.SparseCategoricalCrossentropy(from_logits=True), 0.0),
-        ("regression", keras.losses.MeanSquaredError(), 0.1),  # With one output the signs cancel.
-    ):
-        keras.utils.set_random_seed(1)
-        model = SelfExplainingNetwork(
-            (8, 6), 3 if task == "classification" else 1, (4,), 5, task, robustness_weight=robustness_weight,
-            concept_sparsity_weight=0.01, target_scale=1.0 if task == "classification" else 2.0, name="model",
-        )
-        model.compile(keras.optimizers.SGD(0.05, momentum=0.9), loss, jit_compile=False)
-        history = model.fit(rows, labels, batch_size=16, shuffle=False, verbose=0).history
-        weights |= {task + " " + weight.path: np.asarray(weight) for weight in model.weights}
-        weights |= {task + " log " + name: np.array(values) for name, values in history.items()}
-    return weights
-"""
-
-
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.distribute")
-def test_two_mirrored_replicas_train_as_one(tmp_path, run_python):
-    program = (
-        TRAINING
-        + """
-import tensorflow as tf
-cpu, = tf.config.list_physical_devices("CPU")
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-np.savez(sys.argv[1] + "/one.npz", **train())
-with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
-    np.savez(sys.argv[1] + "/two.npz", **train())
-"""
-    )
-    run_python(program, tmp_path)
-    one, two = np.load(tmp_path / "one.npz"), np.load(tmp_path / "two.npz")
-    assert set(one) == set(two) and "regression log robustness_loss" in one
-    for name in one:
-        np.testing.assert_allclose(one[name], two[name], atol=1e-5, rtol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize(

@@ -241,9 +241,7 @@ def test_saliency_is_the_gradient_of_each_neuron(images):
         np.testing.assert_allclose(maps[:, number], np.abs(gradient).max(axis=-1), atol=1e-6)
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
-def test_training_and_round_trip(policy, images, tmp_path):
-    keras.config.set_dtype_policy(policy)
+def test_training_and_round_trip_with_matched_neurons(images, tmp_path):
     model = XNet(tiny_backbone(), ATTRIBUTES, class_names=("old", "young"), reduction="mean", drop_loss_cap=3.0, alpha=0.1)
     model.compile_by_default()
     targets = {"label": np.arange(16) % 2, "attributes": np.eye(3)[np.arange(16) % 3]}

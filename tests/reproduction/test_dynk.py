@@ -1,6 +1,5 @@
 import csv
 import dataclasses
-import json
 
 import keras
 import numpy as np
@@ -14,6 +13,7 @@ from keras_interp.zoo import artifacts, registry
 from keras_interp.zoo.entry import Entry
 from keras_interp.zoo.papers import dynk as papers
 from reproduction.dynk import tables as dynk
+from tests.harness import FakeZoo
 from tests.tiny import register, tiny_backbone
 
 WITH_WEIGHTS = (dynk.STD_PLACES, dynk.DYNK_PLACES, "std_resnet18w32_cifar10", "l1_resnet18w32_cifar10")
@@ -62,19 +62,18 @@ def images():
 
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory, small, images):
-    """A zoo of untrained models, made-up metrics and logs; returns its folder, pins, and the labels of the images."""
+    """A zoo of untrained models, made-up metrics and logs."""
     keras.utils.set_random_seed(0)
-    root = tmp_path_factory.mktemp("zoo")
+    fake = FakeZoo(tmp_path_factory.mktemp("zoo"))
     for name, values in METRICS.items():
-        (root / name).mkdir()
         seeds = {"seeds": {"seeds": [1, 2], "values": {"accuracy": [0.93, 0.95]}}} if name == "std_resnet18w32_cifar10" else {}
-        (root / name / "metrics.json").write_text(json.dumps({"examples": 10000, "values": values, **seeds}))
+        fake.add(name, metrics={"examples": 10000, "values": values, **seeds})
     for name, rows in LOGS.items():
         columns = "epoch,accuracy,connection_sparsity" + (",dissection_mean" if "places" in name else "")
         lines = [f"{epoch},{accuracy},{sparsity}" for epoch, (accuracy, sparsity) in enumerate(rows)]
         if "places" in name:
             lines = [line + (f",{0.001 * epoch}" if epoch % 10 == 9 else ",") for epoch, line in enumerate(lines)]
-        (root / name / "training_log.csv").write_text("\n".join([columns, *lines]) + "\n")
+        fake.add(name, log=[columns, *lines])
     kernel = np.random.default_rng(1).normal(size=(16, 20))
     for name in WITH_WEIGHTS:
         model = small[name].build()
@@ -87,29 +86,24 @@ def shipped(tmp_path_factory, small, images):
             pooled = model.features(images)[1]
             model.get_layer("logits").set_weights([kernel / (pooled.std(axis=0)[:, None] + 1e-6), np.zeros(20)])
             model.concepts = ["sky", ""] * 8
-        artifacts.save(model, root / name)
-    pins = {folder.name: {path.name: artifacts.sha256(path) for path in folder.iterdir()} for folder in root.iterdir()}
-    return root, pins
+        fake.add(name, model)
+    return fake
 
 
 @pytest.fixture(scope="module")
 def test_split(shipped, images):
-    labels = artifacts.load(shipped[0] / dynk.STD_PLACES).predict(images, verbose=0).argmax(axis=1).astype("int32")
+    labels = artifacts.load(shipped.root / dynk.STD_PLACES).predict(images, verbose=0).argmax(axis=1).astype("int32")
     return ArrayDataset(images, labels, papers.PLACES_LABELS, "toy places")
 
 
 @pytest.fixture(autouse=True)
 def tiny_zoo(monkeypatch, shipped, small, images, test_split):
-    root, pins = shipped
-    monkeypatch.setattr(artifacts, "shipped_root", lambda: root)
-    monkeypatch.setattr(artifacts, "read_pins", lambda: pins)
+    shipped.install(monkeypatch, small)
     folded = lambda entry: dataclasses.replace(test_split, targets=test_split.targets % len(entry.class_names))  # noqa: E731
     monkeypatch.setattr(Entry, "load_data", lambda entry, split, data_dir=None: folded(entry))
     concepts = np.where(images[..., 0] > 128, 1, 2)
     segmented = SegmentationDataset.from_arrays(images, concepts, ("unlabelled", "red", "other"))
     monkeypatch.setattr(papers, "load_segmentation", lambda *arguments, **options: segmented)
-    for name, entry in small.items():
-        monkeypatch.setitem(registry.ENTRIES, name, entry)
 
 
 @pytest.fixture
@@ -205,9 +199,7 @@ def test_images_that_no_network_gets_right_are_not_explained(tmp_path, test_spli
 
 
 def test_an_altered_log_is_refused(tmp_path, monkeypatch, shipped):
-    name = "dynk5_resnet18w32_cifar10"
-    pins = {**shipped[1], name: {**shipped[1][name], "training_log.csv": "0" * 64}}
-    monkeypatch.setattr(artifacts, "read_pins", lambda: pins)
+    shipped.alter(monkeypatch, "dynk5_resnet18w32_cifar10", "training_log.csv")
     with pytest.raises(artifacts.ArtifactError, match=r"training_log\.csv"):
         dynk.DynamicK(None, dynk.Report(tmp_path, "", "")).figure_5b("")
 

@@ -1,6 +1,5 @@
 import csv
 import dataclasses
-import json
 
 import keras
 import numpy as np
@@ -12,6 +11,7 @@ from keras_interp.data import ArrayDataset
 from keras_interp.zoo import artifacts, registry
 from keras_interp.zoo.entry import Entry
 from reproduction.fl import tables as fl
+from tests.harness import FakeZoo
 
 WITH_WEIGHTS = (fl.STD_MNIST, fl.SENN_MNIST, fl.FL_MNIST, fl.CNN_MNIST, fl.FL_HOUSING, fl.STD_IXOR, fl.FL_IXOR)
 FIGURES = ["figure_1", "figure_2", "figure_4", "figure_5", "figure_digit", "figure_california_housing", "figure_depth"]
@@ -65,33 +65,26 @@ def entries(datasets):
 
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory, entries, datasets):
-    """A zoo of untrained models with every other gate closed, and made-up metrics; returns its folder and pins."""
+    """A zoo of untrained models with every other gate closed, and made-up metrics."""
     keras.utils.set_random_seed(0)
-    root = tmp_path_factory.mktemp("zoo")
+    fake = FakeZoo(tmp_path_factory.mktemp("zoo"))
     for name, values in METRICS.items():
-        (root / name).mkdir()
         seeds = {"seeds": {"seeds": [1, 2], "values": SEEDS[name]}} if name in SEEDS else {}
-        (root / name / "metrics.json").write_text(json.dumps({"values": values, **seeds}))
+        fake.add(name, metrics={"values": values, **seeds})
     for name in WITH_WEIGHTS:
         model = entries[name].build(dataset=datasets[entries[name].dataset])
         for gate in getattr(model, "gates", ()):
             locations = np.where(np.arange(np.prod(gate.scaled_log_alpha.shape)) % 2, 4.0, -4.0)
             gate.scaled_log_alpha.assign(locations.reshape(gate.scaled_log_alpha.shape) / gate.learning_rate_multiplier)
-        artifacts.save(model, root / name)
-    (root / fl.FL_MNIST / "training_log.csv").write_text(
-        "epoch,accuracy,gate1_open,gate2_open,loss\n0,0.5,40,6,2\n1,0.9,25.2,0,1\n"
-    )
-    return root, {folder.name: {path.name: artifacts.sha256(path) for path in folder.iterdir()} for folder in root.iterdir()}
+        fake.add(name, model)
+    fake.add(fl.FL_MNIST, log=["epoch,accuracy,gate1_open,gate2_open,loss", "0,0.5,40,6,2", "1,0.9,25.2,0,1"])
+    return fake
 
 
 @pytest.fixture(autouse=True)
 def tiny_zoo(monkeypatch, shipped, entries, datasets):
-    root, pins = shipped
-    monkeypatch.setattr(artifacts, "shipped_root", lambda: root)
-    monkeypatch.setattr(artifacts, "read_pins", lambda: pins)
+    shipped.install(monkeypatch, entries)
     monkeypatch.setattr(Entry, "load_data", lambda entry, split, data_dir=None: datasets[entry.dataset])
-    for name, entry in entries.items():
-        monkeypatch.setitem(registry.ENTRIES, name, entry)
 
 
 def read_table(folder, name):
@@ -141,7 +134,7 @@ def test_tables_need_no_weights(tmp_path, monkeypatch, capsys):
 
 
 def test_the_digit_is_compared_with_the_networks_that_ship(tmp_path, monkeypatch, shipped):
-    monkeypatch.setattr(artifacts, "shipped_folder", lambda name: shipped[0] / name if name == fl.FL_MNIST else None)
+    monkeypatch.setattr(artifacts, "shipped_folder", lambda name: shipped.root / name if name == fl.FL_MNIST else None)
     assert "figure_digit.png" in {path.name for path in reproduction.reproduce("fl", output=tmp_path)}
 
 
@@ -165,8 +158,7 @@ def test_without_any_model_an_index_says_so(tmp_path, monkeypatch):
 
 
 def test_an_altered_log_is_refused(tmp_path, monkeypatch, shipped):
-    pins = {**shipped[1], fl.FL_MNIST: {**shipped[1][fl.FL_MNIST], "training_log.csv": "0" * 64}}
-    monkeypatch.setattr(artifacts, "read_pins", lambda: pins)
+    shipped.alter(monkeypatch, fl.FL_MNIST, "training_log.csv")
     with pytest.raises(artifacts.ArtifactError, match=r"training_log\.csv"):
         fl.FeatureLeveling(None, fl.Report(tmp_path, "", "")).figure_4("")
 

@@ -13,6 +13,7 @@ from keras_interp.models import Classifier, LabelSensitiveClassifier
 from keras_interp.zoo import artifacts, registry
 from keras_interp.zoo.papers.lsg import CIFAR10_LABELS as LABELS
 from reproduction.lsg import tables as lsg
+from tests.harness import FakeZoo
 from tests.tiny import tiny_backbone
 
 NAMES = (
@@ -35,7 +36,7 @@ def images():
 def shipped(tmp_path_factory, images):
     """A zoo of tiny models that share their weights, whose predictions spread over the classes; and these predictions."""
     keras.utils.set_random_seed(0)
-    root = tmp_path_factory.mktemp("zoo")
+    fake = FakeZoo(tmp_path_factory.mktemp("zoo"))
     weights = None
     for name in NAMES:
         if name.startswith("std"):
@@ -55,13 +56,11 @@ def shipped(tmp_path_factory, images):
         if name == lsg.LSG_RESNET:
             model.gate_layer.gate.assign(np.random.default_rng(2).uniform(size=(10, 16)))
             model.gate_layer.project()
-        folder = artifacts.save(model, root / name)
-    (root / lsg.LSG_RESNET / "training_log.csv").write_text(
-        "epoch,accuracy,gate_density,gated_accuracy,gated_loss,loss\n0,0.1,0.5,0.2,2,2\n1,0.3,0.4,0.5,1,1\n"
-    )
-    (root / lsg.DENSE_RESNET).mkdir()
-    np.save(root / lsg.DENSE_RESNET / "gate.npy", np.random.default_rng(3).uniform(size=(10, 16)))
-    return root, artifacts.load(folder).predict(images, verbose=0).argmax(axis=1)
+        folder = fake.add(name, model)
+    columns = "epoch,accuracy,gate_density,gated_accuracy,gated_loss,loss"
+    fake.add(lsg.LSG_RESNET, log=[columns, "0,0.1,0.5,0.2,2,2", "1,0.3,0.4,0.5,1,1"])
+    np.save(fake.add(lsg.DENSE_RESNET) / "gate.npy", np.random.default_rng(3).uniform(size=(10, 16)))
+    return fake, artifacts.load(folder).predict(images, verbose=0).argmax(axis=1)
 
 
 @pytest.fixture
@@ -81,17 +80,13 @@ def missing():
 @pytest.fixture(autouse=True)
 def tiny_zoo(monkeypatch, shipped, missing):
     def shipped_folder(name):
-        folder = shipped[0] / name
+        folder = shipped[0].root / name
         return folder if name not in missing and (folder / "config.json").is_file() else None
 
     monkeypatch.setattr(artifacts, "shipped_folder", shipped_folder)
-    gate = artifacts.sha256(shipped[0] / lsg.DENSE_RESNET / "gate.npy")
-    monkeypatch.setattr(artifacts, "shipped_root", lambda: shipped[0])
-    monkeypatch.setattr(artifacts, "read_pins", lambda: {lsg.DENSE_RESNET: {"gate.npy": gate}})
     monkeypatch.setattr(artifacts, "pins_of", lambda *_: {})
-    for name in NAMES:
-        entry = dataclasses.replace(registry.ENTRIES[name], last_convolution="last_convolution", filters_per_class=1)
-        monkeypatch.setitem(registry.ENTRIES, name, entry)
+    tiny = {"last_convolution": "last_convolution", "filters_per_class": 1}
+    shipped[0].install(monkeypatch, {name: dataclasses.replace(registry.ENTRIES[name], **tiny) for name in NAMES})
     budget = {"one_pixel": {"population": 5, "generations": 1}, "local_search": {"rounds": 1, "max_candidates": 3}}
     monkeypatch.setattr(lsg, "BUDGET", budget)
     monkeypatch.setattr(lsg, "ATTACKED_IMAGES", 4)

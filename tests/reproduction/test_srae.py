@@ -1,6 +1,4 @@
 import dataclasses
-import functools
-import json
 
 import keras
 import numpy as np
@@ -11,7 +9,8 @@ from keras_interp import backbones, data, models
 from keras_interp.zoo import artifacts, registry
 from keras_interp.zoo.papers import srae as papers
 from reproduction.srae import tables as srae
-from tests.zoo.test_srae import LABELS, birds_of
+from tests.harness import FakeZoo
+from tests.zoo.test_srae import LABELS, bird_backbone, birds_of
 
 FIGURES = ["figure_3", "figure_4a", "figure_4b", "figure_contrast", "figure_5", "figure_6", "figure_8", "figure_10"]
 TABLES = ["table_1a", "table_2a", "table_3", "table_features"]
@@ -20,32 +19,24 @@ EXPLAINED = ("jay", "owl")
 
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory):
-    """A zoo of a classifier and its explanation module, untrained, and made-up metrics; returns its folder and pins."""
+    """A zoo of a classifier and its explanation module, untrained, and made-up metrics."""
     keras.utils.set_random_seed(0)
-    root = tmp_path_factory.mktemp("zoo")
-    backbone = backbones.mobilenet(0.25, 8, (32, 32, 3))
-    classifier = models.Classifier(backbone, class_names=LABELS)
+    fake = FakeZoo(tmp_path_factory.mktemp("zoo"))
+    classifier = models.Classifier(bird_backbone(), class_names=LABELS)
     module = models.ExplanationModule(
         classifier, "pooled", EXPLAINED, num_features=3, hidden_units=(6,), heatmap_layer="conv_pw_1_relu"
     )
-    for name, model in ((srae.STD, classifier), (srae.SRAE, module)):
-        artifacts.save(model, root / name)
-    (root / srae.SRAE / "metrics.json").write_text(
-        json.dumps({"examples": 18, "values": dict.fromkeys(papers.DEFINITIONS, 0.25)})
-    )
-    nn = dict.fromkeys(papers.DEFINITIONS, 0.25) | {"locality": 0.3, "dead": 1.0}
-    (root / srae.MEASURED["NN, same start"]).mkdir()
-    (root / srae.MEASURED["NN, same start"] / "metrics.json").write_text(json.dumps({"examples": 18, "values": nn}))
-    pins = {folder.name: {path.name: artifacts.sha256(path) for path in folder.iterdir()} for folder in root.iterdir()}
-    return root, pins
+    values = dict.fromkeys(papers.DEFINITIONS, 0.25)
+    fake.add(srae.STD, classifier)
+    fake.add(srae.SRAE, module, {"examples": 18, "values": values})
+    fake.add(srae.MEASURED["NN, same start"], metrics={"examples": 18, "values": values | {"locality": 0.3, "dead": 1.0}})
+    return fake
 
 
 @pytest.fixture(autouse=True)
 def tiny_zoo(monkeypatch, shipped):
-    root, pins = shipped
+    shipped.install(monkeypatch)
     splits = {"train": birds_of(60, "train"), "test": birds_of(88, "test")}
-    monkeypatch.setattr(artifacts, "shipped_root", lambda: root)
-    monkeypatch.setattr(artifacts, "read_pins", lambda: pins)
     monkeypatch.setattr(data, "load", lambda name, split, *args, **options: splits[split].to_dataset())
     for module in (papers, srae):
         monkeypatch.setattr(module, "load_birds", lambda name, split, *args: splits[split])
@@ -54,8 +45,7 @@ def tiny_zoo(monkeypatch, shipped):
     monkeypatch.setattr(srae, "ALPHAS", (0.1, 1e-4))
     monkeypatch.setattr(srae, "SAMPLED_DIMENSIONS", 3)
     fields = {"class_names": LABELS, "input_shape": (32, 32, 3)}
-    backbone = functools.partial(backbones.mobilenet, alpha=0.25, hidden_units=8)
-    std = dataclasses.replace(registry.ENTRIES[srae.STD], backbone=backbone, **fields)
+    std = dataclasses.replace(registry.ENTRIES[srae.STD], backbone=bird_backbone, **fields)
     options = {"hidden_units": (6,), "num_features": 3}
     recipe = dataclasses.replace(registry.ENTRIES[srae.SRAE].recipe, epochs=1)
     name = srae.MEASURED["NN, random start"]

@@ -1,6 +1,5 @@
 import csv
 import dataclasses
-import json
 
 import keras
 import numpy as np
@@ -12,6 +11,7 @@ from keras_interp.data import ArrayDataset
 from keras_interp.zoo import artifacts, registry
 from keras_interp.zoo.papers import xnet as papers
 from reproduction.xnet import tables as xnet
+from tests.harness import FakeZoo
 from tests.tiny import tiny_backbone
 
 FIGURES = [*(f"figure_{number}" for number in range(1, 9)), "figure_trade_off"]
@@ -37,32 +37,25 @@ def test_split():
 
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory):
-    """A zoo of two untrained models, made-up metrics and logs; returns its folder and pins."""
+    """A zoo of two untrained models, made-up metrics and logs."""
     keras.utils.set_random_seed(0)
-    root = tmp_path_factory.mktemp("zoo")
+    fake = FakeZoo(tmp_path_factory.mktemp("zoo"))
     for name in xnet.TITLES:
-        (root / name).mkdir()
         columns = ",".join(f"drop_loss_{attribute}" for attribute in papers.ATTRIBUTES)
-        (root / name / "training_log.csv").write_text(f"epoch,{columns}\n0,0.5,0.6,0.7\n1,0.6,0.9,0.6\n")
+        fake.add(name, log=[f"epoch,{columns}", "0,0.5,0.6,0.7", "1,0.6,0.9,0.6"])
     for name, values in METRICS.items():
-        (root / name / "metrics.json").write_text(json.dumps({"examples": 3500, "values": values}))
         model = models.XNet(tiny_backbone(), papers.ATTRIBUTES, class_names=papers.LABELS)
         model.get_layer("explained").bias.assign([0.5, 0.4, 0.3])
         model.match([1, 0, 2])
-        artifacts.save(model, root / name)
-    pins = {folder.name: {path.name: artifacts.sha256(path) for path in folder.iterdir()} for folder in root.iterdir()}
-    return root, pins
+        fake.add(name, model, {"examples": 3500, "values": values})
+    return fake
 
 
 @pytest.fixture(autouse=True)
 def tiny_zoo(monkeypatch, shipped, test_split):
-    root, pins = shipped
-    monkeypatch.setattr(artifacts, "shipped_root", lambda: root)
-    monkeypatch.setattr(artifacts, "read_pins", lambda: pins)
     monkeypatch.setattr(papers.AttributeEntry, "load_data", lambda entry, split, data_dir=None: test_split)
-    for name in METRICS:
-        entry = dataclasses.replace(registry.ENTRIES[name], backbone=tiny_backbone, input_shape=(32, 32, 3))
-        monkeypatch.setitem(registry.ENTRIES, name, entry)
+    tiny = {"backbone": tiny_backbone, "input_shape": (32, 32, 3)}
+    shipped.install(monkeypatch, {name: dataclasses.replace(registry.ENTRIES[name], **tiny) for name in METRICS})
 
 
 def test_all_tables_and_figures_are_written(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 from keras_interp import zoo
 from keras_interp.models import LabelSensitiveClassifier
 from keras_interp.zoo import artifacts
+from tests.programs import run_program
 from tests.tiny import tiny_backbone
 
 
@@ -253,21 +254,10 @@ def test_operations_and_trusted_layers_of_ones_own(tmp_path, images):
 
 
 OTHER = "jax" if keras.backend.backend() == "tensorflow" else "tensorflow"
-SAVE = """
-import sys
-import numpy as np
-from keras_interp import zoo
-from tests.tiny import register
-register()
-images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), dtype="uint8")
-model = zoo.build("tiny_lsg")
-model.fit(images, np.arange(16) % 10, epochs=2, verbose=0)
-zoo.save(model, sys.argv[1], golden_inputs=images)
-"""
 
 
-def test_saved_on_one_backend_it_loads_and_trains_on_the_other(tmp_path, run_python, images):
-    run_python(SAVE, tmp_path / "model", KERAS_BACKEND=OTHER)
+def test_saved_on_one_backend_it_loads_and_trains_on_the_other(tmp_path, images):
+    run_program("save_trained", tmp_path / "model", KERAS_BACKEND=OTHER)
     model = zoo.load(tmp_path / "model")
     assert artifacts.golden_difference(model, tmp_path / "model") < 1e-4
     model.fit(images, np.arange(16) % 10, verbose=0)

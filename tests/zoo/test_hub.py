@@ -20,6 +20,7 @@ from keras_interp.cli import main
 from keras_interp.models import LabelSensitiveClassifier
 from keras_interp.zoo import artifacts, listing, store
 from keras_interp.zoo import hub as client
+from tests.programs import run_program
 from tests.tiny import tiny_backbone
 from tests.zoo.hub_server import Fault
 from tools.release import release_location
@@ -39,7 +40,10 @@ def artifact(tmp_path_factory):
 
 @pytest.fixture
 def folder(artifact, tmp_path):
-    return shutil.copytree(artifact, tmp_path / "jays")
+    """A copy, with a picture that need not be drawn."""
+    folder = shutil.copytree(artifact, tmp_path / "jays")
+    (folder / "explanation.png").write_bytes(b"\x89PNG")
+    return folder
 
 
 @pytest.fixture
@@ -668,28 +672,10 @@ def test_a_full_disk(hub, files, tmp_path, monkeypatch):
     check_cache(tmp_path)
 
 
-EIGHT_PROCESSES = """
-import os, sys
-from keras_interp import zoo
-
-children = []
-for number in range(8):
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            code = zoo.load(sys.argv[1]).class_names != ("cat", "dog", "ship")
-        finally:
-            os._exit(code)
-    children.append(child)
-print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
-"""
-
-
-def test_eight_processes_into_one_cold_cache(hub, files, run_python, tmp_path):
+def test_eight_processes_into_one_cold_cache(hub, files, tmp_path):
     hub.commit(REPOSITORY, files)
     environment = {"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path / "cache"), "HF_HUB_DISABLE_XET": "1"}
-    assert run_python(EIGHT_PROCESSES, f"hf://{REPOSITORY}", **environment).endswith(f"{[0] * 8}\n")
+    assert run_program("eight_processes", f"hf://{REPOSITORY}", **environment).endswith(f"{[0] * 8}\n")
     assert hub.count("GET /cdn") == 1
     assert len(check_cache(tmp_path)) == 3
 

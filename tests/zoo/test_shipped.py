@@ -1,5 +1,6 @@
 """The artifacts that ship: whole, as pinned, and with the figures that they claim."""
 
+import functools
 import json
 import os
 
@@ -13,6 +14,7 @@ from keras_interp.zoo.registry import get_entry
 SHIPPED = zoo.list_models(trained=True)
 REMEASURED = ("lsg_resnet20_cifar10", "fl_mlp_mnist", "fl_mlp_california_housing", "fl_mlp_ixor")
 pytestmark = pytest.mark.artifact
+load = functools.cache(zoo.load)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -20,7 +22,7 @@ def test_loads_with_its_golden_outputs(name):
     folder = artifacts.shipped_folder(name)
     pins = artifacts.read_pins()[name]
     assert set(pins) == {path.name for path in folder.iterdir()} - {artifacts.CONCEPTS}
-    model = zoo.load(name)
+    model = load(name)
     # Logits of another backend or processor differ in the last bits of float32, through some twenty layers.
     assert artifacts.golden_difference(model, folder) < 1e-3
 
@@ -34,7 +36,7 @@ def test_card_and_metrics(name):
     assert set(metrics["values"]) <= set(get_entry(name).definitions)
     assert all(np.isfinite(value) for value in metrics["values"].values())
     if "parameters" not in metrics["values"]:
-        assert info.parameters == sum(int(np.prod(w.shape)) for w in zoo.load(name).trainable_variables)
+        assert info.parameters == sum(int(np.prod(w.shape)) for w in load(name).trainable_variables)
     card = (folder / "README.md").read_text()
     assert all(f"{info.metrics[m]:.4f}" in card for m in ("accuracy", "auc", "rmse") if m in info.metrics)
     assert "license: apache-2.0" in card
@@ -45,7 +47,7 @@ def test_card_and_metrics(name):
 @pytest.mark.parametrize("name", SHIPPED)
 def test_explains_completely(name):
     with np.load(artifacts.shipped_folder(name) / artifacts.GOLDEN) as golden:
-        zoo.load(name).explain(golden["inputs"]).check_completeness(1e-3)
+        load(name).explain(golden["inputs"]).check_completeness(1e-3)
 
 
 @pytest.mark.data

@@ -1,6 +1,7 @@
 import dataclasses
 import functools
 
+import keras
 import numpy as np
 import pytest
 
@@ -25,6 +26,17 @@ def birds_of(count, name):
     return BirdDataset(images, labels, parts, np.ones((count, 15), bool), boxes, LABELS, name=f"toy {name}")
 
 
+def bird_backbone(input_shape=(32, 32, 3)):
+    """A stand-in for `backbones.mobilenet`, with those of its layers that entries and figures name."""
+    inputs = keras.Input(input_shape, name="pixels")
+    x = keras.layers.Rescaling(1 / 127.5, -1, name="preprocessing")(inputs)
+    x = keras.layers.Conv2D(6, 3, 4, "same", use_bias=False, name="conv1")(x)
+    x = keras.layers.ReLU(name="conv_pw_1_relu")(keras.layers.BatchNormalization(name="conv1_bn")(x))
+    x = keras.layers.Conv2D(16, 3, 2, activation="relu", name="last")(x)
+    x = keras.layers.GlobalAveragePooling2D(dtype="float32", name="pooled")(x)
+    return keras.Model(inputs, keras.layers.Dense(8, "relu", name="hidden")(x))
+
+
 @pytest.fixture
 def birds(monkeypatch):
     """Two made-up splits, and small entries that train on them."""
@@ -41,7 +53,7 @@ def birds(monkeypatch):
     classifier = srae.BirdEntry(
         name="tiny_birds",
         method="standard training",
-        backbone=functools.partial(backbones.mobilenet, alpha=0.25, hidden_units=8),
+        backbone=bird_backbone,
         pretrained="none.weights.h5",
         **fields,
     )
@@ -80,10 +92,9 @@ def test_a_classifier_starts_from_trained_weights(birds, tmp_path):
     trained = backbones.mobilenet(0.25, 8, (32, 32, 3))
     path = tmp_path / "weights" / "none.weights.h5"
     path.parent.mkdir()
-    import keras
-
     keras.applications.MobileNet(alpha=0.25, weights=None).save_weights(path)
-    entry = registry.get_entry("tiny_birds")
+    mobilenet = functools.partial(backbones.mobilenet, alpha=0.25, hidden_units=8)
+    entry = dataclasses.replace(registry.get_entry("tiny_birds"), backbone=mobilenet)
     model = entry.build()
     entry.initialize(model, tmp_path)
     expected = backbones.mobilenet(0.25, 8, (32, 32, 3), path)

@@ -2,10 +2,9 @@ import csv
 import dataclasses
 import functools
 import os
-import pathlib
+import shutil
 import signal
-import subprocess
-import sys
+import socket
 import time
 
 import keras
@@ -16,16 +15,21 @@ from keras_interp import data, zoo
 from keras_interp.data import LazyDataset, segmentation
 from keras_interp.zoo import artifacts, registry, training
 from keras_interp.zoo.papers import dynk
-from tests.tiny import register
+from tests import tiny
+from tests.programs import run_program, start_program
 
-register()
-ROOT = pathlib.Path(__file__).parents[2]
+tiny.register()
 SETTINGS = {"epochs": 3, "batch_size": 16, "dtype_policy": "float32", "verbose": 0}
 
 
 def read_log(folder):
     with open(folder / "training_log.csv", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def assert_same_weights(one, other, tolerance=1e-5):
+    for a, b in zip(one.get_weights(), other.get_weights()):
+        np.testing.assert_allclose(a, b, atol=tolerance)
 
 
 def test_train_saves_a_model_that_loads(toy_dataset, tmp_path):
@@ -66,20 +70,31 @@ def test_trained_in_mixed_precision_saved_in_float32(toy_dataset, tmp_path):
     assert {layer.compute_dtype for layer in zoo.load(tmp_path).layers} == {"float32"}
 
 
-def test_other_settings_in_the_same_folder_are_refused(toy_dataset, tmp_path):
-    zoo.train("tiny_std", output=tmp_path, dataset=toy_dataset, **{**SETTINGS, "epochs": 1})
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a tiny_std that was trained for an epoch."""
+    folder = tmp_path_factory.mktemp("trained")
+    zoo.train("tiny_std", output=folder, dataset=tiny.toy_dataset(), **{**SETTINGS, "epochs": 1})
+    return folder
+
+
+@pytest.fixture
+def trained_folder(trained, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(trained, tmp_path / "trained")
+
+
+def test_other_settings_in_the_same_folder_are_refused(toy_dataset, trained_folder):
     with pytest.raises(ValueError, match="epochs 1 instead of 2"):
-        zoo.train("tiny_std", output=tmp_path, dataset=toy_dataset, **{**SETTINGS, "epochs": 2})
+        zoo.train("tiny_std", output=trained_folder, dataset=toy_dataset, **{**SETTINGS, "epochs": 2})
 
 
-def test_other_data_of_the_same_name_and_size_are_refused(toy_dataset, tmp_path):
-    zoo.train("tiny_std", output=tmp_path, dataset=toy_dataset, **{**SETTINGS, "epochs": 1})
+def test_other_data_of_the_same_name_and_size_are_refused(toy_dataset, trained_folder):
+    options = {"output": trained_folder, **SETTINGS, "epochs": 1}
     for change in ({"inputs": toy_dataset.inputs[::-1]}, {"targets": (toy_dataset.targets + 1) % 10}):
         with pytest.raises(ValueError, match=r"holds a checkpoint of another run.*fingerprint"):
-            zoo.train(
-                "tiny_std", output=tmp_path, dataset=dataclasses.replace(toy_dataset, **change), **{**SETTINGS, "epochs": 1}
-            )
-    zoo.train("tiny_std", output=tmp_path, dataset=dataclasses.replace(toy_dataset), **{**SETTINGS, "epochs": 1})
+            zoo.train("tiny_std", dataset=dataclasses.replace(toy_dataset, **change), **options)
+    zoo.train("tiny_std", dataset=dataclasses.replace(toy_dataset), **options)
 
 
 def test_the_fingerprint_of_images_on_demand(rng):
@@ -94,52 +109,20 @@ def test_a_start_that_failed_does_not_block_its_folder(toy_dataset, tmp_path):
     zoo.train("tiny_std", output=tmp_path, dataset=toy_dataset, **{**SETTINGS, "epochs": 1})
 
 
-PROGRAM = """
-import os, sys
-import keras, numpy as np
-from keras_interp import data, zoo
-from tests.tiny import register
-register()
-if keras.backend.backend() == "tensorflow":
-    import tensorflow as tf
-    tf.config.experimental.enable_op_determinism()
-rng = np.random.default_rng(0)
-dataset = data.ArrayDataset(
-    rng.integers(0, 256, (64, 32, 32, 3), dtype="uint8"), rng.integers(0, 10, 64).astype("int32"), tuple("abcdefghij"), "toy")
-# start
-zoo.train("tiny_lsg", output=sys.argv[1], dataset=dataset, epochs=4, batch_size=16, dtype_policy="float32")
-"""
-
-
-# Sleeps in each batch, so that the kill comes within an epoch.
-SLOW_PROGRAM = PROGRAM.replace(
-    "# start",
-    """
-import time
-original = data.Batches.__getitem__
-data.Batches.__getitem__ = lambda self, number: (time.sleep(0.25), original(self, number))[1]
-""",
-)
-
-
-def test_killed_in_the_middle_of_an_epoch_it_resumes_to_the_same_weights(tmp_path, run_python):
-    run_python(PROGRAM, tmp_path / "whole")
-    killed = subprocess.Popen(
-        [sys.executable, "-c", SLOW_PROGRAM, str(tmp_path / "killed")], cwd=ROOT, stdout=subprocess.DEVNULL
-    )
+def test_killed_in_the_middle_of_an_epoch_it_resumes_to_the_same_weights(tmp_path):
+    killed = start_program("resume", tmp_path / "killed", PAUSE="0.25")
     deadline = time.time() + 300
     backup = tmp_path / "killed" / "backup"
     while not ((backup / "checkpoint.weights.h5").is_file() and len(read_log(backup)) >= 2):
         assert killed.poll() is None and time.time() < deadline
         time.sleep(0.05)
+    # In the middle of an epoch of four pauses.
     time.sleep(0.3)
     os.kill(killed.pid, signal.SIGKILL)
-    killed.wait()
+    killed.communicate()
     assert not (tmp_path / "killed" / "model.weights.h5").exists()
-    run_python(PROGRAM, tmp_path / "killed")
-    whole, resumed = zoo.load(tmp_path / "whole"), zoo.load(tmp_path / "killed")
-    for a, b in zip(whole.get_weights(), resumed.get_weights()):
-        np.testing.assert_allclose(a, b, atol=1e-6)
+    run_program("resume", tmp_path / "killed", tmp_path / "whole")
+    assert_same_weights(zoo.load(tmp_path / "whole"), zoo.load(tmp_path / "killed"), 1e-6)
     assert [row["epoch"] for row in read_log(tmp_path / "killed")] == ["0", "1", "2", "3"]
 
 
@@ -158,8 +141,7 @@ def test_noise_goes_on_where_it_was_interrupted(toy_dataset, tmp_path, monkeypat
         train(output=tmp_path / "stopped")
     monkeypatch.setattr(training, "save_checkpoint", save)
     resumed = train(output=tmp_path / "stopped")
-    for a, b in zip(whole.get_weights(), resumed.get_weights()):
-        np.testing.assert_allclose(a, b, atol=1e-6)
+    assert_same_weights(whole, resumed, 1e-6)
     assert zoo.evaluate(tmp_path / "stopped", dataset=toy_dataset)["values"]["weights"] > 0
 
 
@@ -185,13 +167,13 @@ def test_values_do_not_train_a_classifier(rng, toy_dataset, tmp_path):
         zoo.train("tiny_lsg", output=tmp_path, dataset=dataset, **SETTINGS)
 
 
-def test_other_classes_are_not_measured(toy_dataset, tmp_path):
-    zoo.train("tiny_std", output=tmp_path, dataset=toy_dataset, **{**SETTINGS, "epochs": 1})
+def test_other_classes_are_not_measured(toy_dataset, trained_folder):
     other = dataclasses.replace(toy_dataset, class_names=tuple("jihgfedcba"))
     with pytest.raises(ValueError, match=r"classes must be \('a', 'b'"):
-        zoo.evaluate(tmp_path, dataset=other)
+        zoo.evaluate(trained_folder, dataset=other)
     numbered = dataclasses.replace(toy_dataset, class_names=tuple(map(str, range(10))))
-    assert zoo.evaluate(tmp_path, dataset=numbered)["values"] == zoo.evaluate(tmp_path, dataset=toy_dataset)["values"]
+    found = [zoo.evaluate(trained_folder, dataset=dataset)["values"] for dataset in (numbered, toy_dataset)]
+    assert found[0] == found[1]
 
 
 def test_unknown_recipe_field(toy_dataset, tmp_path):
@@ -211,60 +193,19 @@ def test_several_machines_on_tensorflow_are_refused_with_the_reason(toy_dataset,
             zoo.train("tiny_std", output=tmp_path, dataset=toy_dataset, **SETTINGS, **options)
 
 
-MIRRORED = """
-import sys
-import numpy as np, tensorflow as tf
-from keras_interp import data, zoo
-from tests.tiny import register
-register()
-cpu, = tf.config.list_physical_devices("CPU")
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-rng = np.random.default_rng(0)
-images, labels = rng.integers(0, 256, (64, 32, 32, 3), dtype="uint8"), rng.integers(0, 10, 64).astype("int32")
-dataset = data.ArrayDataset(images, labels, tuple("abcdefghij"), "toy")
-strategies = {"one": None, "two": tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])}
-for name, strategy in strategies.items():
-    folder = sys.argv[1] + "/" + name
-    zoo.train("tiny_lsg", output=folder, dataset=dataset, epochs=2, batch_size=32, strategy=strategy, verbose=0)
-"""
-
-
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.distribute")
-def test_train_on_two_mirrored_devices(tmp_path, run_python):
-    run_python(MIRRORED, tmp_path)
-    one, two = zoo.load(tmp_path / "one"), zoo.load(tmp_path / "two")
-    for a, b in zip(one.get_weights(), two.get_weights()):
-        np.testing.assert_allclose(a, b, atol=1e-5)
-
-
-PROCESSES = """
-import sys
-import jax
-if sys.argv[3] != "1":
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-import numpy as np
-from keras_interp import data, zoo
-from tests.tiny import register
-register()
-output, port, processes, process = sys.argv[1], *map(int, sys.argv[2:])
-rng = np.random.default_rng(0)
-dataset = data.ArrayDataset(
-    rng.integers(0, 256, (64, 32, 32, 3), dtype="uint8"), rng.integers(0, 10, 64).astype("int32"), tuple("abcdefghij"), "toy")
-several = {} if processes == 1 else dict(coordinator=f"127.0.0.1:{port}", num_processes=processes, process_id=process)
-zoo.train("tiny_lsg", output=output, dataset=dataset, epochs=2, batch_size=32, dtype_policy="float32", **several)
-"""
+def test_train_on_two_mirrored_devices(tmp_path):
+    run_program("zoo_mirrored", tmp_path)
+    assert_same_weights(zoo.load(tmp_path / "one"), zoo.load(tmp_path / "two"))
 
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX processes")
-def test_two_jax_processes_train_as_one(tmp_path, run_python):
-    from tests.models.test_distribution import free_port
-
-    run_python(PROCESSES, tmp_path / "one", 0, 1, 0)
-    port = free_port()
-    arguments = [[sys.executable, "-c", PROCESSES, str(tmp_path / "two"), str(port), "2", str(process)] for process in (0, 1)]
-    both = [subprocess.Popen(a, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for a in arguments]
-    outputs = [process.communicate(timeout=300)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], outputs
-    one, two = zoo.load(tmp_path / "one"), zoo.load(tmp_path / "two")
-    for a, b in zip(one.get_weights(), two.get_weights()):
-        np.testing.assert_allclose(a, b, atol=1e-5)
+def test_two_jax_processes_train_as_one(tmp_path):
+    run_program("jax_process", tmp_path / "one", 0, 1, 0)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    both = [start_program("jax_process", tmp_path / "two", port, 2, process) for process in (0, 1)]
+    errors = [process.communicate(timeout=300)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], errors
+    assert_same_weights(zoo.load(tmp_path / "one"), zoo.load(tmp_path / "two"))

@@ -18,6 +18,7 @@ from keras._tf_keras.keras import random as random
 from keras._tf_keras.keras import regularizers as regularizers
 from keras._tf_keras.keras import saving as saving
 from keras._tf_keras.keras import utils as utils
+from keras.src.backend import KerasTensor as KerasTensor
 from keras.src.backend import StatelessScope as StatelessScope
 from keras.src.backend import Variable as Variable
 from keras.src.layers.layer import Layer as Layer
