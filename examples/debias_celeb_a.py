@@ -72,7 +72,7 @@ for alpha in (0.0, arguments.alpha):
     print(f"α = {alpha:g}: the neuron for {arguments.protected} makes up {share:.0%} of all that speaks for and against.")
     for name, outputs in (("whole", logits), (f"without {arguments.protected}", model.dropped_logits(neurons)[0])):
         name = f"α = {alpha:g}, {name}"
-        accuracies = metrics.group_accuracies(outputs, test.targets, groups)
+        accuracies = metrics.dropping.group_accuracies(outputs, test.targets, groups)
         called = [outputs[group == 1].argmax(axis=1).mean() for group in groups.T]
         for number, group in enumerate((arguments.protected, f"not {arguments.protected}")):
             table.add_row(name, group, f"{accuracies[number]:.3f}", f"{called[number]:.3f}", f"{young[number]:.3f}")

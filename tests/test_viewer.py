@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from keras_interp import data, viewer, zoo
 from keras_interp.cli import main
 from keras_interp.explain import ConceptNotes
-from keras_interp.metrics import locality, orthogonality
+from keras_interp.metrics.concepts import locality, orthogonality
 from keras_interp.models import Classifier, ExplanationModule, LassoModule
 from keras_interp.viewer import concepts as concepts_page
 from keras_interp.viewer import html as html_page

@@ -146,7 +146,7 @@ class ConceptNotes:
             cells: names of the parts, and "context" where it counts. Other parts are left out.
 
         Returns:
-            int64 array (features, cells), as `metrics.locality` and `metrics.orthogonality` take it.
+            int64 array (features, cells), as `metrics.concepts.locality` and `metrics.concepts.orthogonality` take it.
         """
         answers = [self.answers(target, feature) for feature in range(num_features)]
         return np.array([[sum(cell in answer["parts"] for answer in of) for cell in cells] for of in answers], "int64")

@@ -1,134 +1,62 @@
-"""Metrics, one file for each family: small functions of arrays that state their range and direction."""
+"""Metrics, one module for each family: small functions of arrays that state their range and direction.
+
+What is asked for most stands here; all else in its module, as `metrics.filters.cluster_agreement`.
+"""
 
 from keras_interp.extras import require_evaluation_extra
-from keras_interp.metrics.attacks import AttackResult, local_search_attack, one_pixel_attack
+from keras_interp.metrics import (
+    attacks,
+    classification,
+    concepts,
+    connections,
+    dissection,
+    dropping,
+    filters,
+    gates,
+    heatmaps,
+    localization,
+    masking,
+    regression,
+)
+from keras_interp.metrics.attacks import local_search_attack, one_pixel_attack
 from keras_interp.metrics.classification import accuracy, confusion_matrix, cross_entropy, recall, top_k_accuracy
-from keras_interp.metrics.concepts import (
-    LogitFaithfulness,
-    Orthogonality,
-    decision_faithfulness,
-    locality,
-    logit_faithfulness,
-    orthogonality,
-    part_histograms,
-    voronoi_cells,
-)
-from keras_interp.metrics.connections import (
-    concepts_of_classes,
-    connected_units,
-    connection_sparsity,
-    units_to_explain,
-)
-from keras_interp.metrics.dissection import Dissection, dissect
-from keras_interp.metrics.dropping import accuracy_costs, activation_shares, group_accuracies
-from keras_interp.metrics.filters import (
-    MutualInformation,
-    cluster_agreement,
-    cluster_centers,
-    correlated_share,
-    filter_correlation,
-    inter_class_filter_correlation,
-    mutual_information_score,
-)
-from keras_interp.metrics.gates import (
-    FilterAmbiguity,
-    FilterOwnership,
-    class_filters,
-    feature_gate_similarity,
-    filter_ambiguity,
-    gate_density,
-    match_centers,
-    owned_filters,
-)
-from keras_interp.metrics.heatmaps import (
-    HeatmapAgreement,
-    MaskedAccuracy,
-    PixelCurves,
-    heatmap_agreement,
-    masked_accuracy,
-    masked_images,
-    pixel_curves,
-    shifted_bias,
-)
-from keras_interp.metrics.localization import (
-    CamFaithfulness,
-    boxes_to_masks,
-    cam_faithfulness,
-    cam_iou,
-    pointing_game,
-    upsample_bilinear,
-)
-from keras_interp.metrics.masking import (
-    MaskingEffect,
-    class_means,
-    masked_confusion,
-    masked_predictions,
-    masking_effect,
-    most_active_filters,
-)
+from keras_interp.metrics.concepts import logit_faithfulness
+from keras_interp.metrics.connections import connection_sparsity, units_to_explain
+from keras_interp.metrics.dissection import dissect
+from keras_interp.metrics.dropping import accuracy_costs
+from keras_interp.metrics.gates import gate_density
+from keras_interp.metrics.localization import pointing_game
+from keras_interp.metrics.masking import masking_effect
 from keras_interp.metrics.regression import root_mean_squared_error
 
 __all__ = [
-    "AttackResult",
-    "CamFaithfulness",
-    "Dissection",
-    "FilterAmbiguity",
-    "FilterOwnership",
-    "HeatmapAgreement",
-    "LogitFaithfulness",
-    "MaskedAccuracy",
-    "MaskingEffect",
-    "MutualInformation",
-    "Orthogonality",
-    "PixelCurves",
     "accuracy",
     "accuracy_costs",
-    "activation_shares",
-    "boxes_to_masks",
-    "cam_faithfulness",
-    "cam_iou",
-    "class_filters",
-    "class_means",
-    "cluster_agreement",
-    "cluster_centers",
-    "concepts_of_classes",
+    "attacks",
+    "classification",
+    "concepts",
     "confusion_matrix",
-    "connected_units",
     "connection_sparsity",
-    "correlated_share",
+    "connections",
     "cross_entropy",
-    "decision_faithfulness",
     "dissect",
-    "feature_gate_similarity",
-    "filter_ambiguity",
-    "filter_correlation",
+    "dissection",
+    "dropping",
+    "filters",
     "gate_density",
-    "group_accuracies",
-    "heatmap_agreement",
-    "inter_class_filter_correlation",
+    "gates",
+    "heatmaps",
     "local_search_attack",
-    "locality",
+    "localization",
     "logit_faithfulness",
-    "masked_accuracy",
-    "masked_confusion",
-    "masked_images",
-    "masked_predictions",
+    "masking",
     "masking_effect",
-    "match_centers",
-    "most_active_filters",
-    "mutual_information_score",
     "one_pixel_attack",
-    "orthogonality",
-    "owned_filters",
-    "part_histograms",
-    "pixel_curves",
     "pointing_game",
     "recall",
+    "regression",
     "require_evaluation_extra",
     "root_mean_squared_error",
-    "shifted_bias",
     "top_k_accuracy",
     "units_to_explain",
-    "upsample_bilinear",
-    "voronoi_cells",
 ]

@@ -7,7 +7,7 @@ accuracy does not.
 import numpy as np
 
 from keras_interp.checks import check_array, check_attributes, check_labels
-from keras_interp.numerics import group_means as category_means
+from keras_interp.numerics import group_means
 from keras_interp.typing import ArrayLike
 
 
@@ -38,7 +38,7 @@ def accuracy_costs(logits: ArrayLike, dropped_logits: ArrayLike, labels: ArrayLi
     attributes = _checked_attributes(attributes, len(logits), len(labels))
     right = logits.argmax(axis=-1) == labels
     dropped_right = dropped_logits.argmax(axis=-1) == labels
-    return category_means(right.astype(float)[:, None] - dropped_right.T, attributes)
+    return group_means(right.astype(float)[:, None] - dropped_right.T, attributes)
 
 
 def activation_shares(neurons: ArrayLike, attributes: ArrayLike) -> np.ndarray:
@@ -63,7 +63,7 @@ def activation_shares(neurons: ArrayLike, attributes: ArrayLike) -> np.ndarray:
     neurons = check_array("neurons", neurons, ("n", "neurons"))
     if neurons.size and neurons.min() < 0:
         raise ValueError(f"Activations must not be negative. Received: {neurons.min()}")
-    means = category_means(neurons, _checked_attributes(attributes, len(neurons), len(neurons)))
+    means = group_means(neurons, _checked_attributes(attributes, len(neurons), len(neurons)))
     sums = np.nansum(means, axis=0)
     return means / np.where(sums > 0, sums, 1.0)
 
@@ -90,7 +90,7 @@ def group_accuracies(logits: ArrayLike, labels: ArrayLike, groups: ArrayLike) ->
     logits = check_array("logits", logits, ("n", "classes"))
     labels = check_labels(labels, logits.shape[1])
     groups = _checked_attributes(groups, len(logits), len(labels))
-    return category_means((logits.argmax(axis=-1) == labels).astype(float)[:, None], groups)[:, 0]
+    return group_means((logits.argmax(axis=-1) == labels).astype(float)[:, None], groups)[:, 0]
 
 
 def _checked_attributes(attributes, count, labels):

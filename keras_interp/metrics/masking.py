@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_interp.checks import check_array, check_classes
 from keras_interp.metrics.classification import confusion_matrix, recall
+from keras_interp.numerics import group_means
 from keras_interp.typing import ArrayLike
 
 
@@ -32,9 +33,7 @@ def class_means(pooled: ArrayLike, labels: ArrayLike, num_classes: int) -> np.nd
     """
     pooled = check_array("pooled", pooled, ("n", "filters"))
     labels = check_classes(labels, num_classes, len(pooled))
-    members = np.arange(num_classes)[:, None] == labels
-    counts = members.sum(axis=1, keepdims=True)
-    return np.where(counts, members.astype(pooled.dtype) @ pooled / np.maximum(counts, 1), np.nan)
+    return group_means(pooled, labels[:, None] == np.arange(num_classes))
 
 
 def most_active_filters(pooled: ArrayLike, labels: ArrayLike, num_classes: int, count: int) -> np.ndarray:

@@ -10,7 +10,6 @@ from keras_interp.models.lasso_module import LassoModule
 from keras_interp.models.neuron_matching import NeuronMatching, match_neurons
 from keras_interp.models.self_explaining import SelfExplainingNetwork
 from keras_interp.models.xnet import XNet
-from keras_interp.numerics import group_means as category_means
 
 __all__ = [
     "COMPARISONS",
@@ -25,7 +24,6 @@ __all__ = [
     "Regressor",
     "SelfExplainingNetwork",
     "XNet",
-    "category_means",
     "convert",
     "match_neurons",
 ]

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_interp.checks import check_labels
 from keras_interp.explain.concept_notes import CONTEXT, ConceptNotes
-from keras_interp.metrics import Orthogonality, locality, orthogonality
+from keras_interp.metrics.concepts import Orthogonality, locality, orthogonality
 from keras_interp.models.concept_explainer import ConceptExplainer
 from keras_interp.typing import ArrayLike
 from keras_interp.viewer.html import LEGEND, STUDY_REMARK, card, figure, grid, picture, result, signed, spoken
@@ -174,7 +174,7 @@ class Concepts:
         """O1 and O2, and the locality of each x-feature, from all answers on a target so far.
 
         Returns:
-            counts, an int64 array (features, cells), an `metrics.Orthogonality` and a float64 array (features,).
+            counts, an int64 array (features, cells), an `metrics.concepts.Orthogonality` and a float64 array (features,).
         """
         counts = self.notes.counts(target, self.num_features, self.cells)
         return counts, orthogonality(counts[None, :, None]), locality(counts[None])

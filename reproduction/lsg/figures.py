@@ -203,7 +203,7 @@ def plot_cluster_centers(centers, gate, class_names):
     Each network has a scale of its own, from 0 to its largest entry.
 
     Args:
-        centers: {title: float array (classes, filters)}, rows in the order of the classes, see `metrics.match_centers`.
+        centers: {title: float array (classes, filters)}, rows in the order of the classes, see `metrics.gates.match_centers`.
         gate: float array (classes, filters) with entries in [0, 1].
         class_names: names of the classes.
 

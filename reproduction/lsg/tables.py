@@ -102,11 +102,13 @@ class Measured:
     @functools.cached_property
     def means(self):
         """Mean activations (classes, filters); zero for a class without examples."""
-        return np.nan_to_num(metrics.class_means(self.pooled, self.labels, self.model.num_classes))
+        return np.nan_to_num(metrics.masking.class_means(self.pooled, self.labels, self.model.num_classes))
 
     @functools.cached_property
     def ambiguity(self):
-        return metrics.filter_ambiguity(self.pooled, self.kernel, self.bias, self.labels, getattr(self.model, "gate", None))
+        return metrics.gates.filter_ambiguity(
+            self.pooled, self.kernel, self.bias, self.labels, getattr(self.model, "gate", None)
+        )
 
     @functools.cached_property
     def masks(self):
@@ -114,7 +116,9 @@ class Measured:
 
     @functools.cached_property
     def correlation(self):
-        return metrics.filter_correlation(ops.convert_to_numpy(self.model.get_layer(self.entry.last_convolution).kernel))
+        return metrics.filters.filter_correlation(
+            ops.convert_to_numpy(self.model.get_layer(self.entry.last_convolution).kernel)
+        )
 
     @functools.cached_property
     def filter_order(self):
@@ -247,7 +251,7 @@ class LabelSensitiveGates:
             for kind, model in (("STD", std), ("LSG", lsg)):
                 mask = model.masks[classes].any(axis=0)
                 name = f"{kind}, masked: {' and '.join(labels[number] for number in classes)} ({mask.sum()} filters)"
-                confusions[name] = metrics.masked_confusion(model.pooled, model.kernel, model.bias, model.labels, mask)
+                confusions[name] = metrics.masking.masked_confusion(model.pooled, model.kernel, model.bias, model.labels, mask)
                 masked[name] = classes
         return self.report.add_figure(
             "figure_4",
@@ -282,7 +286,7 @@ class LabelSensitiveGates:
         )
 
     def figure_5(self, title, lsg):
-        right, wrong = metrics.feature_gate_similarity(lsg.pooled, lsg.model.gate, lsg.labels, lsg.predictions)
+        right, wrong = metrics.gates.feature_gate_similarity(lsg.pooled, lsg.model.gate, lsg.labels, lsg.predictions)
         return self.report.add_figure(
             "figure_5",
             title,
@@ -309,7 +313,7 @@ class LabelSensitiveGates:
         )
 
     def ownership(self, title, lsg):
-        found = metrics.owned_filters(lsg.model.gate)
+        found = metrics.gates.owned_filters(lsg.model.gate)
         rows = [
             ["filters of one class alone, mean over the classes", lsg.published("own_filters"), float(found.owned.mean())],
             ["the same, fewest", None, int(found.owned.min())],
@@ -344,7 +348,7 @@ class LabelSensitiveGates:
         for name, model in zip(("STD AlexNet", "LSG AlexNet", "STD ResNet-20", "LSG ResNet-20"), models):
             count = model.entry.filters_per_class
             ours = (
-                metrics.inter_class_filter_correlation(correlation, model.means, count, include_shared=shared)
+                metrics.filters.inter_class_filter_correlation(correlation, model.means, count, include_shared=shared)
                 for correlation in (np.abs(model.correlation), model.correlation)
                 for shared in (True, False)
             )
@@ -361,7 +365,7 @@ class LabelSensitiveGates:
         )
 
     def figure_8(self, title, fixed):
-        own, shared = fixed.entry.filters_per_class, metrics.owned_filters(fixed.model.gate).shared
+        own, shared = fixed.entry.filters_per_class, metrics.gates.owned_filters(fixed.model.gate).shared
         return self.report.add_figure(
             "figure_8",
             title,
@@ -374,11 +378,11 @@ class LabelSensitiveGates:
     def figure_9(self, title, std, fixed):
         centers, agreement = {}, {}
         for kind, model in (("STD", std), ("LSG", fixed)):
-            found, clusters = metrics.cluster_centers(model.pooled, model.model.num_classes)
-            ordered, _ = metrics.match_centers(found, model.means)
+            found, clusters = metrics.filters.cluster_centers(model.pooled, model.model.num_classes)
+            ordered, _ = metrics.gates.match_centers(found, model.means)
             centers[kind] = ordered[:, model.filter_order]
-            agreement[kind] = metrics.cluster_agreement(clusters, model.labels)
-        _, cosine = metrics.match_centers(centers["LSG"], fixed.model.gate)
+            agreement[kind] = metrics.filters.cluster_agreement(clusters, model.labels)
+        _, cosine = metrics.gates.match_centers(centers["LSG"], fixed.model.gate)
         return self.report.add_figure(
             "figure_9",
             title,

@@ -209,7 +209,7 @@ class Explanations(shipped.ShippedReport):
         birds = self.birds()
         histograms = srae.part_histograms(birds, maps)
         species = np.unique(birds.labels)
-        return float(np.mean([np.nanmean(metrics.locality(histograms[birds.labels == one])) for one in species]))
+        return float(np.mean([np.nanmean(metrics.concepts.locality(histograms[birds.labels == one])) for one in species]))
 
     def layer_locality(self):
         entry, model = get_entry(SRAE), self.model(SRAE)
@@ -249,7 +249,7 @@ class Explanations(shipped.ShippedReport):
     def table_3(self, title):
         model, birds = self.model(SRAE), self.birds()
         values = {"x-features": self.measured["SRAE"].values}
-        masked = metrics.masked_accuracy(
+        masked = metrics.heatmaps.masked_accuracy(
             lambda images: model.predict(images, verbose=0), birds.images, self.maps(DIRECT), birds.labels
         )
         rows = []
@@ -304,7 +304,9 @@ class Explanations(shipped.ShippedReport):
     def figure_3(self, title):
         birds, number = self.birds(), self.image_of(SHOWN[0])
         image = birds.images[number]
-        cells, _ = metrics.voronoi_cells(birds.parts[[number], :, ::-1], birds.visible[[number]], None, image.shape[:2])
+        cells, _ = metrics.concepts.voronoi_cells(
+            birds.parts[[number], :, ::-1], birds.visible[[number]], None, image.shape[:2]
+        )
         colors = np.random.default_rng(3).integers(60, 255, (len(birds.part_names) + 1, 3))
         voronoi = (0.5 * image + 0.5 * colors[cells[0]]).astype("uint8")
         _, *maps = self.cells(number)
@@ -362,7 +364,9 @@ class Explanations(shipped.ShippedReport):
         heat = heat / np.maximum(heat.sum(axis=(1, 2), keepdims=True), 1e-12)
         rows, columns = np.clip(birds.parts[number, :, ::-1].round().astype(int), 0, np.array(size) - 1).T
         points = heat[:, rows, columns] * birds.visible[number]
-        cells = metrics.part_histograms(maps, birds.parts[[number], :, ::-1], birds.visible[[number]], None, size)[0, :, :-1]
+        cells = metrics.concepts.part_histograms(maps, birds.parts[[number], :, ::-1], birds.visible[[number]], None, size)[
+            0, :, :-1
+        ]
         shares = {
             "at the pixel of each part": points / max(points.max(), 1e-12),
             "in its Voronoi cell": cells / max(cells.max(), 1e-12),
@@ -415,7 +419,7 @@ class Explanations(shipped.ShippedReport):
         shifted = shifted_copy(model, SHIFT)
         label = SHOWN[0]
         plain, moved = (one.heatmaps(image, label)[0] for one in (model, shifted))
-        agreement = metrics.heatmap_agreement(plain[None], moved[None])
+        agreement = metrics.heatmaps.heatmap_agreement(plain[None], moved[None])
         features = [one for one, _ in self.contributions(number)[:4]]
         rows = [
             [("", image[0], None), *((f"x-feature {one}", image[0], maps[one]) for one in features)] for maps in (plain, moved)
@@ -448,6 +452,6 @@ def shifted_copy(model, shift):
     # Of a convolution without bias, the normalisation that follows has it as its mean.
     kernel = keras.ops.convert_to_numpy(classifier.get_layer("conv1").kernel)
     mean = classifier.get_layer("conv1_bn").moving_mean
-    correction = -metrics.shifted_bias(kernel, np.zeros(kernel.shape[-1]), shift)
+    correction = -metrics.heatmaps.shifted_bias(kernel, np.zeros(kernel.shape[-1]), shift)
     mean.assign(mean + correction.astype("float32"))
     return copy

@@ -26,8 +26,8 @@ def plot_activation_shares(shares, attribute_names, neuron_names):
     The largest share of each neuron, a column, is framed.
 
     Args:
-        shares: {title: float array (attributes, neurons)} of shares in [0, 1], see `metrics.activation_shares`; NaN for a
-            category without examples.
+        shares: {title: float array (attributes, neurons)} of shares in [0, 1], see `metrics.dropping.activation_shares`;
+            NaN for a category without examples.
         attribute_names: names of the attributes.
         neuron_names: names of the neurons.
 

@@ -175,7 +175,7 @@ class DropLoss(shipped.ShippedReport):
         for name in (STD, XNET):
             model = self.model(name)
             neurons = model.features(test.inputs)[0]
-            shares[TITLES[name]] = metrics.activation_shares(neurons, test.attributes)[:, model.neuron_of_attribute]
+            shares[TITLES[name]] = metrics.dropping.activation_shares(neurons, test.attributes)[:, model.neuron_of_attribute]
         own = {}
         for network, matrix in shares.items():
             # A silent neuron has no largest category.

@@ -3,15 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from keras_interp.metrics import (
-    decision_faithfulness,
-    locality,
-    logit_faithfulness,
-    orthogonality,
-    part_histograms,
-    upsample_bilinear,
-    voronoi_cells,
-)
+from keras_interp.metrics import logit_faithfulness
+from keras_interp.metrics.concepts import decision_faithfulness, locality, orthogonality, part_histograms, voronoi_cells
+from keras_interp.metrics.localization import upsample_bilinear
 
 # --- Faithfulness.
 

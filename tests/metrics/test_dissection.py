@@ -6,8 +6,9 @@ import pytest
 
 from keras_interp import backbones
 from keras_interp.data.segmentation import SegmentationDataset, load_segmentation
-from keras_interp.metrics import Dissection, dissect
+from keras_interp.metrics import dissect
 from keras_interp.metrics import dissection as module
+from keras_interp.metrics.dissection import Dissection
 from keras_interp.models import Classifier
 
 CONCEPTS = ("unlabelled", "sky", "sea", "never there", "red", "blue")

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from keras_interp.metrics import accuracy_costs, activation_shares, group_accuracies
+from keras_interp.metrics import accuracy_costs
+from keras_interp.metrics.dropping import activation_shares, group_accuracies
 
 
 def test_accuracy_costs_like_a_loop(rng):

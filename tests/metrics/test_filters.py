@@ -8,26 +8,17 @@ import pytest
 from scipy.optimize import minimize
 
 from keras_interp.layers.label_sensitive_gate import LabelSensitiveGate, fixed_gate_matrix
-from keras_interp.metrics import (
-    class_filters,
-    class_means,
+from keras_interp.metrics import gate_density, gates, masking_effect
+from keras_interp.metrics.filters import (
     cluster_agreement,
     cluster_centers,
     correlated_share,
-    feature_gate_similarity,
-    filter_ambiguity,
     filter_correlation,
-    gate_density,
-    gates,
     inter_class_filter_correlation,
-    masked_confusion,
-    masked_predictions,
-    masking_effect,
-    match_centers,
-    most_active_filters,
     mutual_information_score,
-    owned_filters,
 )
+from keras_interp.metrics.gates import class_filters, feature_gate_similarity, filter_ambiguity, match_centers, owned_filters
+from keras_interp.metrics.masking import class_means, masked_confusion, masked_predictions, most_active_filters
 
 NUM_CLASSES, NUM_FILTERS = 3, 6
 

@@ -4,14 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_interp.metrics import (
-    heatmap_agreement,
-    masked_accuracy,
-    masked_images,
-    pixel_curves,
-    shifted_bias,
-    upsample_bilinear,
-)
+from keras_interp.metrics.heatmaps import heatmap_agreement, masked_accuracy, masked_images, pixel_curves, shifted_bias
+from keras_interp.metrics.localization import upsample_bilinear
 
 # --- Masked and inpainted images.
 

@@ -2,7 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_interp.metrics import boxes_to_masks, cam_faithfulness, cam_iou, pointing_game, upsample_bilinear
+from keras_interp.metrics import pointing_game
+from keras_interp.metrics.localization import boxes_to_masks, cam_faithfulness, cam_iou, upsample_bilinear
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 7), (4, 3), (32, 5)])

@@ -8,7 +8,7 @@ import pytest
 
 import reproduction
 from keras_interp.data import ArrayDataset
-from keras_interp.metrics import AttackResult
+from keras_interp.metrics.attacks import AttackResult
 from keras_interp.models import Classifier, LabelSensitiveClassifier
 from keras_interp.zoo import artifacts, registry
 from keras_interp.zoo.papers.lsg import CIFAR10_LABELS as LABELS

@@ -124,19 +124,19 @@ class ConnectionEntry(Entry):
             "accuracy_top5": metrics.top_k_accuracy(logits, labels, 5),
             "cross_entropy": metrics.cross_entropy(logits, labels),
             "connection_sparsity": metrics.connection_sparsity(kernel),
-            "connected_units": metrics.connected_units(kernel).mean(),
+            "connected_units": metrics.connections.connected_units(kernel).mean(),
             "units_95": metrics.units_to_explain(contributions, 0.95).mean(),
             "units_98": metrics.units_to_explain(contributions, 0.98).mean(),
         }
         if self.segmented is not None:
             found = self.dissect(model, data_dir)
             own = pooled * model.acting_weights(pooled, labels)
-            concepts = metrics.concepts_of_classes(own, labels, model.concepts, model.num_classes)
+            concepts = metrics.connections.concepts_of_classes(own, labels, model.concepts, model.num_classes)
             values |= {
                 "concepts_95": concepts.mean(),
                 "classes_of_five_concepts": (concepts <= 5).mean(),
                 "dissection_mean": found.mean,
-                "dissection_connected": found.scores[metrics.connected_units(kernel.T) > 0].mean(),
+                "dissection_connected": found.scores[metrics.connections.connected_units(kernel.T) > 0].mean(),
                 "dissection_top100": found.top_mean(min(100, model.num_filters)),
                 "dissection_detectors": found.detectors(DETECTOR),
             }

@@ -88,22 +88,24 @@ class FilterEntry(Entry):
         maps, pooled, logits = model.features(dataset.inputs)
         kernel, bias = (ops.convert_to_numpy(weight) for weight in model.get_layer("logits").weights)
         gate = getattr(model, "gate", None)
-        ambiguity = metrics.filter_ambiguity(pooled, kernel, bias, labels, gate)
+        ambiguity = metrics.gates.filter_ambiguity(pooled, kernel, bias, labels, gate)
         gate = ambiguity.gate if gate is None else gate
-        ownership = metrics.owned_filters(gate)
+        ownership = metrics.gates.owned_filters(gate)
         masking = metrics.masking_effect(
             pooled, kernel, bias, labels, class_masks(model, pooled, labels, self.filters_per_class)
         )
-        correlation = metrics.filter_correlation(ops.convert_to_numpy(model.get_layer(self.last_convolution).kernel))
+        correlation = metrics.filters.filter_correlation(ops.convert_to_numpy(model.get_layer(self.last_convolution).kernel))
         with np.errstate(invalid="ignore"):  # A dead filter correlates with nothing.
             activation_correlation = np.nan_to_num(np.corrcoef(pooled, rowvar=False))
-        means = metrics.class_means(pooled, labels, classes)
-        similarity = functools.partial(metrics.inter_class_filter_correlation, class_means=means, count=self.filters_per_class)
-        centers, clusters = metrics.cluster_centers(pooled, classes)
+        means = metrics.masking.class_means(pooled, labels, classes)
+        similarity = functools.partial(
+            metrics.filters.inter_class_filter_correlation, class_means=means, count=self.filters_per_class
+        )
+        centers, clusters = metrics.filters.cluster_centers(pooled, classes)
         sample = slice(0, 1000)
         predicted = logits.argmax(axis=-1)
         activation_map = np.einsum("nhwk,kn->nhw", maps[sample], kernel[:, predicted[sample]])
-        cam = metrics.cam_faithfulness(
+        cam = metrics.localization.cam_faithfulness(
             lambda images: model.predict(images, batch_size=500, verbose=0),
             dataset.inputs[sample],
             activation_map,
@@ -122,10 +124,10 @@ class FilterEntry(Entry):
             "inter_class_filter_correlation_magnitude": similarity(np.abs(correlation)),
             "inter_class_filter_correlation_unshared": similarity(correlation, include_shared=False),
             "inter_class_activation_correlation": similarity(activation_correlation),
-            "correlated_share": metrics.correlated_share(correlation, [0.3])[0],
-            "mutual_information_score": metrics.mutual_information_score(pooled, labels, classes).score,
-            "cluster_agreement": metrics.cluster_agreement(clusters, labels),
-            "cluster_gate_similarity": metrics.match_centers(centers, gate)[1],
+            "correlated_share": metrics.filters.correlated_share(correlation, [0.3])[0],
+            "mutual_information_score": metrics.filters.mutual_information_score(pooled, labels, classes).score,
+            "cluster_agreement": metrics.filters.cluster_agreement(clusters, labels),
+            "cluster_gate_similarity": metrics.gates.match_centers(centers, gate)[1],
             "cam_kept": cam.kept,
             "cam_lost": cam.lost,
         }
@@ -136,8 +138,8 @@ def class_masks(model, pooled, labels, filters_per_class):
     """The filters that stand for each class, booleans (classes, filters): those of its gate above 0.5, or of a model without a
     gate the `filters_per_class` most active ones."""
     if hasattr(model, "gate"):
-        return metrics.class_filters(model.gate)
-    return metrics.most_active_filters(pooled, labels, model.num_classes, filters_per_class)
+        return metrics.gates.class_filters(model.gate)
+    return metrics.masking.most_active_filters(pooled, labels, model.num_classes, filters_per_class)
 
 
 def _cifar10_resnet20(name, **fields):

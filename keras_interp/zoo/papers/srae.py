@@ -233,8 +233,8 @@ def faithfulness(module, z, logits, classes):
                 "relative_error": own.relative_error,
                 "constant_error": own.constant_error,
                 "error_all": metrics.logit_faithfulness(predictions, logits[:, number]).error,
-                "unchanged": metrics.decision_faithfulness(predictions, logits, number, positive),
-                "unchanged_all": metrics.decision_faithfulness(predictions, logits, number),
+                "unchanged": metrics.concepts.decision_faithfulness(predictions, logits, number, positive),
+                "unchanged_all": metrics.concepts.decision_faithfulness(predictions, logits, number),
             }
         )
     return {metric: float(np.mean([row[metric] for row in rows])) for metric in rows[0]}
@@ -245,7 +245,7 @@ def part_histograms(birds, maps):
     size = birds.images.shape[1:3]
     # From x before y to rows before columns.
     boxes = np.clip(birds.boxes[:, [1, 0, 3, 2]].round().astype(int), 0, np.array([*size, *size]))
-    return metrics.part_histograms(maps, birds.parts[..., ::-1], birds.visible, boxes, size)
+    return metrics.concepts.part_histograms(maps, birds.parts[..., ::-1], birds.visible, boxes, size)
 
 
 def heat(module, birds, heatmaps):
@@ -264,17 +264,17 @@ def heat(module, birds, heatmaps):
         own = birds.labels == number
         sums = maps[own].sum(axis=(2, 3), keepdims=True)
         # Each map counts alike, as a distribution over the pixels.
-        crossed = metrics.orthogonality(maps[own] / np.where(sums > 0, sums, 1.0), ridge=1e-6)
+        crossed = metrics.concepts.orthogonality(maps[own] / np.where(sums > 0, sums, 1.0), ridge=1e-6)
         rows.append(
             {
                 "orthogonality": crossed.excess_norm,
                 "log_determinant": crossed.negative_log_determinant,
                 "dead": crossed.dead,
-                "locality": np.nanmean(metrics.locality(histograms[own])),
+                "locality": np.nanmean(metrics.concepts.locality(histograms[own])),
             }
         )
     values = {metric: float(np.nanmean([row[metric] for row in rows])) for metric in rows[0]}
-    masked = metrics.masked_accuracy(
+    masked = metrics.heatmaps.masked_accuracy(
         lambda images: module.predict(images, batch_size=256, verbose=0), birds.images, maps, birds.labels
     )
     values["original_accuracy"] = float(masked.original)

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_interp import backbones, data, metrics, models
 from keras_interp.data.sources import FACE_ATTRIBUTES
+from keras_interp.numerics import group_means
 from keras_interp.zoo.entry import Entry, Paper, Recipe
 
 PAPER = Paper(
@@ -98,7 +99,7 @@ class AttributeEntry(Entry):
         labels, attributes = dataset.targets, dataset.attributes
         _, neurons, logits = model.features(dataset.inputs)
         own = np.arange(len(model.attributes)), model.neuron_of_attribute
-        drop_losses = models.category_means(model.drop_losses_of(neurons, labels), attributes)[own]
+        drop_losses = group_means(model.drop_losses_of(neurons, labels), attributes)[own]
         all_costs = metrics.accuracy_costs(logits, model.dropped_logits(neurons), labels, attributes)
         costs = all_costs[own]
         others = (all_costs.sum(axis=1) - costs) / max(len(costs) - 1, 1)
@@ -108,7 +109,7 @@ class AttributeEntry(Entry):
         values |= {f"accuracy_cost_of_others_{attribute}": value for attribute, value in zip(model.attributes, others)}
         values |= {"smallest_drop_loss": drop_losses.min(), "smallest_accuracy_cost": costs.min()}
         values["active_neurons"] = (neurons > 0).any(axis=0).sum()
-        values["own_activation"] = metrics.activation_shares(neurons, attributes)[own].mean()
+        values["own_activation"] = metrics.dropping.activation_shares(neurons, attributes)[own].mean()
         return {metric: float(value) for metric, value in values.items()}
 
     def remark(self, values, twin):
