@@ -39,6 +39,7 @@ class Explanation:
         column_names, column_contributions, column_values: for rows of a table and methods that are linear around each row,
             names of the columns, what each adds to the target's logit, float32 (n, columns), and what it says, texts
             (n, columns); see `by_column`.
+        task: "classification", "multilabel" or "regression", which `probabilities` follow.
         unit_names_of_target: {number of an output: names of its units} where each target has units of its own; else None.
     """
 
@@ -58,10 +59,14 @@ class Explanation:
     column_names: tuple = ()
     column_contributions: np.ndarray | None = None
     column_values: np.ndarray | None = None
+    task: str = "classification"
 
     @property
     def prediction(self) -> np.ndarray:
-        """Predicted class numbers (n,); for a regression the predicted values (n,)."""
+        """Predicted class numbers (n,); for a regression the predicted values (n,); of a multilabel model the classes above a
+        probability of one half, booleans (n, classes)."""
+        if self.task == "multilabel":
+            return self.logits > 0
         return self.logits.argmax(axis=-1) if len(self.class_names) > 1 else self.logits[:, 0]
 
     @property
@@ -115,7 +120,9 @@ class Explanation:
 
     @property
     def probabilities(self) -> np.ndarray:
-        """Softmax of the logits, float32 (n, classes)."""
+        """Softmax of the logits, float32 (n, classes); of a multilabel model the sigmoid of each."""
+        if self.task == "multilabel":
+            return 1 / (1 + np.exp(-self.logits))
         shifted = np.exp(self.logits - self.logits.max(axis=-1, keepdims=True))
         return shifted / shifted.sum(axis=-1, keepdims=True)
 
