@@ -178,7 +178,7 @@ class SparseReconstructionAE(keras.layers.Layer):
         return features, self.predict_target(features), self.decode(features)
 
     def compute_output_spec(self, inputs: Tensor, training: bool = False) -> tuple[keras.KerasTensor, ...]:
-        # Told rather than traced: outside a call the kernels are float32 under every policy.
+        """Shapes and dtypes of `call`, told rather than traced: outside a call the kernels are float32 under every policy."""
         shapes = (self.num_features,), (), (inputs.shape[-1],)
         return tuple(keras.KerasTensor((inputs.shape[0], self.num_modules, *shape), self.compute_dtype) for shape in shapes)
 

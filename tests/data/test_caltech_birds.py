@@ -432,14 +432,14 @@ def mini():
 
 @pytest.mark.data
 def test_reduced_set(mini):
-    assert mini.images.shape == (2903, 128, 128, 3) and len(mini.class_names) == len(np.unique(mini.class_names)) == 100
+    assert mini.images.shape == (2903, 128, 128, 3) and len(mini.class_names) == len(np.unique(mini.labels)) == 100
     np.testing.assert_array_equal(mini.boxes, np.tile([0, 0, 128, 128], (2903, 1)))
     assert (mini.parts[~mini.visible] == 0).all() and mini.parts.min() >= 0 and mini.parts.max() <= 128
     share = mini.visible.mean(axis=0)
     assert share[PARTS.index("beak")] > 0.98 and share[PARTS.index("left eye")] < 0.6
     plain = data.load(MINI, "test")
     np.testing.assert_array_equal(plain.inputs, mini.images)
-    np.testing.assert_array_equal(plain.targets, mini.class_names)
+    np.testing.assert_array_equal(plain.targets, mini.labels)
     assert "Downy_Woodpecker" in plain.class_names
 
 
