@@ -19,7 +19,7 @@ from rich.table import Table
 from keras_interp import data, metrics, models, zoo
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--data-dir", help="folder of the prepared data sets; by default TFDS_DATA_DIR")
+parser.add_argument("--data-dir", help="folder of the prepared datasets; by default TFDS_DATA_DIR")
 parser.add_argument("--dataset", default="celeb_a_mini")
 parser.add_argument("--features-of", default="std_resnet18w32_celeb_a_mini", help="name or folder of a trained XNet")
 parser.add_argument("--protected", default="Male")

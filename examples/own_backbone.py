@@ -16,8 +16,8 @@ from keras_interp.models import LabelSensitiveClassifier
 from keras_interp.optimizers import CoupledSGD
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--dataset", default="cifar10", help="name of a data set in TensorFlow Datasets, or an .npz file")
-parser.add_argument("--data-dir", help="folder of the prepared data sets; by default TFDS_DATA_DIR")
+parser.add_argument("--dataset", default="cifar10", help="name of a dataset in TensorFlow Datasets, or an .npz file")
+parser.add_argument("--data-dir", help="folder of the prepared datasets; by default TFDS_DATA_DIR")
 parser.add_argument("--epochs", type=int, default=6)
 arguments = parser.parse_args()
 

@@ -275,7 +275,7 @@ def check_inputs(
     if inputs.ndim != len(expected) + 1 or any(e not in (None, s) for e, s in zip(expected, inputs.shape[1:])):
         hint = ""
         if inputs.ndim == 3 == len(expected) and inputs.shape[-1] not in (1, 3, expected[-1]):
-            hint = " Grey images need a channel axis: images[..., None]."
+            hint = " Gray images need a channel axis: images[..., None]."
             hint += " This model takes colors: np.repeat(images[..., None], 3, axis=-1)." if expected[-1] == 3 else ""
         elif inputs.ndim == len(expected):
             hint = f" A single {thing} needs a batch axis: {things.lower()}[None]."

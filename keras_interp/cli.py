@@ -373,9 +373,9 @@ def fit(source: pathlib.Path, output: pathlib.Path, image_size: int | None, as_j
 @click.argument("dataset")
 @data_dir_option
 @click.option("--manual-dir", type=click.Path(exists=True, path_type=pathlib.Path), help="Folder with files placed by hand.")
-@click.option("--random-access", is_flag=True, help="For a data set larger than memory, which is read as it is needed.")
+@click.option("--random-access", is_flag=True, help="For a dataset larger than memory, which is read as it is needed.")
 def prepare(dataset: str, data_dir: pathlib.Path | None, manual_dir: pathlib.Path | None, random_access: bool) -> None:
-    """Download and prepare the data set DATASET."""
+    """Download and prepare the dataset DATASET."""
     from keras_interp import data
 
     data.prepare(dataset, data_dir, manual_dir, random_access)
@@ -422,7 +422,7 @@ def train(
 @click.option("--output", type=click.Path(path_type=pathlib.Path), help="File to write the figures to, as JSON.")
 @click.option("--data", "npz", type=click.Path(exists=True, path_type=pathlib.Path), help="Measure on this .npz file instead.")
 def evaluate(name: str, data_dir: pathlib.Path | None, output: pathlib.Path | None, npz: pathlib.Path | None) -> None:
-    """Measure the model NAME (or a folder) on the test split of its data set."""
+    """Measure the model NAME (or a folder) on the test split of its dataset."""
     from keras_interp import zoo
 
     metrics = zoo.evaluate(name, data_dir, npz)
@@ -485,7 +485,7 @@ def reproduce(paper: str, data_dir: pathlib.Path | None, output: pathlib.Path, f
 @main.command()
 @click.argument("name")
 @data_dir_option
-@click.option("--split", default="test", show_default=True, help="Split of the data set to show.")
+@click.option("--split", default="test", show_default=True, help="Split of the dataset to show.")
 @click.option("--data", "npz", type=click.Path(exists=True, path_type=pathlib.Path), help="Show this .npz file instead.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on. Who reaches it can vote.")
 @click.option("--port", type=int, help="Port; by default the first free one from 7860.")
@@ -525,9 +525,7 @@ def view(
     elif entry is not None:
         dataset = entry.load_data(split, data_dir)
     else:
-        raise ValueError(
-            f"A model outside the zoo has no data set: give images with --data FILE.npz. Received: {model.name!r}"
-        )
+        raise ValueError(f"A model outside the zoo has no dataset: give images with --data FILE.npz. Received: {model.name!r}")
     part_names = entry.part_names if entry else ()
     click.echo(f"Names, votes and answers are kept in {kept.path}")
     viewer.serve(viewer.build(model, dataset.inputs, dataset.targets, part_names, kept), host, port, browser)

@@ -31,7 +31,7 @@ def draw_bars(axis: Axes, names: Sequence[str], values: Any, colors: Any) -> Non
 
 
 def level_color(level: int) -> str:
-    """Colour of a level, from 1."""
+    """Color of a level, from 1."""
     return LEVELS[(level - 1) % len(LEVELS)]
 
 
@@ -72,9 +72,9 @@ def draw_matrix(
     columns: Sequence[str] | None = None,
     color_map: str = "viridis",
 ) -> Any:
-    """A matrix as a picture, with names for its rows and columns where they are given; NaN in grey."""
+    """A matrix as a picture, with names for its rows and columns where they are given; NaN in gray."""
     matrix = check_matrix(title, matrix, shape)
-    # Nearest neighbours: smoothed, one filter would bleed into the next.
+    # Nearest neighbors: smoothed, one filter would bleed into the next.
     picture = axis.imshow(matrix, cmap=color_map, vmin=low, vmax=high, aspect="auto", interpolation="nearest")
     axis.set_facecolor(MISSING)
     axis.set_title(title, fontsize=TITLE_SIZE, color=INK)
@@ -103,7 +103,7 @@ def finish_curves(axis: Axes, x_label: str, y_label: str) -> None:
 
 
 def add_legend(figure: Figure, colors: Mapping[str, str]) -> None:
-    """A legend below the whole figure, from {label: colour}."""
+    """A legend below the whole figure, from {label: color}."""
     handles = [Patch(color=color, label=label) for label, color in colors.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=TICK_SIZE, frameon=False)
 
@@ -116,7 +116,7 @@ def show(axis: Axes, image: np.ndarray, title: str) -> None:
 
 
 def show_heat(axis: Axes, image: np.ndarray, heat: np.ndarray, title: str, scale: float | None = None) -> Any:
-    """A grey image under a diverging heat map that is stretched over it: red speaks for the target, blue against it."""
+    """A gray image under a diverging heat map that is stretched over it: red speaks for the target, blue against it."""
     height, width = image.shape[:2]
     limit = scale or np.quantile(np.abs(heat), 0.995) or np.abs(heat).max() or 1.0
     extent = (0, width, height, 0)

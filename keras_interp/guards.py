@@ -17,7 +17,7 @@ def require_one_process(what: str) -> None:
 
     if jax.process_count() > 1:
         raise NotImplementedError(
-            f"{what} by one process, which sees the whole data set: train on one machine. "
+            f"{what} by one process, which sees the whole dataset: train on one machine. "
             f"Received: {jax.process_count()} processes"
         )
 

@@ -20,7 +20,7 @@ def reproduce(paper, data_dir=None, output="reproduce_output", full_attacks=Fals
 
     Args:
         paper: key of the paper, "dynk", "fl", "lsg", "srae" or "xnet".
-        data_dir: folder of the prepared data sets, see `data.load`.
+        data_dir: folder of the prepared datasets, see `data.load`.
         output: folder to write to.
         full_attacks: for "lsg", whether to attack with the published budget, which takes hours without a GPU.
         dataset: for "lsg", an `ArrayDataset` to measure on instead of the test split.
@@ -31,7 +31,7 @@ def reproduce(paper, data_dir=None, output="reproduce_output", full_attacks=Fals
     Raises:
         KeyError: for an unknown paper.
         ValueError: for an option that the paper has no use for.
-        FileNotFoundError: when the data set of "lsg" is not prepared; the others leave out what needs one that is not.
+        FileNotFoundError: when the dataset of "lsg" is not prepared; the others leave out what needs one that is not.
     """
     if paper not in PAPERS:
         raise KeyError(f"`paper` must be one of {sorted(PAPERS)}. Received: paper={paper!r}")

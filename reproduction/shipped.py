@@ -66,7 +66,7 @@ class ShippedReport:
     A paper's subclass names them in `parts`.
 
     Args:
-        data_dir: folder of the prepared data sets.
+        data_dir: folder of the prepared datasets.
         report: a `Report` to add to.
 
     Attributes:
@@ -97,7 +97,7 @@ class ShippedReport:
             try:
                 paths = make(title)
             except (FileNotFoundError, ImportError) as error:
-                # A data set that is not prepared, or a package that is not there, costs what needs it and no more.
+                # A dataset that is not prepared, or a package that is not there, costs what needs it and no more.
                 self.report.skip(title, str(error))
                 continue
             yield from paths

@@ -261,7 +261,7 @@ def test_train_and_evaluate(toy_dataset, tmp_path):
     [
         (("info", "lsg_resnet"), "Did you mean"),
         (("predict", "lsg_resnet", __file__), "Did you mean"),
-        (("train", "tiny_lsg", "--data-dir", "/no/such/folder"), "no folder of data sets"),
+        (("train", "tiny_lsg", "--data-dir", "/no/such/folder"), "no folder of datasets"),
         (("evaluate", "tiny_lsg"), "keras-interp train tiny_lsg"),
     ],
 )

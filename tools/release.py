@@ -60,7 +60,7 @@ def release(name, folders=(), data_dir=None, with_weights=True):
     Args:
         name: name of the zoo model.
         folders: folders that `train` wrote, one for each seed; or none for the artifact in the checkout.
-        data_dir: folder of the prepared data sets.
+        data_dir: folder of the prepared datasets.
         with_weights: whether the weights ship, or only what was measured and how it was trained.
     """
     entry = get_entry(name)

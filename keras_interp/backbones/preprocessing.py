@@ -13,10 +13,10 @@ STANDARD_DEVIATION = (62.99, 62.09, 66.7)
 
 
 def pixel_normalization(inputs: Tensor) -> Tensor:
-    """Raw RGB or grey pixels (0..255) to about zero mean and unit deviation per channel.
+    """Raw RGB or gray pixels (0..255) to about zero mean and unit deviation per channel.
 
     Args:
-        inputs: tensor (batch, height, width, channels) with 3 channels or 1; a grey one has the mean of the three colours'
+        inputs: tensor (batch, height, width, channels) with 3 channels or 1; a gray one has the mean of the three colors'
             statistics.
 
     Raises:
@@ -24,7 +24,7 @@ def pixel_normalization(inputs: Tensor) -> Tensor:
     """
     shape = tuple(inputs.shape[1:])
     if len(shape) != 3 or shape[-1] not in (1, 3):
-        raise ValueError(f"`input_shape` must be (height, width, 3), or 1 for grey images. Received: input_shape={shape}")
+        raise ValueError(f"`input_shape` must be (height, width, 3), or 1 for gray images. Received: input_shape={shape}")
     mean, deviation = np.array(MEAN), np.array(STANDARD_DEVIATION)
     if shape[-1] == 1:
         mean, deviation = mean.mean(keepdims=True), deviation.mean(keepdims=True)

@@ -1,4 +1,4 @@
-"""Data sets as arrays, and batches whose order and augmentation are functions of (seed, epoch)."""
+"""Datasets as arrays, and batches whose order and augmentation are functions of (seed, epoch)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from keras_interp.checks import (
 
 @dataclasses.dataclass(frozen=True)
 class ArrayDataset:
-    """A split of a data set in memory: images or the rows of a table, with class numbers or values to predict.
+    """A split of a dataset in memory: images or the rows of a table, with class numbers or values to predict.
 
     Attributes:
         inputs: images, uint8 array (n, height, width, channels) of pixels in 0..255; or rows, float32 array (n, columns). A
@@ -32,7 +32,7 @@ class ArrayDataset:
         targets: class numbers, int32 array (n,), or names out of `class_names`; or for a regression values, float32
             array (n,).
         class_names: names of the classes, in the order of the numbers; empty for a regression.
-        name: name of the data set and split, as in "cifar10 test".
+        name: name of the dataset and split, as in "cifar10 test".
         column_names: names of a table's columns.
         attributes: None, or what else is known of each image: an array (n, attributes) of 0 and 1. The targets of a batch are
             then {"label": class numbers, "attributes": float32 array (batch, attributes)}.
@@ -63,7 +63,7 @@ class ArrayDataset:
         object.__setattr__(self, "targets", targets)
         if len(self.inputs) != len(self.targets) or not len(self.inputs):
             raise ValueError(
-                f"A data set needs as many inputs as targets, and at least one. Received: {len(self.inputs)} inputs, "
+                f"A dataset needs as many inputs as targets, and at least one. Received: {len(self.inputs)} inputs, "
                 f"{len(self.targets)} targets"
             )
         if self.column_names and len(self.column_names) != self.inputs.shape[1]:
@@ -89,19 +89,19 @@ class ArrayDataset:
         return self.inputs.shape[1:]
 
     def __getitem__(self, part):
-        """A slice or an index array of the examples, as a data set."""
+        """A slice or an index array of the examples, as a dataset."""
         attributes = None if self.attributes is None else self.attributes[part]
         return dataclasses.replace(self, inputs=self.inputs[part], targets=self.targets[part], attributes=attributes)
 
     def select_columns(self, names: Sequence[str]) -> ArrayDataset:
-        """The same examples with the columns of these names, in this order, as a data set.
+        """The same examples with the columns of these names, in this order, as a dataset.
 
         Raises:
-            ValueError: for a data set without names, or without one of these.
+            ValueError: for a dataset without names, or without one of these.
         """
         missing = [name for name in names if name not in self.column_names]
         if missing:
-            raise ValueError(f"The data set has the columns {list(self.column_names)}. Received: others, {missing}")
+            raise ValueError(f"The dataset has the columns {list(self.column_names)}. Received: others, {missing}")
         order = [self.column_names.index(name) for name in names]
         return dataclasses.replace(self, inputs=self.inputs[:, order], column_names=tuple(names))
 
@@ -118,14 +118,14 @@ class ArrayDataset:
         return inputs, {"label": targets, "attributes": self.attributes[part].astype("float32")}
 
     def select_classes(self, classes: Sequence[int], names: Sequence[str]) -> ArrayDataset:
-        """The examples of some classes, numbered and named anew, as a data set.
+        """The examples of some classes, numbered and named anew, as a dataset.
 
         Args:
             classes: numbers of the classes to keep.
             names: their names.
 
         Raises:
-            ValueError: for a class that the data set does not have, or another number of names.
+            ValueError: for a class that the dataset does not have, or another number of names.
         """
         count = len(self.class_names)
         if not all(0 <= number < count for number in classes) or len(names) != len(classes):
@@ -154,7 +154,7 @@ class Batches(keras.utils.PyDataset):
         shuffle: whether to shuffle; without it the batches are the data in order.
         seed: seed of order and augmentation.
         process: (index, number of processes) on several machines: the share of each batch that this process feeds.
-        min_positives: for a data set with attributes, how many positive examples of each a shuffled batch is to hold. Where
+        min_positives: for a dataset with attributes, how many positive examples of each a shuffled batch is to hold. Where
             it has fewer, examples without any of the attributes give way to positive ones, drawn at random; a batch without
             enough examples to give way holds fewer. A rare example comes several times in an epoch, and twice in a batch only
             where there are fewer of its kind than asked for.
@@ -236,13 +236,13 @@ class Batches(keras.utils.PyDataset):
         attributes = getattr(self.dataset, "attributes", None)
         if attributes is None or min_positives < 0 or min_positives * attributes.shape[1] > batch_size:
             raise ValueError(
-                "`min_positives` must not be negative, and is for a data set with attributes, of which so many fit a batch of "
+                "`min_positives` must not be negative, and is for a dataset with attributes, of which so many fit a batch of "
                 f"{batch_size}. Received: min_positives={min_positives}, "
                 f"attributes={getattr(self.dataset, 'attribute_names', None)}"
             )
         for name, count in zip(self.dataset.attribute_names, attributes.sum(axis=0)):
             if not count:
-                raise ValueError(f"There is no example of an attribute in the whole data set. Received: {name!r}")
+                raise ValueError(f"There is no example of an attribute in the whole dataset. Received: {name!r}")
 
     def _with_positives(self, order):
         """The order with examples without any attribute replaced, so that each batch holds enough of every attribute."""
@@ -267,7 +267,7 @@ class Batches(keras.utils.PyDataset):
 
 @dataclasses.dataclass(frozen=True)
 class _Pair:
-    """Inputs and targets as they are: what `Batches` needs of a data set."""
+    """Inputs and targets as they are: what `Batches` needs of a dataset."""
 
     inputs: np.ndarray
     targets: object
@@ -318,7 +318,7 @@ def sha256_of(text: str, *arrays: np.ndarray) -> str:
 
 
 def augment(images: np.ndarray, rng: np.random.Generator, pad: int = 4, flip: bool = True) -> np.ndarray:
-    """Random crops of zero-padded images, and mirror images, vectorised over the batch.
+    """Random crops of zero-padded images, and mirror images, vectorized over the batch.
 
     Args:
         images: array (n, height, width, channels).

@@ -42,7 +42,7 @@ class BirdDataset:
         boxes: bounding boxes, array (n, 4) of left, top, right, bottom: (0, 0, width, height) for an image cropped to it.
         class_names: names of the classes, in the order of the numbers.
         part_names: names of the parts.
-        name: name of the data set and split.
+        name: name of the dataset and split.
 
     Raises:
         ValueError: for arrays of another shape, or class numbers out of range.
@@ -83,7 +83,7 @@ class BirdDataset:
         return len(self.images)
 
     def __getitem__(self, part):
-        """A slice, a mask or an index array of the examples, as a data set."""
+        """A slice, a mask or an index array of the examples, as a dataset."""
         fields = ("images", "labels", "parts", "visible", "boxes")
         return dataclasses.replace(self, **{field: getattr(self, field)[part] for field in fields})
 
@@ -98,23 +98,23 @@ def load_birds(
     """Loads a split of CUB-200-2011 into memory, with the places of the parts.
 
     Places follow the image: what is cut off is subtracted, and the rest multiplied by new size / old size, as in the reduced
-    data set. Images are resized as in `data.load`.
+    dataset. Images are resized as in `data.load`.
 
     Args:
-        name: "caltech_birds2011_parts", or "caltech_birds2011_mini", the reduced data set of images that are cropped to the
+        name: "caltech_birds2011_parts", or "caltech_birds2011_mini", the reduced dataset of images that are cropped to the
             bounding box and squashed to 128x128; or any with their features `image`, `label`, `parts/xy`, `parts/visible` and
             optionally `bbox`.
         split: split, in the notation of TFDS: "train", "test[:100]".
-        data_dir: folder of the prepared data sets; by default `TFDS_DATA_DIR`, then TFDS's own default.
+        data_dir: folder of the prepared datasets; by default `TFDS_DATA_DIR`, then TFDS's own default.
         image_size: (height, width) to resize images to, whatever their proportions. It must be given where sizes vary.
-        crop: whether to crop images to the bounding box. Images of a data set without boxes are cropped already.
+        crop: whether to crop images to the bounding box. Images of a dataset without boxes are cropped already.
 
     Returns:
         A `BirdDataset`.
 
     Raises:
-        FileNotFoundError: when the data set has not been prepared there, with the command that does it.
-        ValueError: for a data set without these features, sizes that vary, or an unknown split.
+        FileNotFoundError: when the dataset has not been prepared there, with the command that does it.
+        ValueError: for a dataset without these features, sizes that vary, or an unknown split.
     """
     builder = _prepared_builder(name, data_dir)
     _require_features(builder, {"image", "label", "parts/xy", "parts/visible"})
@@ -136,7 +136,7 @@ def load_birds(
         box = (box - tf.tile(corner, (2,))) * tf.tile(scale, (2,))
         return _resize(image, resized), tf.cast(example["label"], "int32"), parts, visible, box
 
-    # By default TFDS keeps all decoded images of a small data set.
+    # By default TFDS keeps all decoded images of a small dataset.
     examples = builder.as_dataset(split=split, read_config=_import_tfds().ReadConfig(try_autocache=False))
     examples = examples.map(convert, num_parallel_calls=tf.data.AUTOTUNE)
     # Filled one by one, since a batch of all would hold the images twice.

@@ -1,6 +1,6 @@
 """California Housing with `ocean_proximity`, for TensorFlow Datasets.
 
-Importing this module imports TFDS and registers the data set `california_housing_ocean` there. `data.prepare` does that, and
+Importing this module imports TFDS and registers the dataset `california_housing_ocean` there. `data.prepare` does that, and
 downloads the table or takes the `housing.csv` of its `manual_dir`. So does TFDS's own command, where apache-beam and
 mlcroissant are installed:
 
@@ -136,7 +136,7 @@ def _parse(field, column, where):
 
 
 def to_arrays(builder: Any, split: str) -> ArrayDataset:
-    """A split of the prepared data set as arrays.
+    """A split of the prepared dataset as arrays.
 
     Args:
         builder: the TFDS builder.

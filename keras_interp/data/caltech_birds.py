@@ -1,6 +1,6 @@
 """CUB-200-2011 with part locations, which TFDS's own `caltech_birds2011` leaves out, for TensorFlow Datasets.
 
-Importing this module imports TFDS and registers the data set `caltech_birds2011_parts` there. `data.prepare` does that, and
+Importing this module imports TFDS and registers the dataset `caltech_birds2011_parts` there. `data.prepare` does that, and
 downloads the archive or takes what is in its `manual_dir`. So does TFDS's own command, where apache-beam and mlcroissant are
 installed:
 

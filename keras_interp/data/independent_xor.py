@@ -1,4 +1,4 @@
-"""Independent XOR, the made-up data set of the feature-leveling paper (section 2.1)."""
+"""Independent XOR, the made-up dataset of the feature-leveling paper (section 2.1)."""
 
 import pathlib
 
@@ -13,7 +13,7 @@ SEED = 0
 
 
 def generate_independent_xor(split: str) -> ArrayDataset:
-    """Draws a split as the paper defines the data set: the class is 1 where x1 * x2 > 0 and x3 > 0.5.
+    """Draws a split as the paper defines the dataset: the class is 1 where x1 * x2 > 0 and x3 > 0.5.
 
     x1 and x2 are uniform in [-2, 2], x3 in [0, 1]. The seed is fixed: a split is the same each time.
 

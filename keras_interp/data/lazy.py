@@ -1,4 +1,4 @@
-"""Images that are read when they are needed, for data sets larger than memory."""
+"""Images that are read when they are needed, for datasets larger than memory."""
 
 import json
 import math
@@ -18,7 +18,7 @@ CENTER_SHARE = 7 / 8
 
 
 class LazyDataset:
-    """What `ArrayDataset` is, for images that are read and decoded batch by batch: random crops in training, else the centre.
+    """What `ArrayDataset` is, for images that are read and decoded batch by batch: random crops in training, else the center.
 
     It has no attributes.
 
@@ -29,7 +29,7 @@ class LazyDataset:
             of TFDS, see `load_lazily`, or a list. Images may have several sizes.
         crop_size: (height, width) of the crops.
         class_names: names of the classes.
-        name: name of the data set and split.
+        name: name of the dataset and split.
         numbers: which examples of the source to take, in which order; by default all.
 
     Raises:
@@ -52,7 +52,7 @@ class LazyDataset:
         self.name = name
         self._numbers = np.arange(len(source)) if numbers is None else np.asarray(numbers)
         if not len(self) or not self.class_names:
-            raise ValueError(f"A data set needs examples and classes. Received: {len(self)} examples, classes={class_names}")
+            raise ValueError(f"A dataset needs examples and classes. Received: {len(self)} examples, classes={class_names}")
 
     def __len__(self):
         return len(self._numbers)
@@ -63,7 +63,7 @@ class LazyDataset:
         return (*self.crop_size, 3)
 
     def __getitem__(self, part):
-        """A slice or an index array of the examples, as a data set."""
+        """A slice or an index array of the examples, as a dataset."""
         return LazyDataset(self.source, self.crop_size, self.class_names, self.name, self._numbers[part])
 
     def fingerprint(self) -> str:
@@ -79,7 +79,7 @@ class LazyDataset:
 
         Args:
             part: slice or integers (n,).
-            rng: a `numpy.random.Generator` for crops at random, scaled to the crop size; None for the centre of each image.
+            rng: a `numpy.random.Generator` for crops at random, scaled to the crop size; None for the center of each image.
 
         Returns:
             uint8 array (n, height, width, 3) and int32 class numbers (n,).
@@ -110,12 +110,12 @@ class LazyDataset:
         return inputs, targets
 
     def to_arrays(self) -> ArrayDataset:
-        """The centres of all images, in memory, as an `ArrayDataset`."""
+        """The centers of all images, in memory, as an `ArrayDataset`."""
         return ArrayDataset(*self.read(slice(None)), self.class_names, self.name)
 
 
 def _center_box(height, width, crop_size):
-    """The centred box (left, top, right, bottom) of the crop's proportions that is `CENTER_SHARE` of the image."""
+    """The centered box (left, top, right, bottom) of the crop's proportions that is `CENTER_SHARE` of the image."""
     scale = CENTER_SHARE * min(height / crop_size[0], width / crop_size[1])
     crop_height, crop_width = scale * crop_size[0], scale * crop_size[1]
     # On whole pixels, so that a crop that needs no scaling is a copy.
@@ -124,7 +124,7 @@ def _center_box(height, width, crop_size):
 
 
 def _random_box(height, width, draws):
-    """A box of random area, proportions and place: the first of several tries that fits, else a centred square."""
+    """A box of random area, proportions and place: the first of several tries that fits, else a centered square."""
     area = height * width * (CROP_AREAS[0] + (CROP_AREAS[1] - CROP_AREAS[0]) * draws[:, 0])
     ratio = np.exp(math.log(CROP_RATIOS[0]) + math.log(CROP_RATIOS[1] / CROP_RATIOS[0]) * draws[:, 1])
     widths, heights = np.round(np.sqrt(area * ratio)), np.round(np.sqrt(area / ratio))

@@ -15,13 +15,13 @@ BACKGROUND = (255, 255, 255)
 def load_picture(path: PathLike, image_size: Size | None = None, channels: int = 3) -> np.ndarray:
     """Opens a picture as a viewer shows it, as an array of pixels in 0..255.
 
-    Its orientation tag is followed. Grey pictures of 16 bits are scaled to 0..255 by what 16 bits can hold; transparent pixels
+    Its orientation tag is followed. Gray pictures of 16 bits are scaled to 0..255 by what 16 bits can hold; transparent pixels
     lie on white. A picture of other proportions than `image_size` is cropped about its center.
 
     Args:
         path: path of a file that Pillow can read.
         image_size: (height, width) of the array; by default the picture's own.
-        channels: 3 for colors, 1 for grey.
+        channels: 3 for colors, 1 for gray.
 
     Returns:
         A uint8 array (height, width, channels).

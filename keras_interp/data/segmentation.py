@@ -1,4 +1,4 @@
-"""Images whose pixels are labelled with concepts, read batch by batch: what Network Dissection compares units with."""
+"""Images whose pixels are labeled with concepts, read batch by batch: what Network Dissection compares units with."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class SegmentationDataset:
         num_images: number of images.
         read: function of a batch size that starts anew and yields pairs (images, labels), see `batches`.
         categories: the category of each concept, as "object" or "color"; by default one for all.
-        name: name of the data set and split.
+        name: name of the dataset and split.
 
     Raises:
         ValueError: for no images, no concepts, or another number of categories than concepts.
@@ -54,7 +54,7 @@ class SegmentationDataset:
     def from_arrays(
         cls, images: np.ndarray, labels: np.ndarray, concepts: Sequence[str], categories: Sequence[str] = (), name: str = ""
     ) -> SegmentationDataset:
-        """A data set of arrays.
+        """A dataset of arrays.
 
         Args:
             images: array (n, height, width, channels) of pixels in 0..255.
@@ -130,21 +130,21 @@ def load_segmentation(
     image_size: Size | None = None,
     label_size: Size | None = None,
 ) -> SegmentationDataset:
-    """Opens a data set of TensorFlow Datasets that has the features `image` and `segmentation`, a label map with names.
+    """Opens a dataset of TensorFlow Datasets that has the features `image` and `segmentation`, a label map with names.
 
     Args:
-        name: name of the data set, as "places_objects_mini".
+        name: name of the dataset, as "places_objects_mini".
         split: split, in the notation of TFDS: "test", "test[:100]".
-        data_dir: folder of the prepared data sets; by default `TFDS_DATA_DIR`, then TFDS's own default.
+        data_dir: folder of the prepared datasets; by default `TFDS_DATA_DIR`, then TFDS's own default.
         image_size: (height, width) to resize images to: what the model takes.
-        label_size: (rows, columns) to resize label maps to, by nearest neighbour. Sizes must be given where they vary.
+        label_size: (rows, columns) to resize label maps to, by nearest neighbor. Sizes must be given where they vary.
 
     Returns:
         A `SegmentationDataset` that reads and decodes as it goes.
 
     Raises:
-        FileNotFoundError: when the data set has not been prepared there, with the command that does it.
-        ValueError: for a data set without these features, sizes that vary, or an unknown split.
+        FileNotFoundError: when the dataset has not been prepared there, with the command that does it.
+        ValueError: for a dataset without these features, sizes that vary, or an unknown split.
     """
     builder = _prepared_builder(name, data_dir)
     features = builder.info.features
@@ -173,7 +173,7 @@ def load_segmentation(
         examples = builder.as_dataset(
             split=split,
             decoders=tfds.decode.PartialDecoding({"image": True, "segmentation": True}),
-            # By default TFDS keeps all decoded images of a small data set, for each pass anew.
+            # By default TFDS keeps all decoded images of a small dataset, for each pass anew.
             read_config=tfds.ReadConfig(try_autocache=False),
         )
         examples = examples.map(resize, num_parallel_calls=tf.data.AUTOTUNE)
@@ -192,7 +192,7 @@ def load_broden(
     image_size: Size | None = None,
     label_size: Size | None = None,
 ) -> SegmentationDataset:
-    """Opens a folder in the format of Broden, the broadly and densely labelled data set of Network Dissection.
+    """Opens a folder in the format of Broden, the broadly and densely labeled dataset of Network Dissection.
 
     The folder holds `index.csv`, with one row for each image (`image, split, ih, iw, sh, sw` and a column for each category),
     `label.csv` (`number, name, category`), and the files under `images/`. A field of a category holds, with semicolons between
@@ -204,7 +204,7 @@ def load_broden(
         split: "train", "val", ...; by default all images.
         categories: names of the categories to read; by default all. Images without a label in any of them are left out.
         image_size: (height, width) to resize images to: what the model takes.
-        label_size: (rows, columns) to resize label maps to, by nearest neighbour. Sizes must be given where they vary.
+        label_size: (rows, columns) to resize label maps to, by nearest neighbor. Sizes must be given where they vary.
 
     Returns:
         A `SegmentationDataset` with labels (n, layers, rows, columns). A label that occurs in several of the categories counts

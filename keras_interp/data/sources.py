@@ -1,4 +1,4 @@
-"""Data sets by name, through TensorFlow Datasets, or from `.npz` files without TensorFlow."""
+"""Datasets by name, through TensorFlow Datasets, or from `.npz` files without TensorFlow."""
 
 import importlib
 import os
@@ -15,7 +15,7 @@ from keras_interp.data.independent_xor import generate_independent_xor
 from keras_interp.data.lazy import LazyDataset
 from keras_interp.typing import PathLike, Size
 
-# The data sets with a TFDS builder of ours: the module that registers it.
+# The datasets with a TFDS builder of ours: the module that registers it.
 OWN_BUILDERS = {
     "california_housing_ocean": "keras_interp.data.california_housing",
     "caltech_birds2011_parts": "keras_interp.data.caltech_birds",
@@ -35,10 +35,10 @@ def load(
     attributes: Sequence[str] | None = None,
     task: str | None = None,
 ) -> ArrayDataset:
-    """Loads a split of a data set into memory.
+    """Loads a split of a dataset into memory.
 
     Args:
-        name: name of an image classification data set in TensorFlow Datasets, as "cifar10", or "caltech_birds2011_parts" (see
+        name: name of an image classification dataset in TensorFlow Datasets, as "cifar10", or "caltech_birds2011_parts" (see
             `load_birds`); or one of
 
             - "california_housing_ocean": California Housing. Inputs are float32 rows (n, 13): the eight numbers of the table
@@ -49,19 +49,19 @@ def load(
             - the path of an `.npz` file, see `load_npz`, which needs no TensorFlow.
         split: split, in the notation of TFDS: "train", "test", "train[:90%]". An `.npz` file is read whole, and
             "independent_xor" has "train" and "test" only.
-        data_dir: folder of the prepared data sets; by default `TFDS_DATA_DIR`, then TFDS's own default.
-        image_size: (height, width) to resize images to, which a data set with images of several sizes needs.
-        label: for a data set whose images have attributes instead of a class: the attribute to classify, which gives the
+        data_dir: folder of the prepared datasets; by default `TFDS_DATA_DIR`, then TFDS's own default.
+        image_size: (height, width) to resize images to, which a dataset with images of several sizes needs.
+        label: for a dataset whose images have attributes instead of a class: the attribute to classify, which gives the
             classes "not <label>" and "<label>". By default "Young" for "celeb_a" and "celeb_a_mini".
         attributes: names of the attributes to load beside the class; by default the three of the XNet paper for these two
-            data sets, "5_o_Clock_Shadow", "Bald" and "Bangs", and none for others.
+            datasets, "5_o_Clock_Shadow", "Bald" and "Bangs", and none for others.
         task: for an `.npz` file, see `load_npz`.
 
     Returns:
         An `ArrayDataset`.
 
     Raises:
-        FileNotFoundError: when the data set has not been prepared there, with the command that does it.
+        FileNotFoundError: when the dataset has not been prepared there, with the command that does it.
         ValueError: for an unknown split or attribute, or a file without the arrays.
     """
     if str(name).endswith(".npz"):
@@ -81,20 +81,20 @@ def load(
 def load_lazily(
     name: str, split: str = "train", data_dir: PathLike | None = None, crop_size: Size = (224, 224)
 ) -> LazyDataset:
-    """Opens a split of an image classification data set that is larger than memory, see `LazyDataset`.
+    """Opens a split of an image classification dataset that is larger than memory, see `LazyDataset`.
 
     Args:
-        name: name of a data set in TensorFlow Datasets that has been prepared with `prepare(name, random_access=True)`.
+        name: name of a dataset in TensorFlow Datasets that has been prepared with `prepare(name, random_access=True)`.
         split: split, in the notation of TFDS.
-        data_dir: folder of the prepared data sets, see `load`.
+        data_dir: folder of the prepared datasets, see `load`.
         crop_size: (height, width) of the crops that it gives.
 
     Returns:
         A `LazyDataset`.
 
     Raises:
-        FileNotFoundError: when the data set has not been prepared there, with the command that does it.
-        ValueError: for an unknown split, a data set without classes, or one whose files can be read in order only.
+        FileNotFoundError: when the dataset has not been prepared there, with the command that does it.
+        ValueError: for an unknown split, a dataset without classes, or one whose files can be read in order only.
     """
     builder = _prepared_builder(name, data_dir)
     features = builder.info.features
@@ -112,13 +112,13 @@ def load_lazily(
 def prepare(
     name: str, data_dir: PathLike | None = None, manual_dir: PathLike | None = None, random_access: bool = False
 ) -> None:
-    """Downloads a data set and prepares it for `load`.
+    """Downloads a dataset and prepares it for `load`.
 
     It does what `tfds build` does, which fails without apache-beam and mlcroissant (tensorflow/datasets#5463).
 
     Args:
-        name: name of a data set in TensorFlow Datasets, or "california_housing_ocean", or "caltech_birds2011_parts".
-        data_dir: folder of the prepared data sets, see `load`.
+        name: name of a dataset in TensorFlow Datasets, or "california_housing_ocean", or "caltech_birds2011_parts".
+        data_dir: folder of the prepared datasets, see `load`.
         manual_dir: folder with files that are not downloaded. The `housing.csv` of "california_housing_ocean" is taken from
             here when there is one, with the same columns and any rows; the archive `CUB_200_2011.tgz` of
             "caltech_birds2011_parts" too, or its folder `CUB_200_2011`, with the same tables and any images.
@@ -140,7 +140,7 @@ def _import_tfds() -> Any:
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
-        raise ImportError("Data sets by name need TensorFlow Datasets: pip install tensorflow-datasets") from error
+        raise ImportError("Datasets by name need TensorFlow Datasets: pip install tensorflow-datasets") from error
     return tfds
 
 
@@ -148,7 +148,7 @@ def _prepared_builder(name, data_dir) -> Any:
     tfds = _import_tfds()
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR")
     if data_dir is not None and not pathlib.Path(data_dir).is_dir():
-        raise FileNotFoundError(f"There is no folder of data sets at `data_dir`. Received: data_dir={data_dir}")
+        raise FileNotFoundError(f"There is no folder of datasets at `data_dir`. Received: data_dir={data_dir}")
     try:
         builder = tfds.builder(name, data_dir=data_dir)
         prepared = bool(builder.info.splits)
@@ -157,7 +157,7 @@ def _prepared_builder(name, data_dir) -> Any:
     if not prepared:
         where = f" --data-dir {data_dir}" if data_dir else ""
         raise FileNotFoundError(
-            f"The data set {name!r} is not prepared there. Fetch it with: keras-interp prepare {name}{where}"
+            f"The dataset {name!r} is not prepared there. Fetch it with: keras-interp prepare {name}{where}"
         )
     return builder
 
@@ -166,12 +166,12 @@ def _require_features(builder, names):
     features = builder.info.features
     if not names <= set(features):
         raise ValueError(
-            f"A data set must have the features {sorted(names)}. Received: {builder.name!r} with {sorted(features)}"
+            f"A dataset must have the features {sorted(names)}. Received: {builder.name!r} with {sorted(features)}"
         )
 
 
 def _image_size(builder, image_size):
-    """The (height, width) to resize images to, which must be given where those of the data set vary."""
+    """The (height, width) to resize images to, which must be given where those of the dataset vary."""
     size = builder.info.features["image"].shape[:2] if image_size is None else tuple(image_size)
     if None in size:
         raise ValueError(f"The images of {builder.name!r} have several sizes: give `image_size`. Received: image_size=None")

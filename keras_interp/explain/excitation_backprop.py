@@ -75,11 +75,11 @@ class ExcitationBackprop:
     What the layers on the way do with the probability:
 
     - Weights (`Dense`, `Conv2D`, `DepthwiseConv2D`, `SeparableConv2D`) share it out by the formula above, without the bias. A
-      batch normalisation straight after them is folded into the weights. Activations below zero count as zero.
+      batch normalization straight after them is folded into the weights. Activations below zero count as zero.
     - `Add`, `Average`, and average pooling, also global, are sums with positive weights: by the same formula.
     - Maximum pooling, also global, `Flatten`, `Reshape`, `Concatenate`, `ZeroPadding2D` and the like hand it to the one input
       that the output is a copy of.
-    - A batch normalisation elsewhere, `Rescaling` and `Normalization` hand it to their one input if it is positive and its
+    - A batch normalization elsewhere, `Rescaling` and `Normalization` hand it to their one input if it is positive and its
       weight too.
     - Activations that keep signs (linear, ReLU and its variants, ELU, tanh) and dropout leave it as it is. Leaky ones pass
       values below zero, which the layer above counts as zero. The activation of `start` itself plays no part, so that a

@@ -38,7 +38,7 @@ class _Step:
 
 @dataclasses.dataclass(eq=False)
 class _Link:
-    """One application of a rule; where weights are followed by their normalisation, of both together."""
+    """One application of a rule; where weights are followed by their normalization, of both together."""
 
     step: _Step
     output: int

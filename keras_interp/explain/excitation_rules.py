@@ -173,7 +173,7 @@ def is_normalization(layer: Any) -> bool:
 
 
 def sign_of(normalization: Any) -> Tensor:
-    """The signs (channels,) by which a normalisation multiplies; by how much it does cancels in the formula."""
+    """The signs (channels,) by which a normalization multiplies; by how much it does cancels in the formula."""
     return 1.0 if normalization.gamma is None else ops.sign(ops.cast(normalization.gamma, "float32"))
 
 

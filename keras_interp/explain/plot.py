@@ -29,7 +29,7 @@ def plot_explanation(explanation: Explanation, count: int = 5) -> Figure:
     - Images with maps: the class activation map, the units that contribute most as bars, and the maps of these units.
     - Images of a network with levels: the input gradient of each level, on one scale for an image and summed over the
       channels, and the contributions of the levels as bars.
-    - Other images, and rows of a table: the units that contribute most as bars; where there are levels, in their colours.
+    - Other images, and rows of a table: the units that contribute most as bars; where there are levels, in their colors.
 
     Args:
         explanation: an `Explanation` of n inputs (a dozen at most make sense in one picture).

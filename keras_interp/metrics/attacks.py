@@ -69,11 +69,11 @@ def one_pixel_attack(
     seed: int | np.random.Generator = 0,
     progress: bool = True,
 ) -> AttackResult:
-    """One-pixel attack (Su et al., 2019): differential evolution over a pixel's place and colour.
+    """One-pixel attack (Su et al., 2019): differential evolution over a pixel's place and color.
 
     The settings are those of one-pixel-attack-keras and of SciPy's "best1bin": recombination 1, mutation drawn from [0.5, 1)
     for each generation, a Latin hypercube to start from. A candidate replaces its parent when the probability of the true
-    class is no higher; an image is done as soon as any candidate flips it. Colours are whole numbers.
+    class is no higher; an image is done as soon as any candidate flips it. Colors are whole numbers.
 
     An image that holds out costs `population` · (`generations` + 1) passes: 440 by default, up to 220,000 for 500 images,
     which takes 73 seconds at 3,000 a second. The published budget, `population=400, generations=75`, is 69 times as large.
@@ -148,7 +148,7 @@ def differential_evolution(
     rng: np.random.Generator,
     active: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Minimises many functions over the unit cube at once: SciPy's "best1bin" with recombination 1 and deferred updating.
+    """Minimizes many functions over the unit cube at once: SciPy's "best1bin" with recombination 1 and deferred updating.
 
     Args:
         evaluate: callable of run numbers (m,) and points (m, population, dimensions) in [0, 1), to values (m, population) and
@@ -280,7 +280,7 @@ def local_search_attack(
             probed = np.isfinite(np.take_along_axis(keys, pixels, axis=1))
 
             place = active[np.nonzero(probed)[0]], *np.divmod(pixels[probed], width)
-            values = 255 * (probe * np.sign(_centred(changed[place])) + 0.5)
+            values = 255 * (probe * np.sign(_centered(changed[place])) + 0.5)
             odds, _ = queries.ask(changed, place[0], (*place[1:], values))
             scores = np.full(pixels.shape, np.inf)
             scores[probed] = -odds if descending else odds
@@ -305,14 +305,14 @@ def local_search_attack(
     return AttackResult(queries.correct, flipped, changed[flipped], queries.count)
 
 
-def _centred(pixels):
+def _centered(pixels):
     """Pixels of 0..255 in [-0.5, 0.5], float."""
     return pixels / 255 - 0.5
 
 
 def _cycle(pixels, factor):
-    """Multiplies pixels about mid-grey; what leaves 0..255 at one end comes back in at the other."""
-    values = factor * _centred(pixels)
+    """Multiplies pixels about mid-gray; what leaves 0..255 at one end comes back in at the other."""
+    values = factor * _centered(pixels)
     values = values - np.sign(values) * (np.abs(values) > 0.5)
     return np.clip(255 * (values + 0.5), 0, 255)
 

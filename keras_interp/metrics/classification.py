@@ -120,7 +120,7 @@ def confusion_matrix(predictions: ArrayLike, labels: ArrayLike, num_classes: int
 
 
 def recall(predictions: ArrayLike, labels: ArrayLike, num_classes: int) -> np.ndarray:
-    """Share of each class's examples that are predicted as that class, the diagonal of the normalised confusion matrix.
+    """Share of each class's examples that are predicted as that class, the diagonal of the normalized confusion matrix.
 
     Args:
         predictions: integers (n,) in [0, num_classes).

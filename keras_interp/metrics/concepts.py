@@ -126,7 +126,7 @@ def orthogonality(maps: ArrayLike, ridge: float = 0.0) -> Orthogonality:
     """Correlates the heatmaps of x-features over all pixels of all images (O1 and O2 of the paper).
 
     All pixels of all images together are the observations, so that maps with a larger sum count more; give maps that are
-    normalised, as the paper's, to count all images alike. For the study with persons, where features have counts of how often
+    normalized, as the paper's, to count all images alike. For the study with persons, where features have counts of how often
     they were found on each part (features, parts), give `counts[None, :, None]`.
 
     Args:
@@ -156,9 +156,9 @@ def orthogonality(maps: ArrayLike, ridge: float = 0.0) -> Orthogonality:
     dead = len(vectors) - len(live)
     if not len(live):
         return Orthogonality(float("nan"), float("nan"), dead)
-    centred = live - live.mean(axis=1, keepdims=True)
-    centred /= np.linalg.norm(centred, axis=1, keepdims=True)
-    correlations = centred @ centred.T
+    centered = live - live.mean(axis=1, keepdims=True)
+    centered /= np.linalg.norm(centered, axis=1, keepdims=True)
+    correlations = centered @ centered.T
     eigenvalues = (np.linalg.eigvalsh(correlations) + ridge) / (1 + ridge)
     # Rounding leaves an eigenvalue of zero within this distance of it, on either side.
     singular = eigenvalues[0] <= len(live) * np.finfo(float).eps * eigenvalues[-1]
@@ -181,7 +181,7 @@ def voronoi_cells(parts: ArrayLike, visible: ArrayLike, boxes: ArrayLike | None,
 
     Args:
         parts: float array (n, parts, 2), row and column of each part, in pixels of the image: (0, 0) is the first pixel's
-            centre. Those of hidden parts do not matter, but must be finite.
+            center. Those of hidden parts do not matter, but must be finite.
         visible: booleans (n, parts), at least one part for each image. Hidden parts have no cell; of parts in the same place
             only the first has one.
         boxes: integers (n, 4): top, left, bottom, right in pixels, bottom and right exclusive; None where images are cropped
@@ -252,7 +252,7 @@ def locality(histograms: ArrayLike) -> np.ndarray:
     """Entropy of where each x-feature's heat falls (section 4.1 of the paper).
 
     About the logarithm of the number of parts that a feature covers: 0 for heat on one part alone, ln(cells) for heat spread
-    evenly, 2.77 for 15 parts and the context. Histograms are averaged over the images, then normalised to sum 1.
+    evenly, 2.77 for 15 parts and the context. Histograms are averaged over the images, then normalized to sum 1.
 
     Args:
         histograms: float array (images, features, cells), at least 0: of `part_histograms`, or `counts[None]` of how often

@@ -78,15 +78,15 @@ def dissect(
 
     The threshold T of a unit is the smallest of its values over all positions of all images' feature maps for which the share
     of larger values is at most `quantile`: exact, not estimated. Maps are enlarged bilinearly to the label maps, with each
-    value at the centre of its cell, and the unit is active where they are above T. IoU adds up, over images, the pixels that
-    are active and labelled with the concept, and divides them by those that are either. As in the paper, the images are those
+    value at the center of its cell, and the unit is active where they are above T. IoU adds up, over images, the pixels that
+    are active and labeled with the concept, and divides them by those that are either. As in the paper, the images are those
     with a label of the concept's category; with one category all that have a label.
 
     Reads the data and runs the model twice, so that memory holds one batch, and for each unit twice the values above T.
 
     Args:
         model: one of our classifiers, whose last feature maps are taken; a `keras.Model` or another function from images
-            (n, height, width, channels), as the data set has them, to feature maps (n, h, w, units). It must be deterministic.
+            (n, height, width, channels), as the dataset has them, to feature maps (n, h, w, units). It must be deterministic.
         dataset: a `keras_interp.data.segmentation.SegmentationDataset`, whose label maps are at least as large as the feature
             maps.
         quantile: share of positions where a unit is active, in (0, 1).
@@ -97,8 +97,8 @@ def dissect(
         A `Dissection`.
 
     Raises:
-        TypeError: for a model that cannot be called, another data set, or labels that are not integers.
-        ValueError: for feature maps or label maps of other shapes, NaN activations, labels without a concept, no labelled
+        TypeError: for a model that cannot be called, another dataset, or labels that are not integers.
+        ValueError: for feature maps or label maps of other shapes, NaN activations, labels without a concept, no labeled
             pixel, or a quantile outside (0, 1).
 
     Examples:
@@ -197,7 +197,7 @@ class _Overlaps:
         _, self.category = np.unique(categories, return_inverse=True)
         # Sums of whole numbers, of which float64 holds more than there are pixels.
         self.both = np.zeros((len(thresholds), num_concepts))
-        self.labelled = np.zeros(num_concepts)
+        self.labeled = np.zeros(num_concepts)
         self.active = np.zeros((len(thresholds), self.category.max() + 1))
 
     def add(self, maps: np.ndarray, labels: np.ndarray) -> None:
@@ -210,7 +210,7 @@ class _Overlaps:
             return
         # A pixel shows a concept once, even where several layers say so.
         shown = (layers[:, None] == present[:, None].astype(labels.dtype)).any(axis=0).astype("float32")
-        self.labelled[present] += shown.sum(axis=1, dtype="float64")
+        self.labeled[present] += shown.sum(axis=1, dtype="float64")
         # Interpolation does not exceed the largest value. With .5% of the positions active, few units are left.
         units = np.flatnonzero(maps.max(axis=(0, 1)) > self.thresholds)
         categories = np.unique(self.category[present])
@@ -224,7 +224,7 @@ class _Overlaps:
 
     def iou(self) -> np.ndarray:
         """Intersection over union, float64 (units, concepts)."""
-        if not self.labelled.any():
-            raise ValueError(f"There must be a labelled pixel. Received: only labels 0 of {len(self.labelled)} concepts")
-        union = self.active[:, self.category] + self.labelled - self.both
-        return np.where(self.labelled, self.both / np.maximum(union, 1), np.nan)
+        if not self.labeled.any():
+            raise ValueError(f"There must be a labeled pixel. Received: only labels 0 of {len(self.labeled)} concepts")
+        union = self.active[:, self.category] + self.labeled - self.both
+        return np.where(self.labeled, self.both / np.maximum(union, 1), np.nan)

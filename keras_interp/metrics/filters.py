@@ -23,7 +23,7 @@ def cluster_centers(pooled: ArrayLike, num_clusters: int, seed: int = 0) -> tupl
         seed: seed of the ten starts, of which the best is kept.
 
     Returns:
-        float64 array (clusters, filters) of centres, and integers (n,), the cluster of each example.
+        float64 array (clusters, filters) of centers, and integers (n,), the cluster of each example.
 
     Raises:
         ImportError: without scikit-learn.
@@ -74,7 +74,7 @@ def cluster_agreement(assignments: ArrayLike, labels: ArrayLike) -> float:
 def filter_correlation(conv_kernel: ArrayLike) -> np.ndarray:
     """Correlation of each pair of filters: the inner product of their weights, each scaled to length 1 (Figure 7).
 
-    The paper speaks of inner products alone; its figure's range shows that they are normalised. A filter of zeros correlates 0
+    The paper speaks of inner products alone; its figure's range shows that they are normalized. A filter of zeros correlates 0
     with every filter, itself included.
 
     Args:
@@ -196,7 +196,7 @@ class MutualInformation:
 def mutual_information_score(
     pooled: ArrayLike, labels: ArrayLike, num_classes: int, max_examples: int = 2000, seed: int = 0
 ) -> MutualInformation:
-    """Mutual information of each filter's activation with "the image is of class c", estimated by nearest neighbours.
+    """Mutual information of each filter's activation with "the image is of class c", estimated by nearest neighbors.
 
     MIS = mean_k max_c MI(a_k; [y = c]), scikit-learn's estimator. 2,000 examples of 10 classes and 256 filters take about half
     a minute, 10,000 twice that. The maximum picks up the estimator's noise: features that tell nothing score about 0.01 at

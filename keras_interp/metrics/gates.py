@@ -139,16 +139,16 @@ def feature_gate_similarity(
 
 
 def match_centers(centers: ArrayLike, gate: ArrayLike) -> tuple[np.ndarray, float]:
-    """Brings cluster centres into the order of the gate rows that they resemble most (appendix D, Figure 9 beside Figure 8).
+    """Brings cluster centers into the order of the gate rows that they resemble most (appendix D, Figure 9 beside Figure 8).
 
-    One centre for each row, by the assignment with the largest sum of cosines. A row or centre of zeros has a cosine of 0.
+    One center for each row, by the assignment with the largest sum of cosines. A row or center of zeros has a cosine of 0.
 
     Args:
         centers: float array (classes, filters), from `cluster_centers`.
         gate: float array (classes, filters) with entries in [0, 1].
 
     Returns:
-        The reordered centres, float64 (classes, filters), and the mean cosine of centres and rows, a float in [-1, 1] ([0, 1]
+        The reordered centers, float64 (classes, filters), and the mean cosine of centers and rows, a float in [-1, 1] ([0, 1]
         for features that are not negative); higher is more class-specific.
 
     Raises:

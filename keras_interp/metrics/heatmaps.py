@@ -158,10 +158,10 @@ def heatmap_agreement(maps: ArrayLike, others: ArrayLike) -> HeatmapAgreement:
     others = check_array("others", others, maps.shape)
     first, second = (array.reshape(*array.shape[:2], -1) for array in (maps, others))
     change, size = np.linalg.norm(first - second, axis=-1), np.linalg.norm(first, axis=-1)
-    centred = [array - array.mean(axis=-1, keepdims=True) for array in (first, second)]
+    centered = [array - array.mean(axis=-1, keepdims=True) for array in (first, second)]
     constant = (np.ptp(first, axis=-1) == 0) | (np.ptp(second, axis=-1) == 0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        correlation = (centred[0] * centred[1]).sum(axis=-1) / np.prod(np.linalg.norm(centred, axis=-1), axis=0)
+        correlation = (centered[0] * centered[1]).sum(axis=-1) / np.prod(np.linalg.norm(centered, axis=-1), axis=0)
         return HeatmapAgreement(
             correlation=np.where(constant, np.nan, np.clip(correlation, -1, 1)),
             difference=np.where(change == 0, 0.0, change / size),
@@ -206,7 +206,7 @@ class PixelCurves:
 
     Attributes:
         shares: float64 (steps + 1,), the share of pixels that are deleted or inserted, from 0 to 1.
-        deletion: float64 (n, steps + 1) in [0, 1], from the image to one of its mean colour.
+        deletion: float64 (n, steps + 1) in [0, 1], from the image to one of its mean color.
         insertion: float64 (n, steps + 1) in [0, 1], from the blurred image to the image.
     """
 
@@ -239,7 +239,7 @@ def pixel_curves(
 ) -> PixelCurves:
     """Deletes and inserts pixels by their heat and watches the probability of the target (Petsiuk et al.).
 
-    Deleted pixels get the mean colour of their own image. The blurred image is that of a Gaussian cut off at its standard
+    Deleted pixels get the mean color of their own image. The blurred image is that of a Gaussian cut off at its standard
     deviation: the authors' 11x11 window for the default of 5 pixels, on images of 224x224. Among pixels of equal heat those
     first in reading order come first. Curves depend on the model: compare heatmaps, and heatmaps of noise, for one model.
 

@@ -15,7 +15,7 @@ from keras_interp.typing import ArrayLike, Size
 
 
 def upsample_bilinear(maps: ArrayLike, size: Size) -> np.ndarray:
-    """Enlarges maps by bilinear interpolation between pixel centres; beyond the outermost centres the edge value goes on.
+    """Enlarges maps by bilinear interpolation between pixel centers; beyond the outermost centers the edge value goes on.
 
     The same as `keras.ops.image.resize` without antialiasing, as two small matrix products.
 
@@ -74,7 +74,7 @@ def boxes_to_masks(boxes: ArrayLike, size: Size) -> np.ndarray:
 def cam_iou(maps: ArrayLike, masks: ArrayLike, top_share: float = 0.3) -> np.ndarray:
     """Overlap of each map's highest pixels with the object: intersection over union, one value per image.
 
-    The follow-up of the LSG paper (CSG, ECCV 2020) takes the top 30% and calls an image localised above .3. Exactly the share
+    The follow-up of the LSG paper (CSG, ECCV 2020) takes the top 30% and calls an image localized above .3. Exactly the share
     of pixels is taken: among equal values those first in reading order.
 
     Args:
@@ -146,7 +146,7 @@ def cam_faithfulness(
 ) -> CamFaithfulness:
     """Asks the model whether the pixels that a map points to are those that its decision rests on; needs no object masks.
 
-    Pixels that are taken away get the mean colour of their own image. A deletion and insertion test at one share instead of a
+    Pixels that are taken away get the mean color of their own image. A deletion and insertion test at one share instead of a
     curve. Compare models only at a like `original`, and beside a map of noise: an unsure model has little to lose.
 
     Args:
@@ -195,10 +195,10 @@ def target_confidences(predict: Callable[[np.ndarray], ArrayLike], images: np.nd
 
 
 def _interpolation_matrix(old, new):
-    """The float32 matrix (new, old) that interpolates linearly from `old` to `new` pixel centres."""
-    centres = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
-    # A pixel counts by how close it is, from 1 at its centre to 0 at its neighbour's.
-    return np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(old))).astype("float32")
+    """The float32 matrix (new, old) that interpolates linearly from `old` to `new` pixel centers."""
+    centers = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
+    # A pixel counts by how close it is, from 1 at its center to 0 at its neighbor's.
+    return np.maximum(0, 1 - np.abs(centers[:, None] - np.arange(old))).astype("float32")
 
 
 def _top_pixels(maps, top_share):

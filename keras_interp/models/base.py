@@ -40,7 +40,7 @@ class InterpretableModel(keras.Model):
         class_names: names of the outputs.
         task: "classification" or "regression".
         target_mean, target_scale: for a regression, mean and standard deviation of the target in its own unit. The loss is
-            that of the standardised target; predictions and other metrics are in the target's unit.
+            that of the standardized target; predictions and other metrics are in the target's unit.
         name: name of the model.
         dtype: dtype policy that the model is trained in, by default the global one; "mixed_float16" makes `compile` scale the
             loss. The layers keep their own.

@@ -281,7 +281,7 @@ class Regressor(LinearReadout):
     Args:
         backbone: as for `Classifier`.
         target_mean, target_scale: mean and standard deviation of the target, in its own unit. The loss is that of the
-            standardised target; predictions and contributions are in the target's unit.
+            standardized target; predictions and contributions are in the target's unit.
         class_names: names of the output, a sequence of one.
         name: name of the model.
         dtype: dtype policy of the training, see `Classifier`.

@@ -41,7 +41,7 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
     """A trained classifier, with modules of x-features for some of its classes (Eq. 4).
 
     `predict` gives the logits of the classifier, as they were. `fit` trains the modules, all together, on the activations of
-    the layer, which are computed once. A step minimises, summed over the modules,
+    the layer, which are computed once. A step minimizes, summed over the modules,
 
         mean w (vᵀE + c − y)² + β · mean_k penalty(Q_k) + λ ‖kernels‖²
 

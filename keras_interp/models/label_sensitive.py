@@ -32,8 +32,8 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
     """A `Classifier` trained with label-sensitive gates.
 
     The model itself is the standard path. With E the epoch that `fit` counts from its `initial_epoch`, it follows Algorithm 1:
-    where E % `period` == 1 (and E ≥ `first_gated_epoch`) a step minimises λ (CE_G + a |‖G‖₁ − s|), CE_G being the
-    cross-entropy through the gate, and G takes a plain gradient step and is projected; in all other epochs a step minimises
+    where E % `period` == 1 (and E ≥ `first_gated_epoch`) a step minimizes λ (CE_G + a |‖G‖₁ − s|), CE_G being the
+    cross-entropy through the gate, and G takes a plain gradient step and is projected; in all other epochs a step minimizes
     the standard cross-entropy and G does not move. Both are one pass through the backbone: the gate multiplies the pooled
     features, which is the same as multiplying the maps.
 

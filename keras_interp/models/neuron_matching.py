@@ -22,7 +22,7 @@ class NeuronMatching(keras.callbacks.Callback):
     The log of an epoch holds `neuron_<attribute>`, the number of the neuron.
 
     Raises:
-        ValueError: for an unknown mode, or a data set without attributes; in training, for other attributes than the model's.
+        ValueError: for an unknown mode, or a dataset without attributes; in training, for other attributes than the model's.
         NotImplementedError: in training, on several JAX processes.
 
     Examples:

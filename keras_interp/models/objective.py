@@ -24,7 +24,7 @@ class ObjectiveTrainer(_Base):
     A method supplies three functions:
 
     - `objective(extra, x, y, sample_weight)` returns the loss (a scalar, the mean over the replica's own batch, without the
-      layers' regularisation) and a structure of tensors for the log. `extra` are the extra variables as tensors.
+      layers' regularization) and a structure of tensors for the log. `extra` are the extra variables as tensors.
     - `update_extra(extra, gradients)` returns the new values of the extra variables; the gradients are summed over replicas.
     - `log_objective(y, sample_weight, outputs)` updates the method's metrics, the attributes named in `objective_metrics`.
 
@@ -36,7 +36,7 @@ class ObjectiveTrainer(_Base):
     gradient_sums: Any = None
 
     def task_loss(self, y: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> Tensor:
-        """The compiled loss (a regression's, standardised) as a mean over the replica's batch, for any number of replicas."""
+        """The compiled loss (a regression's, standardized) as a mean over the replica's batch, for any number of replicas."""
         if self.loss is None:
             raise ValueError("Compile the model with a loss before training it. Received: loss=None")
         if self.task == "regression":
@@ -93,12 +93,12 @@ class ObjectiveTrainer(_Base):
 
         Raises:
             NotImplementedError: with `training=True`: the objective is more than a loss of the outputs, and a loop that
-                minimises this one would leave out what makes the model interpretable.
+                minimizes this one would leave out what makes the model interpretable.
         """
         if training:
             raise NotImplementedError(
                 f"The objective of {type(self).__name__} is more than a loss of its outputs: train it with `fit` or "
-                "`train_on_batch`, or minimise `objective(extra, x, y, sample_weight)` in your own loop. For the plain loss, "
+                "`train_on_batch`, or minimize `objective(extra, x, y, sample_weight)` in your own loop. For the plain loss, "
                 "give training=False."
             )
         return super().compute_loss(x, self.targets_of(y), y_pred, self.weights_of(sample_weight), training)
@@ -122,7 +122,7 @@ class ObjectiveTrainer(_Base):
         with tf.GradientTape() as tape:
             tape.watch(extra)
             loss, outputs = self.objective(extra, x, y, sample_weight)
-            # Gradients are summed over replicas, and every replica has the same weight regularisation.
+            # Gradients are summed over replicas, and every replica has the same weight regularization.
             loss = nan_unless(usable, loss + self._layer_losses()) / num_replicas()
             scaled_loss = self.optimizer.scale_loss(loss)
         trainable = self.trainable_variables
@@ -179,7 +179,7 @@ class ObjectiveTrainer(_Base):
         return logs, (trainable, non_trainable, optimizer_state, metrics)
 
     def _layer_losses(self):
-        """Sum of the losses that layers added: regularisers of weights and activities."""
+        """Sum of the losses that layers added: regularizers of weights and activities."""
         return sum(ops.sum(ops.cast(loss, "float32")) for loss in self.losses)
 
     def _extra_updates(self, extra, gradients, scale):

@@ -29,7 +29,7 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
     The model is the graph from raw inputs to logits: two dense networks of the same size, encoder and relevances, which make
     about twice the weights of the plain network. The decoder, a third one, serves training and `reconstruct` only.
 
-    A step minimises the task loss and, each with its weight,
+    A step minimizes the task loss and, each with its weight,
 
     - the reconstruction loss (section 4): squared error of the decoded concepts, a mean over examples and inputs;
     - the concept sparsity (section 4): |h|, a mean over examples and concepts;
@@ -53,7 +53,7 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
         concept_sparsity_weight: weight of the concept sparsity.
         robustness_weight: weight of the robustness loss, the paper's λ.
         target_mean, target_scale: mean and standard deviation of a regression's target, in its own unit. The loss is that of
-            the standardised target; predictions and contributions are in the target's unit.
+            the standardized target; predictions and contributions are in the target's unit.
         name: name of the model.
         dtype: dtype policy of the hidden layers and of the training, by default the global one; concepts, relevances and
             logits are float32 in any case.

@@ -2,7 +2,7 @@
 
 Paper: "XNet: Towards Training Explainable Neural Networks". Between the pooled features and the logits stands a dense layer of
 one neuron for each attribute, as "bald" or "bangs". The drop loss of a neuron is the classification loss on the images with
-its attribute when the neuron is dropped. Training minimises the classification loss minus α times the smallest drop loss
+its attribute when the neuron is dropped. Training minimizes the classification loss minus α times the smallest drop loss
 (Eq. 2), so that the classification of these images comes to rest on that neuron.
 """
 
@@ -34,7 +34,7 @@ TARGETS = 'An XNet trains on targets {"label": class numbers, "attributes": 0 or
 class XNet(ObjectiveTrainer, LinearReadout):
     """Backbone, global average pooling, one neuron for each attribute, an `XLayer`, and the logits (section 2.1).
 
-    The logit of class c is Σ_j w_jc · h_j + b_c over the neurons j. A training step minimises
+    The logit of class c is Σ_j w_jc · h_j + b_c over the neurons j. A training step minimizes
 
         L(θ, X) − α · min_j L(θ̂_j, X_j)
 
@@ -50,7 +50,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
 
     Args:
         backbone: a functional `keras.Model` that ends in feature maps, or in features, see `Classifier`. Better one that ends
-            in a batch normalisation, as `backbones.resnet(..., normalize_output=True)`: the features behind a ReLU have large
+            in a batch normalization, as `backbones.resnet(..., normalize_output=True)`: the features behind a ReLU have large
             means, through which the first steps of a high learning rate push neurons below zero on every image, for good.
         attributes: names of the attributes, one neuron for each.
         num_classes: number of classes; may be left out where `class_names` are given.
@@ -323,10 +323,10 @@ class XNet(ObjectiveTrainer, LinearReadout):
         """Raises unless an `ArrayDataset` has this model's attributes, each in one example at least.
 
         Raises:
-            TypeError: for a data set without attributes. ValueError: for other attributes, or one that no example has.
+            TypeError: for a dataset without attributes. ValueError: for other attributes, or one that no example has.
         """
         if getattr(dataset, "attributes", None) is None:
-            raise TypeError(f"An XNet needs a data set with attributes. Received: {type(dataset).__name__} without")
+            raise TypeError(f"An XNet needs a dataset with attributes. Received: {type(dataset).__name__} without")
         self.check_columns(dataset)
         if tuple(dataset.attribute_names) != self.attributes:
             raise ValueError(f"The attributes must be {self.attributes}. Received: {tuple(dataset.attribute_names)}")

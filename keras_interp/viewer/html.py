@@ -95,7 +95,7 @@ def spoken(label: str) -> str:
 
 
 def as_image(image: np.ndarray) -> Image.Image:
-    """An image (height, width, channels) as a `PIL.Image` in colour."""
+    """An image (height, width, channels) as a `PIL.Image` in color."""
     pixels = np.clip(np.rint(image), 0, 255).astype("uint8")
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels[..., :3]).convert("RGB")
 
@@ -115,7 +115,7 @@ def picture(image: np.ndarray, heat: np.ndarray | None = None, against: bool = F
         # Strided convolutions leave a lattice in winning probabilities, which the eye takes for a pattern of the image.
         share = np.asarray(share.filter(ImageFilter.GaussianBlur(SIDE / 50)), "float32")[..., None]
         share /= max(share.max(), 1.0)
-        # As in `drawing`: red for, blue against. A grey and pale image, so that colour is heat.
+        # As in `drawing`: red for, blue against. A gray and pale image, so that color is heat.
         pale = 0.65 * np.asarray(picture.convert("L").convert("RGB"), "float32") + 0.35 * 255
         color = colormaps["RdBu_r"](0.5 - share[..., 0] / 2 if against else 0.5 + share[..., 0] / 2)[..., :3] * 255
         alpha = 0.8 * np.sqrt(share)

@@ -1,6 +1,6 @@
 """The concept viewer: a local web page on which persons look at x-features, name them, vote on them and answer the study.
 
-It is the interactive visualisation of "Embedding Deep Networks into Visual Explanations" (section 2.4, Figure 3) and the page
+It is the interactive visualization of "Embedding Deep Networks into Visual Explanations" (section 2.4, Figure 3) and the page
 of its study with persons (Table 1b). The page needs Gradio: pip install 'keras-interp[view]'.
 """
 

@@ -1,4 +1,4 @@
-"""Trained models on disk: Keras's own files, checked by sha256 and against an allow-list before anything is deserialised."""
+"""Trained models on disk: Keras's own files, checked by sha256 and against an allow-list before anything is deserialized."""
 
 import contextlib
 import datetime
@@ -323,7 +323,7 @@ def check_config(config: Any, custom_objects: Mapping[str, type] | None = None) 
     config, and those of `custom_objects`.
 
     Raises:
-        ArtifactError: for any other, before anything is deserialised.
+        ArtifactError: for any other, before anything is deserialized.
     """
     if isinstance(config, dict):
         if "class_name" in config:

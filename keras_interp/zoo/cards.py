@@ -135,7 +135,7 @@ PICTURE = [f"![Explained predictions]({artifacts.EXPLANATION})", ""]
 LIMITS = [
     "## Limits",
     "",
-    "A research model of a small data set; not for decisions about people. An explanation shows how the output comes "
+    "A research model of a small dataset; not for decisions about people. An explanation shows how the output comes "
     "about, not that the model is right.",
     "",
 ]

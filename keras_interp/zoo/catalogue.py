@@ -65,7 +65,7 @@ def list_models(
         pattern: `fnmatch` pattern, as "lsg_*".
         trained: True for those with weights, False for those without, None for all.
         comparisons: whether `"*"` lists the rows of the papers' comparisons too: other methods, starts and depths.
-        hub: user or organisation, to list its repositories on the Hub that hold models of keras-interp instead.
+        hub: user or organization, to list its repositories on the Hub that hold models of keras-interp instead.
 
     Returns:
         A list of names that `load` takes: those with weights first, each part sorted.

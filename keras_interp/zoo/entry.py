@@ -118,13 +118,13 @@ class Entry:
     """One named model. A paper's own subclass says how its models are made and measured.
 
     Attributes:
-        name: `<method>_<architecture>_<data set>`.
+        name: `<method>_<architecture>_<dataset>`.
         description: one sentence.
         method: the method's name.
         paper: its `Paper`.
-        dataset: name of the data set, see `data.load`.
+        dataset: name of the dataset, see `data.load`.
         class_names: names of the outputs.
-        classes: numbers of the data set's classes that the model takes; None for all.
+        classes: numbers of the dataset's classes that the model takes; None for all.
         input_shape: shape of one input.
         test_split: the split that it is measured on.
         lazy: whether the training images are read as they are needed, in random crops, see `data.LazyDataset`.
@@ -160,7 +160,7 @@ class Entry:
 
     # {metric: sentence} of what `measure` measures.
     definitions = {}
-    # Names of the parts that objects of the data set have.
+    # Names of the parts that objects of the dataset have.
     part_names = ()
 
     @property
@@ -187,7 +187,7 @@ class Entry:
         return self
 
     def measure(self, model: keras.Model, dataset: Any, data_dir: PathLike | None = None) -> dict[str, float]:
-        """The figures of a trained model on an `ArrayDataset`, {metric: float}; other data sets come from `data_dir`."""
+        """The figures of a trained model on an `ArrayDataset`, {metric: float}; other datasets come from `data_dir`."""
         raise NotImplementedError
 
     def remark(self, values: Mapping[str, float], twin: Mapping[str, float]) -> str:
@@ -195,7 +195,7 @@ class Entry:
         return ""
 
     def callbacks(self, model: keras.Model, dataset: Any, data_dir: PathLike | None = None) -> list[keras.callbacks.Callback]:
-        """Callbacks of its training on a data set, which may add figures to the log of an epoch."""
+        """Callbacks of its training on a dataset, which may add figures to the log of an epoch."""
         return []
 
     def finish(self, model: keras.Model, data_dir: PathLike | None = None) -> None:
@@ -203,7 +203,7 @@ class Entry:
         model.prune()
 
     def load_data(self, split: str, data_dir: PathLike | None = None) -> Any:
-        """A split of the data set, with the classes that the model takes under the model's names, see `data.load`."""
+        """A split of the dataset, with the classes that the model takes under the model's names, see `data.load`."""
         split = self.test_split if split == "test" else split
         if self.lazy:
             dataset = data.load_lazily(self.dataset, split, data_dir, self.input_shape[:2])
@@ -220,7 +220,7 @@ class Entry:
         class_names: Sequence[str] | None = None,
         dataset: Any = None,
     ) -> keras.Model:
-        """The untrained, uncompiled model, in the size that is asked for or that the data set has."""
+        """The untrained, uncompiled model, in the size that is asked for or that the dataset has."""
         if dataset is not None:
             input_shape = input_shape or dataset.input_shape
             class_names = class_names or dataset.class_names

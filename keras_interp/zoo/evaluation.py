@@ -1,4 +1,4 @@
-"""Measuring a zoo model on the test split of its data set: every figure of `metrics.json` comes from here."""
+"""Measuring a zoo model on the test split of its dataset: every figure of `metrics.json` comes from here."""
 
 import os
 import pathlib
@@ -12,18 +12,18 @@ from keras_interp.zoo.registry import get_entry
 
 
 def evaluate(name: str | pathlib.Path, data_dir: PathLike | None = None, dataset: Any = None) -> dict[str, Any]:
-    """Measures a model on the test split of its data set.
+    """Measures a model on the test split of its dataset.
 
     Args:
         name: name of a zoo model; or a folder of one, whose provenance names the entry.
-        data_dir: folder of the prepared data sets, see `data.load`.
+        data_dir: folder of the prepared datasets, see `data.load`.
         dataset: an `ArrayDataset` to measure on instead, or the path of an `.npz` file of one.
 
     Returns:
         A dict: `split`, `examples`, `seed`, `values` {metric: value} and `definitions` {metric: sentence}.
 
     Raises:
-        ValueError: for a data set whose classes have other names than the model's outputs.
+        ValueError: for a dataset whose classes have other names than the model's outputs.
     """
     metrics.require_evaluation_extra()
     model = catalogue.load(name)
@@ -36,7 +36,7 @@ def evaluate(name: str | pathlib.Path, data_dir: PathLike | None = None, dataset
     # Numbers stand for the outputs in their order; a file may lack examples of the last ones.
     numbered = tuple(map(str, range(len(model.class_names))))[: len(dataset.class_names)]
     if entry.task == "classification" and tuple(dataset.class_names) not in (tuple(model.class_names), numbered):
-        raise ValueError(f"The data set's classes must be {model.class_names}. Received: {tuple(dataset.class_names)}")
+        raise ValueError(f"The dataset's classes must be {model.class_names}. Received: {tuple(dataset.class_names)}")
     values = entry.measure(model, dataset, data_dir)
     return {
         "split": dataset.name,

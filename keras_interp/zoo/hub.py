@@ -169,7 +169,7 @@ def _problem(path, pin):
 
 
 def models_of(user: str, pattern: str = "*") -> list[huggingface_hub.ModelInfo]:
-    """What a user or an organisation has on the Hub that was made with keras-interp, and matches an `fnmatch` pattern.
+    """What a user or an organization has on the Hub that was made with keras-interp, and matches an `fnmatch` pattern.
 
     Returns:
         A list of `huggingface_hub.ModelInfo`, sorted by name.

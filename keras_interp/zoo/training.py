@@ -36,7 +36,7 @@ def train(
     verbose: Any = 2,
     **overrides: Any,
 ) -> keras.Model:
-    """Trains a zoo model on its data set, and saves it as an artifact.
+    """Trains a zoo model on its dataset, and saves it as an artifact.
 
     A checkpoint and the log are written after every epoch; called again with the same arguments, training goes on where it
     stopped, and ends with the weights of an uninterrupted run. On TensorFlow `strategy` spreads a batch over local GPUs; on
@@ -44,7 +44,7 @@ def train(
 
     Args:
         name: name of the model, see `list_models`; or an entry that is not in the zoo.
-        data_dir: folder of the prepared data sets, see `data.load`.
+        data_dir: folder of the prepared datasets, see `data.load`.
         output: folder for checkpoints, log and the trained artifact; by default `runs/<name>`.
         dataset: an `ArrayDataset` or `LazyDataset` to train on instead of the entry's own; with other classes than the
             entry's, the model is built for these.
@@ -62,7 +62,7 @@ def train(
 
     Raises:
         KeyError: for an unknown name. TypeError: for an unknown recipe field.
-        FileNotFoundError: for a data set that is not prepared. ValueError: for a strategy that cannot work here, or an output
+        FileNotFoundError: for a dataset that is not prepared. ValueError: for a strategy that cannot work here, or an output
             folder that holds a checkpoint of another run: other settings, or other data of the same name.
     """
     entry = name if isinstance(name, Entry) else get_entry(name)
@@ -151,7 +151,7 @@ def _dtype_policy(name):
 
 
 def _hold_out(dataset, validation, recipe):
-    """The data set with the held-out examples last, drawn at random, and the number of the others.
+    """The dataset with the held-out examples last, drawn at random, and the number of the others.
 
     The held-out part is rounded to whole batches, which any number of devices that share a batch can share too.
     """

@@ -106,7 +106,7 @@ def plot_unit_scores(scores, count=100, threshold=0.04, order=()):
         scores: {network: float array (units,)}, IoU of each unit with its best concept.
         count: units to draw; all where a network has fewer.
         threshold: from which score on a unit is called a detector of its concept; a dashed line.
-        order: names by which colours are given, see `plot_epoch_curves`.
+        order: names by which colors are given, see `plot_epoch_curves`.
 
     Returns:
         A `matplotlib.figure.Figure`.

@@ -25,7 +25,7 @@ from reproduction.report import Report
 from reproduction.shipped import Measured, spread
 
 FULL, HALF, PLACES = "CIFAR-10, full width", "CIFAR-10, half width", "places_mini"
-# Our data sets and widths, as names of models end.
+# Our datasets and widths, as names of models end.
 SETTINGS = {FULL: "resnet18_cifar10", HALF: "resnet18w32_cifar10", PLACES: "resnet18w32_places_mini"}
 STANDARD, L1, SPARSEST, FIVE = "standard", "L1", "Dynamic-1", "Dynamic-5"
 # Our kinds of networks, as names of models begin.
@@ -302,7 +302,7 @@ class DynamicK(shipped.ShippedReport):
             rows,
             "Weights are those of the last layer; units for a share of a logit and the concepts of a class are counted by "
             "magnitude of what acts in the network, so a Dynamic-K network needs at most K units by construction. Units "
-            "without a concept count for themselves, and IoU depends on the data set that is dissected on: compare ours with "
+            "without a concept count for themselves, and IoU depends on the dataset that is dissected on: compare ours with "
             f"each other. The paper's dissection is that of its released network. {self.claims()}",
         )
 

@@ -24,7 +24,7 @@ from keras_interp.drawing import (
 
 
 def plot_independent_xor(rows, labels):
-    """Independent XOR: x1 and x2 as the position of a point, x3 as its size, the class as its colour (Figure 1).
+    """Independent XOR: x1 and x2 as the position of a point, x3 as its size, the class as its color (Figure 1).
 
     Args:
         rows: float array (n, 3), some hundreds of rows, with x3 in [0, 1].
@@ -61,7 +61,7 @@ def plot_weights(networks, input_names, class_names):
     """Weights of networks of dense layers: one network in a row, one layer in a column (Figure 2).
 
     Each matrix has a row for each feature that may enter the layer. Rows of those that do not enter are hatched; where a gate
-    sends a feature to the output instead, arrows in the colour of its level leave there and arrive at the output layer.
+    sends a feature to the output instead, arrows in the color of its level leave there and arrive at the output layer.
 
     Args:
         networks: {title: (kernels, gates)}. Kernels are float arrays (features, units), the output layer's last. Gates are

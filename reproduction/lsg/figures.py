@@ -68,7 +68,7 @@ def plot_masked_confusions(confusions, masked, class_names):
         picture = draw_matrix(axis, confusion, title, (count, count), 0.0, 1.0, rows=class_names, columns=class_names)
         for row, column in np.argwhere(np.rint(100 * np.nan_to_num(confusion)) > 0):
             share = confusion[row, column]
-            # White on the dark half of the colour map.
+            # White on the dark half of the color map.
             axis.text(
                 column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=6, color="w" if share < 0.6 else INK
             )
@@ -116,7 +116,7 @@ def plot_similarities(true_positive, false_negative, class_names):
 
 
 def _order_by_similarity(matrix):
-    """An order of the rows in which similar ones are neighbours: the Fiedler vector of the graph of similarities."""
+    """An order of the rows in which similar ones are neighbors: the Fiedler vector of the graph of similarities."""
     similarity = np.maximum(matrix + matrix.T, 0.0)
     laplacian = np.diag(similarity.sum(axis=1)) - similarity
     return np.argsort(np.linalg.eigh(laplacian)[1][:, min(1, len(matrix) - 1)], kind="stable")
@@ -198,7 +198,7 @@ def plot_filter_correlations(correlations, share_title="elements above a thresho
 
 
 def plot_cluster_centers(centers, gate, class_names):
-    """Cluster centres of the features of several networks, beside the gate that one of them was trained with (Figure 9).
+    """Cluster centers of the features of several networks, beside the gate that one of them was trained with (Figure 9).
 
     Each network has a scale of its own, from 0 to its largest entry.
 
@@ -211,10 +211,10 @@ def plot_cluster_centers(centers, gate, class_names):
         A `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: for no centres, or shapes that do not fit.
+        ValueError: for no centers, or shapes that do not fit.
     """
     if not centers:
-        raise ValueError("There must be one matrix of centres at least. Received: none")
+        raise ValueError("There must be one matrix of centers at least. Received: none")
     panels = {**centers, "fixed gate": gate}
     figure, axes = make_panels(panels, rows=1, width=4.6, height=2.7)
     for axis, (title, matrix) in zip(axes, panels.items()):

@@ -8,7 +8,7 @@ from keras_interp.drawing import LABEL_SIZE, add_scale, draw_matrix, make_panels
 def plot_concepts(rows, names):
     """Rows of images with heatmaps over them, as of the x-features of an explanation (Figures 3, 4 and 6 to 10).
 
-    Each heatmap has a scale of its own: the colour says where, the number in the title how much.
+    Each heatmap has a scale of its own: the color says where, the number in the title how much.
 
     Args:
         rows: lists of cells (title, image, heat): an array (height, width, channels) of pixels in 0..255, and a float array

@@ -449,7 +449,7 @@ def shifted_copy(model, shift):
     copy.set_weights(model.get_weights())
     classifier = copy._classifier_view
     classifier.get_layer("preprocessing").offset += shift
-    # Of a convolution without bias, the normalisation that follows has it as its mean.
+    # Of a convolution without bias, the normalization that follows has it as its mean.
     kernel = keras.ops.convert_to_numpy(classifier.get_layer("conv1").kernel)
     mean = classifier.get_layer("conv1_bn").moving_mean
     correction = -metrics.heatmaps.shifted_bias(kernel, np.zeros(kernel.shape[-1]), shift)

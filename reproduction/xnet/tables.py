@@ -186,7 +186,7 @@ class DropLoss(shipped.ShippedReport):
             title,
             figures.plot_activation_shares(shares, ATTRIBUTES, [f"neuron for {name}" for name in ATTRIBUTES]),
             "Mean activation of a neuron on the test images of each category, as a share of the column. The paper finds the "
-            "neurons of XNet more specialised. Ours, mean share on the own category: "
+            "neurons of XNet more specialized. Ours, mean share on the own category: "
             + "; ".join(f"{network} {text}" for network, text in own.items())
             + ".",
         )
@@ -287,7 +287,7 @@ class DropLoss(shipped.ShippedReport):
 
 
 def train_head(features, dataset, alpha, oriented, cap, seed=1):
-    """An `XNet` on features (n, filters) of a data set with attributes."""
+    """An `XNet` on features (n, filters) of a dataset with attributes."""
     keras.utils.set_random_seed(seed)
     inputs = keras.Input(features.shape[1:])
     scaling = keras.layers.Normalization()

@@ -179,7 +179,7 @@ def test_missing_data_set_names_the_command(tmp_path):
         data.load("cifar10", "train", tmp_path)
     with pytest.raises(FileNotFoundError, match="keras-interp prepare no_such_set"):
         data.load("no_such_set", "train", tmp_path)
-    with pytest.raises(FileNotFoundError, match="no folder of data sets"):
+    with pytest.raises(FileNotFoundError, match="no folder of datasets"):
         data.load("cifar10", "train", tmp_path / "absent")
 
 

@@ -208,7 +208,7 @@ def test_newer_format(folder):
 )
 def test_foreign_classes_are_refused_before_anything_is_deserialised(folder, foreign, monkeypatch):
     def never(*args, **kwargs):
-        raise AssertionError("deserialised")
+        raise AssertionError("deserialized")
 
     monkeypatch.setattr(keras.saving, "deserialize_keras_object", never)
     edit_json(

@@ -61,7 +61,7 @@ class ConnectionEntry(Entry):
     Attributes:
         model_class: class of the model.
         backbone: function (input_shape) to a `keras.Model`.
-        segmented: name of the data set with label maps that the units are dissected on, or None.
+        segmented: name of the dataset with label maps that the units are dissected on, or None.
     """
 
     model_class: type
@@ -229,7 +229,7 @@ ENTRIES = [
     ConnectionEntry(
         name="l1_resnet18w32_cifar10",
         description="An L1 term on the last layer, the paper's other baseline.",
-        method="L1 regularisation",
+        method="L1 regularization",
         model_class=models.Classifier,
         options={"l1_weight": 1e-3},
         backbone=_resnet(18, "cifar", 32),

@@ -42,7 +42,7 @@ DEFINITIONS = {
 
 NETWORKS = {
     "fl": ("feature leveling", models.FeatureLevelingNetwork),
-    "l0": ("L0 regularisation", models.L0Network),
+    "l0": ("L0 regularization", models.L0Network),
     "senn": ("self-explaining network", models.SelfExplainingNetwork),
     "std": ("standard training", None),
 }
@@ -142,7 +142,7 @@ def count_weights(model):
 
 
 def _entries(dataset_key, dataset, class_names, input_shape, hidden_units, recipe, networks, **fields):
-    """The entries of one data set: the paper's network and its baselines, on the same budget."""
+    """The entries of one dataset: the paper's network and its baselines, on the same budget."""
     for network, (description, options, paper_metrics) in networks.items():
         name = f"{network}_mlp_{dataset_key}"
         yield NetworkEntry(
@@ -193,7 +193,7 @@ ENTRIES = [
         {
             "std": ("784-300-100-10 with standard training, a baseline.", {}, {"accuracy": 0.984, "weights": 266_200}),
             "l0": (
-                "784-300-100-10 whose inputs and hidden units are pruned by L0 regularisation.",
+                "784-300-100-10 whose inputs and hidden units are pruned by L0 regularization.",
                 {"l0_weight": 0.1, "gate_options": {"per_sample_noise": True}},
                 {"accuracy": 0.986, "weights": 240_962},
             ),

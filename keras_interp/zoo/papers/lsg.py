@@ -43,7 +43,7 @@ DEFINITIONS = {
     "correlated_share": "share of pairs of filters whose cosine exceeds 0.3",
     "mutual_information_score": "mean over filters of the largest mutual information with a class, in nats, 2,000 images",
     "cluster_agreement": "adjusted Rand index of ten k-means clusters of pooled features with the labels",
-    "cluster_gate_similarity": "mean cosine of the cluster centres with the gate rows that they are matched to (Figure 9)",
+    "cluster_gate_similarity": "mean cosine of the cluster centers with the gate rows that they are matched to (Figure 9)",
     "cam_kept": "mean probability of the predicted class when only the top 30% pixels of its activation map are kept, "
     "first 1,000 images",
     "cam_lost": "mean loss of that probability when these pixels are removed, first 1,000 images",

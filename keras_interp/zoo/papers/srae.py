@@ -59,7 +59,7 @@ class BirdEntry(OnBirds):
 
     Attributes:
         backbone: function (input_shape, weights) to a `keras.Model`, see `backbones.mobilenet`.
-        pretrained: file of the ImageNet weights, which is taken from the folder `weights` of the data sets where it lies
+        pretrained: file of the ImageNet weights, which is taken from the folder `weights` of the datasets where it lies
             there; else Keras downloads its own.
     """
 

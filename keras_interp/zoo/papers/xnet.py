@@ -210,7 +210,7 @@ def _networks(architecture, backbone, dataset, recipe, published=(None, None), v
         )
 
 
-# The paper's rate of 0.1 silences its ReLU neurons for good, in the baseline all of them, unless their inputs are centred.
+# The paper's rate of 0.1 silences its ReLU neurons for good, in the baseline all of them, unless their inputs are centered.
 _resnet18 = functools.partial(backbones.resnet, depth=18, stem="small", normalize_output=True)
 
 ENTRIES = [
