@@ -371,7 +371,7 @@ def check_labels(labels: ArrayLike, num_classes: int, class_names: Sequence[str]
         bad = np.flatnonzero(np.isnan(labels.reshape(len(labels), -1)).any(axis=1))
         raise TypeError(f"Labels must be integers. Received: missing or NaN labels in rows {bad[:8].tolist()}")
     if labels.dtype.kind not in "ui":
-        raise TypeError(f"Labels must be integers, class numbers and not one-hot rows. Received: dtype={labels.dtype}")
+        raise TypeError(f"Labels must be integers, labels and not one-hot rows. Received: dtype={labels.dtype}")
     if labels.ndim != 1:
         raise ValueError(f"Labels must have the shape (n,) or (n, 1). Received: shape={labels.shape}")
     if labels.size and not (0 <= labels.min() and labels.max() < num_classes):

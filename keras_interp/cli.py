@@ -173,7 +173,7 @@ def predict(name: str, files: Sequence[pathlib.Path], top: int, as_json: bool) -
 @main.command()
 @click.argument("name")
 @files_argument
-@click.option("--target", help="Name or number of the class to explain; by default the predicted.")
+@click.option("--target", help="Name or index of the class to explain; by default the predicted.")
 @click.option(
     "--output",
     default="explanation.png",
@@ -198,7 +198,7 @@ def explain(
     model = zoo.load(name)
     if target is not None and hasattr(model, "targets"):
         # An explanation module explains some classes only; that is known before anything is read.
-        known = (*model.targets, *map(str, model.target_numbers))
+        known = (*model.targets, *map(str, model.target_indices))
         if target not in known:
             raise ValueError(f"The explained classes are {', '.join(model.targets)}. Received: {target!r}")
     if not hasattr(model, "explain"):

@@ -89,7 +89,7 @@ def release(name, folders=(), data_dir=None, with_weights=True):
         if entry.shows_examples:
             model = catalogue.load(target)
             # An explanation module speaks of some of the classes only.
-            classes = getattr(model, "target_numbers", range(len(test.class_names)))[:4]
+            classes = getattr(model, "target_indices", range(len(test.class_names)))[:4]
             examples = [np.flatnonzero(test.targets == number)[0] for number in classes] or range(4)
             model.explain(test.inputs[list(examples)]).plot(path=target / artifacts.EXPLANATION)
         cards.write_card(target)

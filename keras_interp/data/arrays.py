@@ -24,24 +24,24 @@ from keras_interp.checks import (
 
 @dataclasses.dataclass(frozen=True)
 class ArrayDataset:
-    """A split of a dataset in memory: images or the rows of a table, with class numbers or values to predict.
+    """A split of a dataset in memory: images or the rows of a table, with labels or values to predict.
 
     Attributes:
         inputs: images, uint8 array (n, height, width, channels) of pixels in 0..255; or rows, float32 array (n, columns). A
             data frame gives `column_names` too, or is brought into their order.
-        targets: class numbers, int32 array (n,), or names out of `class_names`; or for a regression values, float32
+        targets: labels, int32 array (n,), or names out of `class_names`; or for a regression values, float32
             array (n,).
         class_names: names of the classes, in the order of the numbers; empty for a regression.
         name: name of the dataset and split, as in "cifar10 test".
         column_names: names of a table's columns.
         attributes: None, or what else is known of each image: an array (n, attributes) of 0 and 1. The targets of a batch are
-            then {"label": class numbers, "attributes": float32 array (batch, attributes)}.
+            then {"label": labels, "attributes": float32 array (batch, attributes)}.
         attribute_names: names of the attributes; a data frame of attributes gives them too, or is brought into their order.
 
     Raises:
-        ValueError: for inputs, targets or attributes of another shape, class numbers out of range, values that are not finite,
+        ValueError: for inputs, targets or attributes of another shape, labels out of range, values that are not finite,
             attributes that are not 0 or 1, or another number of targets than inputs.
-        TypeError: for class numbers that are not integers, or values that are not numbers.
+        TypeError: for labels that are not integers, or values that are not numbers.
     """
 
     inputs: np.ndarray

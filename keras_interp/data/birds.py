@@ -35,7 +35,7 @@ class BirdDataset:
 
     Attributes:
         images: uint8 array (n, height, width, 3) of pixels in 0..255.
-        labels: class numbers, int32 array (n,).
+        labels: integers, int32 array (n,).
         parts: array (n, parts, 2) of the x and y of each part: (0, 0) where it is not visible. A part may lie outside the box,
             and outside of an image that is cropped to it.
         visible: boolean array (n, parts).
@@ -45,8 +45,8 @@ class BirdDataset:
         name: name of the dataset and split.
 
     Raises:
-        ValueError: for arrays of another shape, or class numbers out of range.
-        TypeError: for class numbers that are not integers.
+        ValueError: for arrays of another shape, or labels out of range.
+        TypeError: for labels that are not integers.
 
     Examples:
 
@@ -88,7 +88,7 @@ class BirdDataset:
         return dataclasses.replace(self, **{field: getattr(self, field)[part] for field in fields})
 
     def to_dataset(self) -> ArrayDataset:
-        """The images and class numbers, for training and measuring, as an `ArrayDataset`."""
+        """The images and labels, for training and measuring, as an `ArrayDataset`."""
         return ArrayDataset(self.images, self.labels, self.class_names, self.name)
 
 

@@ -25,7 +25,7 @@ class LazyDataset:
     `data.Batches` takes it for `model.fit`; more `workers` of `Batches` read at the same time.
 
     Args:
-        source: sequence of {"image": uint8 array (height, width, 3), "label": class number} with random access: a data source
+        source: sequence of {"image": uint8 array (height, width, 3), "label": class index} with random access: a data source
             of TFDS, see `load_lazily`, or a list. Images may have several sizes.
         crop_size: (height, width) of the crops.
         class_names: names of the classes.
@@ -82,7 +82,7 @@ class LazyDataset:
             rng: a `numpy.random.Generator` for crops at random, scaled to the crop size; None for the center of each image.
 
         Returns:
-            uint8 array (n, height, width, 3) and int32 class numbers (n,).
+            uint8 array (n, height, width, 3) and int32 labels (n,).
 
         Raises:
             ValueError: for a label without a class name, or an image of another kind.

@@ -61,7 +61,7 @@ class Explanation:
 
     @property
     def prediction(self) -> np.ndarray:
-        """Predicted class numbers (n,); for a regression the predicted values (n,)."""
+        """Predicted labels (n,); for a regression the predicted values (n,)."""
         return self.logits.argmax(axis=-1) if len(self.class_names) > 1 else self.logits[:, 0]
 
     @property
@@ -144,7 +144,7 @@ class Explanation:
         return tuple(f"{name} = {value}" if value else name for name, value in zip(names, self.unit_values[row]))
 
     def top_units(self, count: int = 5) -> np.ndarray:
-        """Numbers (n, count) of the units that contribute most to the target, largest first."""
+        """Indices (n, count) of the units that contribute most to the target, largest first."""
         return np.argsort(-self.contributions, axis=1, kind="stable")[:, :count]
 
     def __len__(self):

@@ -25,7 +25,7 @@ class XLayer(keras.layers.Layer):
 
     Call arguments:
         inputs: float tensor (batch, units).
-        drop: None for the plain output; the number of the neuron to drop, an integer, or a scalar integer tensor, which drops
+        drop: None for the plain output; the index of the neuron to drop, an integer, or a scalar integer tensor, which drops
             nothing outside 0 to k - 1; or "all" for all k dropped versions at once.
 
     Returns:

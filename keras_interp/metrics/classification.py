@@ -99,7 +99,7 @@ def confusion_matrix(predictions: ArrayLike, labels: ArrayLike, num_classes: int
         An array (classes, classes): float64 rows in [0, 1] that sum to 1, or integer counts. A large diagonal is good.
 
     Raises:
-        ValueError: for another number of predictions than labels, no examples, or class numbers out of range.
+        ValueError: for another number of predictions than labels, no examples, or labels out of range.
         TypeError: for predictions or labels that are not integers.
 
     Examples:
@@ -131,7 +131,7 @@ def recall(predictions: ArrayLike, labels: ArrayLike, num_classes: int) -> np.nd
         float64 array (classes,) in [0, 1], NaN for a class without examples; higher is better.
 
     Raises:
-        ValueError: for another number of predictions than labels, no examples, or class numbers out of range.
+        ValueError: for another number of predictions than labels, no examples, or labels out of range.
         TypeError: for predictions or labels that are not integers.
 
     Examples:

@@ -72,7 +72,7 @@ def decision_faithfulness(predictions: ArrayLike, logits: ArrayLike, target: int
     Args:
         predictions: float array (n,), ŷ: the logit of class `target` as rebuilt from the x-features.
         logits: float array (n, classes) of the network, for two classes or more. Of equal logits the lower class wins.
-        target: number of the class.
+        target: index of the class.
         mask: booleans (n,), the images to measure, as the positive ones; None for all.
 
     Returns:

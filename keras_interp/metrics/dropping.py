@@ -17,7 +17,7 @@ def accuracy_costs(logits: ArrayLike, dropped_logits: ArrayLike, labels: ArrayLi
     Args:
         logits: float array (n, classes), of the whole network.
         dropped_logits: float array (neurons, n, classes), without each neuron.
-        labels: class numbers (n,).
+        labels: integers (n,).
         attributes: 0 or 1 (n, attributes): which categories each example is in.
 
     Returns:
@@ -73,7 +73,7 @@ def group_accuracies(logits: ArrayLike, labels: ArrayLike, groups: ArrayLike) ->
 
     Args:
         logits: float array (n, classes).
-        labels: class numbers (n,).
+        labels: integers (n,).
         groups: 0 or 1 (n, groups): which examples each group has; groups may overlap.
 
     Returns:

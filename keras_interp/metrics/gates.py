@@ -112,7 +112,7 @@ def feature_gate_similarity(
         filters have a dominant diagonal over the true positives.
 
     Raises:
-        ValueError: for shapes that do not fit, NaN, or class numbers out of range.
+        ValueError: for shapes that do not fit, NaN, or labels out of range.
         TypeError: for labels or predictions that are not integers.
 
     Examples:

@@ -58,7 +58,7 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         classifier: a functional `keras.Model` with one input that ends in logits, of ours or any other; a copy is kept.
         layer: name of the layer to explain, with an output (batch, dimensions), or feature maps, which are flattened. It
             must not lie inside a nested model; `heatmap_layer` may.
-        targets: names or numbers of the classes to explain, one module for each; by default all.
+        targets: names or indices of the classes to explain, one module for each; by default all.
         class_names: names of the classes; by default those of the classifier, or their numbers.
         num_features: number of x-features of a module.
         hidden_units: units of the encoder's hidden layers, see `SparseReconstructionAE`.
@@ -129,7 +129,7 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         check_options(locals(), **dict.fromkeys(names, "[0, inf)"), error_momentum="[0, 1)", start=STARTS)
         super().__init__(classifier, layer, targets, class_names, positive_share, heatmap_layer, concept_names, name)
         self.autoencoder = SparseReconstructionAE(
-            num_features, hidden_units, sparsity, sparsity_strength, len(self.target_numbers), dropout, seed, dtype="float32"
+            num_features, hidden_units, sparsity, sparsity_strength, len(self.target_indices), dropout, seed, dtype="float32"
         )
         self.autoencoder.build((None, self.num_dimensions))
         self.concept_names = concept_names or {}
@@ -142,7 +142,7 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         if start == "classifier":
             # Rather now than after the activations were computed.
             check_start(self._classifier_view, layer, num_features, tuple(hidden_units))
-        shape = (len(self.target_numbers), self.num_dimensions)
+        shape = (len(self.target_indices), self.num_dimensions)
         fixed = {"trainable": False, "autocast": False, "dtype": "float32", "aggregation": "mean"}
         # Running mean of Q_k, and the share of it that batches have given so far.
         self.running_errors = self.add_weight(name="running_errors", shape=shape, initializer="zeros", **fixed)
@@ -199,7 +199,7 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         Args:
             x: images or rows as the classifier takes them; or `data.Batches` of them, of which the examples, the batch size
                 and the seed count: random crops and mirror images would be others in each epoch.
-            y: class numbers (n,), which say who the positive examples of each target are; by default the decisions of the
+            y: labels (n,), which say who the positive examples of each target are; by default the decisions of the
                 classifier.
             batch_size: examples in a batch.
             epochs: passes through the examples.
@@ -273,7 +273,7 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         starts = [[ops.convert_to_numpy(weight).copy() for weight in pair] for pair in self.autoencoder.encoder]
         count, *later = self.autoencoder.hidden_units
         places = min((size // self.num_features for size in later), default=1)
-        predictor, intercepts = np.zeros((len(self.target_numbers), self.num_features, 1)), []
+        predictor, intercepts = np.zeros((len(self.target_indices), self.num_features, 1)), []
         for module, (logits, shares) in enumerate(zip(targets["logits"].T, targets["weights"].T)):
             kept, slopes, intercept = prune_units(units, logits, shares, count)
             intercepts.append([intercept])

@@ -73,7 +73,7 @@ class FeatureLevelingNetwork(GatedNetwork):
     """
 
     def _level_units(self, number):
-        """Numbers of the units of level `number` (from 0) that the output takes: those with a gate, at any position, of 0."""
+        """Indices of the units of level `number` (from 0) that the output takes: those with a gate, at any position, of 0."""
         if number == len(self.hidden_units):
             return np.arange(self.hidden_units[-1])
         return units_where(self.gate_values()[number] == 0)
@@ -271,7 +271,7 @@ class FeatureLevelingNetwork(GatedNetwork):
 
         Args:
             inputs: images (n, height, width, channels) of pixels in 0..255, or rows (n, columns).
-            target: the class to explain: None for the predicted one, a label's name or number, or a sequence of n of them.
+            target: the class to explain: None for the predicted one, a class name or index, or a sequence of n of them.
             batch_size: inputs in a batch.
 
         Returns:
@@ -343,7 +343,7 @@ class FeatureLevelingNetwork(GatedNetwork):
 
         Args:
             inputs: as for `explain`.
-            values: {unit name or number among `unit_names`: value}; 0 drops the feature. A map is set as a whole.
+            values: {unit name or index among `unit_names`: value}; 0 drops the feature. A map is set as a whole.
             batch_size: inputs in a batch.
 
         Returns:

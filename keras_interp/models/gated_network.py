@@ -210,7 +210,7 @@ class GatedNetwork(InterpretableModel):
 
 
 def units_where(accepted: np.ndarray) -> np.ndarray:
-    """Numbers of the units, the last axis, for which `accepted` holds at any position."""
+    """Indices of the units, the last axis, for which `accepted` holds at any position."""
     return np.flatnonzero(accepted.reshape(-1, accepted.shape[-1]).any(axis=0))
 
 

@@ -39,7 +39,7 @@ class L0Network(GatedNetwork):
 
         Args:
             inputs: images (n, height, width, channels) of pixels in 0..255, or rows (n, columns).
-            target: the class to explain: None for the predicted one, a label's name or number, or a sequence of n of them.
+            target: the class to explain: None for the predicted one, a class name or index, or a sequence of n of them.
             batch_size: inputs in a batch.
 
         Returns:
@@ -60,7 +60,7 @@ class L0Network(GatedNetwork):
 
         Args:
             inputs: as for `explain`.
-            values: {unit name or number: value}, as "unit 12" or 12; 0 drops the unit.
+            values: {unit name or index: value}, as "unit 12" or 12; 0 drops the unit.
             batch_size: inputs in a batch.
 
         Returns:

@@ -21,7 +21,7 @@ from keras_interp.layers.label_sensitive_gate import (
     gate_sparsity_penalty,
     project_gate,
 )
-from keras_interp.models.base import class_numbers
+from keras_interp.models.base import class_indices
 from keras_interp.models.classifier import Classifier
 from keras_interp.models.objective import ObjectiveTrainer
 from keras_interp.typing import ArrayLike, Tensor
@@ -160,7 +160,7 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
         """Eq. 3 for one batch: through the gate, through the standard path, or both; see `ObjectiveTrainer`."""
         gate = extra[0] if extra else ops.convert_to_tensor(self.gate_layer.gate)
         _, pooled, logits = self._feature_view(x, training=True)
-        gated_logits = self.get_layer("logits")(self.gate_layer.apply(pooled, class_numbers(y), gate))
+        gated_logits = self.get_layer("logits")(self.gate_layer.apply(pooled, class_indices(y), gate))
         gated_loss = self.task_loss(y, gated_logits, sample_weight)
         gated_cost = self.gate_weight * (gated_loss + self.sparsity_weight * gate_sparsity_penalty(gate, self.target_norm))
         standard_loss = self.task_loss(y, logits, sample_weight)
@@ -181,7 +181,7 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
     def log_objective(self, y: Any, sample_weight: Any, outputs: Any) -> None:
         """Updates the metrics of the gated path, means over examples as `loss` and `accuracy` are, and of the gate."""
         self.gated_loss.update_state(outputs["gated_loss"], sample_weight=ops.shape(outputs["y_pred"])[0])
-        self.gated_accuracy.update_state(class_numbers(y), outputs["gated_logits"])
+        self.gated_accuracy.update_state(class_indices(y), outputs["gated_logits"])
         self.gate_density.update_state(self.gate_layer.density())
 
     def is_gated_epoch(self, epoch: int) -> bool:

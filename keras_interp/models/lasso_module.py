@@ -52,7 +52,7 @@ class LassoModule(ConceptExplainer):
         check_options(locals(), alpha="(0, inf)")
         super().__init__(classifier, layer, targets, class_names, positive_share, heatmap_layer, concept_names, name)
         self.alpha = alpha
-        modules, fixed = len(self.target_numbers), {"trainable": False, "dtype": "float32", "initializer": "zeros"}
+        modules, fixed = len(self.target_indices), {"trainable": False, "dtype": "float32", "initializer": "zeros"}
         self.coefficients = self.add_weight(name="coefficients", shape=(modules, self.num_dimensions), **fixed)
         self.intercepts = self.add_weight(name="intercepts", shape=(modules,), **fixed)
 
@@ -81,7 +81,7 @@ class LassoModule(ConceptExplainer):
         return max(int(self.num_selected.max()), 1)
 
     def _selected(self):
-        """Numbers (modules, features) of the dimensions that were picked, and coefficients; those of weight 0 fill up."""
+        """Indices (modules, features) of the dimensions that were picked, and coefficients; those of weight 0 fill up."""
         coefficients = ops.convert_to_numpy(self.coefficients)
         order = np.argsort(coefficients == 0, axis=1, kind="stable")[:, : self.num_features]
         return order, np.take_along_axis(coefficients, order, axis=1)

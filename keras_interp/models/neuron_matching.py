@@ -19,7 +19,7 @@ class NeuronMatching(keras.callbacks.Callback):
         mode: "initial" to match once, before epoch 0, however often `fit` is called with this object; "em" before every epoch.
         batch_size: images in a batch.
 
-    The log of an epoch holds `neuron_<attribute>`, the number of the neuron.
+    The log of an epoch holds `neuron_<attribute>`, the index of the neuron.
 
     Raises:
         ValueError: for an unknown mode, or a dataset without attributes; in training, for other attributes than the model's.
@@ -77,7 +77,7 @@ def match_neurons(drop_losses: ArrayLike) -> np.ndarray:
         drop_losses: array (attributes, neurons), see `XNet.drop_loss_matrix`.
 
     Returns:
-        Numbers of the neurons, integers (attributes,), different ones.
+        Indices of the neurons, integers (attributes,), different ones.
 
     Raises:
         ValueError: for NaN or infinite values, or another rank than 2.

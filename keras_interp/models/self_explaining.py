@@ -210,7 +210,7 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
 
         Args:
             inputs: raw inputs (n, ...).
-            target: the class to explain: None for the predicted one, a label's name or number, or a sequence of n of them.
+            target: the class to explain: None for the predicted one, a class name or index, or a sequence of n of them.
             batch_size: inputs in a batch.
 
         Returns:
@@ -238,7 +238,7 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
 
         Args:
             inputs: raw inputs (n, ...).
-            values: {concept's name or number: value}, as "concept 3" or 3; 0 drops the concept.
+            values: {concept's name or index: value}, as "concept 3" or 3; 0 drops the concept.
             batch_size: inputs in a batch.
 
         Returns:

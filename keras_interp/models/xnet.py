@@ -27,7 +27,7 @@ from keras_interp.typing import ArrayLike, Inputs, Tensor
 REDUCTIONS = ("min", "sum", "mean")
 
 
-TARGETS = 'An XNet trains on targets {"label": class numbers, "attributes": 0 or 1 (batch, attributes)}.'
+TARGETS = 'An XNet trains on targets {"label": labels, "attributes": 0 or 1 (batch, attributes)}.'
 
 
 @keras.saving.register_keras_serializable("keras_interp")
@@ -42,8 +42,8 @@ class XNet(ObjectiveTrainer, LinearReadout):
     once. An attribute that no image of the batch has is left out; without any, so is the whole term. Over replicas the sums
     and counts of each attribute are added up first, so that the smallest is that of the whole batch.
 
-    Training data are pairs (images, {"label": class numbers, "attributes": 0 or 1 (batch, attributes)}), as
-    `data.Batches` gives them; `evaluate` takes plain class numbers too. The log holds `task_loss`, `drop_loss` (what α
+    Training data are pairs (images, {"label": labels, "attributes": 0 or 1 (batch, attributes)}), as
+    `data.Batches` gives them; `evaluate` takes plain labels too. The log holds `task_loss`, `drop_loss` (what α
     multiplies, at most the cap) and `drop_loss_<attribute>`, uncapped, in nats; and `active_neurons`, how many neurons are
     active on any example of the epoch. `accuracy` is that of the whole network. Weights of examples count in all losses: one
     of weight 0 is as if it were not there, one of weight 2 as if it were there twice.
@@ -290,7 +290,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
             )
 
     def check_targets(self, targets: Any) -> Any:
-        """Returns class numbers (n,), or these with attributes, as a dict, or raises."""
+        """Returns labels (n,), or these with attributes, as a dict, or raises."""
         if not isinstance(targets, dict):
             return super().check_targets(targets)
         self._check_names(targets)
@@ -336,7 +336,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
 
     @property
     def neuron_of_attribute(self) -> np.ndarray:
-        """Number of the neuron that answers for each attribute, integers (attributes,)."""
+        """Index of the neuron that answers for each attribute, integers (attributes,)."""
         return ops.convert_to_numpy(self.matching).argmax(axis=1)
 
     def match(self, neurons: ArrayLike) -> None:
@@ -361,7 +361,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
         silent, has a drop loss that training cannot raise.
 
         Args:
-            labels: class numbers (n,) of the training examples.
+            labels: integers (n,) of the training examples.
             attributes: 0 or 1 (n, attributes).
 
         Raises:
@@ -403,7 +403,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
 
         Args:
             images: array (n, height, width, channels) of pixels in 0..255, or rows (n, columns).
-            labels: class numbers (n,); by default the predicted ones.
+            labels: integers (n,); by default the predicted ones.
             batch_size: images in a batch.
 
         Returns:
@@ -451,7 +451,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
 
         Args:
             images: array (n, height, width, channels) of pixels in 0..255, or rows (n, columns).
-            labels: class numbers (n,).
+            labels: integers (n,).
             attributes: 0 or 1 (n, attributes).
             batch_size: images in a batch.
 
@@ -537,12 +537,12 @@ class XNet(ObjectiveTrainer, LinearReadout):
 
         Args:
             images: array (n, height, width, channels) of pixels in 0..255.
-            labels: class numbers (n,).
+            labels: integers (n,).
             count: images for each neuron.
             batch_size: images in a batch.
 
         Returns:
-            Numbers of the images, integers (neurons, count), highest drop loss first.
+            Indices of the images, integers (neurons, count), highest drop loss first.
 
         Raises:
             ValueError: as for `drop_losses`.

@@ -98,7 +98,7 @@ class Concepts:
         return self.model.num_features
 
     def of_class(self, label: str) -> np.ndarray:
-        """Numbers of the images of a class."""
+        """Indices of the images of a class."""
         return np.flatnonzero(self.labels == self.model.class_names.index(label))
 
     def names(self, target: str) -> tuple[str, ...]:
@@ -133,7 +133,7 @@ class Concepts:
         return int(self._contributions(target).mean(axis=0).argmax())
 
     def strongest(self, target: str, feature: int, count: int = SHOWN) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers of the images of the target's class with the largest v_i E_i, and these contributions."""
+        """Indices of the images of the target's class with the largest v_i E_i, and these contributions."""
         numbers = self.of_class(target)
         contributions = self._contributions(target)[:, feature]
         order = np.argsort(-contributions, kind="stable")[:count]

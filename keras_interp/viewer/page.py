@@ -37,7 +37,7 @@ def build(
     Args:
         model: an `ExplanationModule` or `LassoModule` of images.
         images: uint8 array (n, height, width, channels) of raw pixels.
-        labels: class numbers (n,); by default the decisions of the model.
+        labels: integers (n,); by default the decisions of the model.
         part_names: names of the parts of an object that the study asks for; without any there is no study.
         notes: `ConceptNotes`, which keep what persons say; by default in memory alone.
 

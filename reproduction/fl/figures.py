@@ -28,7 +28,7 @@ def plot_independent_xor(rows, labels):
 
     Args:
         rows: float array (n, 3), some hundreds of rows, with x3 in [0, 1].
-        labels: class numbers (n,), 0 or 1.
+        labels: integers (n,), 0 or 1.
 
     Returns:
         A `matplotlib.figure.Figure`.

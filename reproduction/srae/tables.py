@@ -111,8 +111,8 @@ class Explanations(shipped.ShippedReport):
     def _held_out(self, data_dir):
         entry = get_entry(SRAE)
         birds = load_birds(entry.dataset, entry.test_split, data_dir)
-        birds = birds[srae.held_out(birds.labels, self.model(SRAE).target_numbers)]
-        return birds[np.isin(birds.labels, self.model(SRAE).target_numbers) & birds.visible.any(axis=1)]
+        birds = birds[srae.held_out(birds.labels, self.model(SRAE).target_indices)]
+        return birds[np.isin(birds.labels, self.model(SRAE).target_indices) & birds.visible.any(axis=1)]
 
     def _lasso(self, alpha):
         module = self.new_lasso(alpha)

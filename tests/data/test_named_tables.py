@@ -272,7 +272,7 @@ class TestKindsOfColumns:
     def test_a_loss_of_probabilities_is_refused(self):
         model = plain()
         model.compile("sgd", keras.losses.sparse_categorical_crossentropy)
-        with pytest.raises(ValueError, match="must be one of logits"):
+        with pytest.raises(ValueError, match="the loss must take logits"):
             model.fit(frame(), np.arange(12) % 2, verbose=0)
 
     def test_weights_are_checked(self):

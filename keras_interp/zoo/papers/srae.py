@@ -208,7 +208,7 @@ class ExplanationEntry(OnBirds):
     def measure(self, model, dataset, data_dir=None):
         """The figures of the modules, see `DEFINITIONS`."""
         birds = load_birds(self.dataset, self.test_split, data_dir, self.input_shape[:2])
-        birds = birds[held_out(birds.labels, model.target_numbers)]
+        birds = birds[held_out(birds.labels, model.target_indices)]
         z, logits = model.activations(dataset.inputs)
         measured = faithfulness(model, z, logits, dataset.targets)
         return measured | heat(model, birds, model.heatmaps)
@@ -220,11 +220,11 @@ def faithfulness(module, z, logits, classes):
     Args:
         module: a trained module.
         z, logits: activations (n, dimensions) and the classifier's logits (n, classes), of `module.activations`.
-        classes: class numbers (n,).
+        classes: labels (n,).
     """
     rebuilt = module.rebuild(z)
     rows = []
-    for number, predictions in zip(module.target_numbers, rebuilt.T):
+    for number, predictions in zip(module.target_indices, rebuilt.T):
         positive = classes == number
         own = metrics.logit_faithfulness(predictions, logits[:, number], positive)
         rows.append(
@@ -256,11 +256,11 @@ def heat(module, birds, heatmaps):
         birds: held-out images; only those of the explained classes are looked at.
         heatmaps: function (images, classes) to float arrays (n, features, h, w), as `module.heatmaps`.
     """
-    birds = birds[np.isin(birds.labels, module.target_numbers) & birds.visible.any(axis=1)]
+    birds = birds[np.isin(birds.labels, module.target_indices) & birds.visible.any(axis=1)]
     maps = heatmaps(birds.images, [module.class_names[number] for number in birds.labels])
     histograms = part_histograms(birds, maps)
     rows = []
-    for number in module.target_numbers:
+    for number in module.target_indices:
         own = birds.labels == number
         sums = maps[own].sum(axis=(2, 3), keepdims=True)
         # Each map counts alike, as a distribution over the pixels.
