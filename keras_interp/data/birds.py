@@ -45,7 +45,7 @@ class BirdDataset:
         name: name of the dataset and split.
 
     Raises:
-        ValueError: for arrays of another shape, or labels out of range.
+        ValueError: for arrays of the wrong shape, or labels out of range.
         TypeError: for labels that are not integers.
 
     Examples:
@@ -105,7 +105,7 @@ def load_birds(
             bounding box and squashed to 128x128; or any with their features `image`, `label`, `parts/xy`, `parts/visible` and
             optionally `bbox`.
         split: split, in the notation of TFDS: "train", "test[:100]".
-        data_dir: folder of the prepared datasets; by default `TFDS_DATA_DIR`, then TFDS's own default.
+        data_dir: folder of the prepared datasets; defaults to `TFDS_DATA_DIR`, then TFDS's own default.
         image_size: (height, width) to resize images to, whatever their proportions. It must be given where sizes vary.
         crop: whether to crop images to the bounding box. Images of a dataset without boxes are cropped already.
 

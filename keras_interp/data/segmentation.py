@@ -135,7 +135,7 @@ def load_segmentation(
     Args:
         name: name of the dataset, as "places_objects_mini".
         split: split, in the notation of TFDS: "test", "test[:100]".
-        data_dir: folder of the prepared datasets; by default `TFDS_DATA_DIR`, then TFDS's own default.
+        data_dir: folder of the prepared datasets; defaults to `TFDS_DATA_DIR`, then TFDS's own default.
         image_size: (height, width) to resize images to: what the model takes.
         label_size: (rows, columns) to resize label maps to, by nearest neighbor. Sizes must be given where they vary.
 

@@ -49,7 +49,7 @@ def load(
             - the path of an `.npz` file, see `load_npz`, which needs no TensorFlow.
         split: split, in the notation of TFDS: "train", "test", "train[:90%]". An `.npz` file is read whole, and
             "independent_xor" has "train" and "test" only.
-        data_dir: folder of the prepared datasets; by default `TFDS_DATA_DIR`, then TFDS's own default.
+        data_dir: folder of the prepared datasets; defaults to `TFDS_DATA_DIR`, then TFDS's own default.
         image_size: (height, width) to resize images to, which a dataset with images of several sizes needs.
         label: for a dataset whose images have attributes instead of a class: the attribute to classify, which gives the
             classes "not <label>" and "<label>". By default "Young" for "celeb_a" and "celeb_a_mini".

@@ -165,8 +165,9 @@ class ExcitationBackprop:
             no maps.
 
         Raises:
-            ValueError: for images of another shape, none at all, NaN or infinite pixels; for both or neither of `neurons` and
-                `priors`; for a neuron out of range; for priors of another shape, NaN or infinite; for a batch size below 1.
+            ValueError: for images of the wrong shape, none at all, NaN or infinite pixels; for both or neither of `neurons`
+                and `priors`; for a neuron out of range; for priors of the wrong shape, NaN or infinite; for a batch size below
+                1.
             TypeError: for numbers of neurons that are not integers.
         """
         images = check_inputs(images, self.input_shape)

@@ -52,7 +52,7 @@ def boxes_to_masks(boxes: ArrayLike, size: Size) -> np.ndarray:
         Booleans (n, height, width), True inside the box.
 
     Raises:
-        ValueError: for another shape, or boxes that are empty or reach beyond the image.
+        ValueError: for the wrong shape, or boxes that are empty or reach beyond the image.
 
     Examples:
 

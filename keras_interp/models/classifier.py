@@ -123,7 +123,7 @@ class LinearReadout(InterpretableModel):
             times w_kc, and `class_activation_map` is their sum over the filters (Zhou et al., 2016).
 
         Raises:
-            ValueError: for images of another shape, NaN or infinite pixels, or an unknown target.
+            ValueError: for images of the wrong shape, NaN or infinite pixels, or an unknown target.
         """
         images = self.check_inputs(images)
         maps, pooled, logits = self._explained(images, batch_size)

@@ -37,7 +37,7 @@ def build(
     Args:
         model: an `ExplanationModule` or `LassoModule` of images.
         images: uint8 array (n, height, width, channels) of raw pixels.
-        labels: integers (n,); by default the decisions of the model.
+        labels: integers (n,); defaults to the decisions of the model.
         part_names: names of the parts of an object that the study asks for; without any there is no study.
         notes: `ConceptNotes`, which keep what persons say; by default in memory alone.
 
@@ -47,7 +47,7 @@ def build(
     Raises:
         ImportError: without Gradio.
         TypeError: for another model, or labels that are not integers.
-        ValueError: for images of another shape, NaN, labels out of range, none of a target's class, or notes of another model.
+        ValueError: for images of the wrong shape, NaN, labels out of range, no image of a target, or notes of another model.
 
     Example, for a model and data of one's own:
 

@@ -1,4 +1,4 @@
-"""Measuring a zoo model on the test split of its dataset: every figure of `metrics.json` comes from here."""
+"""Measures zoo models on the test split of their dataset: the source of every figure in `metrics.json`."""
 
 import os
 import pathlib
@@ -15,7 +15,7 @@ def evaluate(name: str | pathlib.Path, data_dir: PathLike | None = None, dataset
     """Measures a model on the test split of its dataset.
 
     Args:
-        name: name of a zoo model; or a folder of one, whose provenance names the entry.
+        name: name of a zoo model, or a folder of one, whose provenance names the entry.
         data_dir: folder of the prepared datasets, see `data.load`.
         dataset: an `ArrayDataset` to measure on instead, or the path of an `.npz` file of one.
 
@@ -23,7 +23,7 @@ def evaluate(name: str | pathlib.Path, data_dir: PathLike | None = None, dataset
         A dict: `split`, `examples`, `seed`, `values` {metric: value} and `definitions` {metric: sentence}.
 
     Raises:
-        ValueError: for a dataset whose classes have other names than the model's outputs.
+        ValueError: for a dataset whose class names differ from the model's.
     """
     metrics.require_evaluation_extra()
     model = catalogue.load(name)
@@ -33,7 +33,7 @@ def evaluate(name: str | pathlib.Path, data_dir: PathLike | None = None, dataset
     dataset = dataset or entry.load_data("test", data_dir)
     if dataset.column_names and model.column_names:
         dataset = dataset.select_columns(model.column_names)
-    # Numbers stand for the outputs in their order; a file may lack examples of the last ones.
+    # Indices refer to the outputs in order; a file may lack examples of the last ones.
     numbered = tuple(map(str, range(len(model.class_names))))[: len(dataset.class_names)]
     if entry.task == "classification" and tuple(dataset.class_names) not in (tuple(model.class_names), numbered):
         raise ValueError(f"The dataset's classes must be {model.class_names}. Received: {tuple(dataset.class_names)}")

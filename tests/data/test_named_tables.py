@@ -323,7 +323,7 @@ class TestFinite:
                 with pytest.raises(ValueError, match=r"finite in float32.*rows \[4\]"):
                     call()
         else:
-            with pytest.raises(FloatingPointError, match="weights of before this epoch"):
+            with pytest.raises(FloatingPointError, match="weights from before this epoch"):
                 model.fit(((rows.astype("float32"), labels) for _ in range(1)), steps_per_epoch=1, verbose=0)
         for old, new in zip(before, model.get_weights()):
             np.testing.assert_array_equal(old, new)
@@ -337,7 +337,7 @@ def test_a_run_that_diverges_leaves_the_weights_of_before_its_epoch():
     model.fit(rows, values, epochs=2, verbose=0)
     before = [*model.get_weights(), *(np.array(variable) for variable in model.optimizer.variables[2:])]
     model.optimizer.learning_rate = 1e30
-    with pytest.raises(FloatingPointError, match=r"of epoch 0.*weights of before this epoch"):
+    with pytest.raises(FloatingPointError, match=r"of epoch 0.*weights from before this epoch"):
         model.fit(rows, values, batch_size=8, verbose=0)
     after = [*model.get_weights(), *(np.array(variable) for variable in model.optimizer.variables[2:])]
     for old, new in zip(before, after):
@@ -366,7 +366,7 @@ def test_the_last_step_of_an_epoch_cannot_break_the_weights_unseen(epochs):
     model, rows, values = plain(1), frame(16).to_numpy(), np.linspace(0, 1, 16)
     model.compile(keras.optimizers.SGD(1e30), keras.losses.MeanSquaredError())
     before = model.get_weights()
-    with pytest.raises(FloatingPointError, match="weights of before this epoch"):
+    with pytest.raises(FloatingPointError, match="weights from before this epoch"):
         model.fit(rows, values, batch_size=16, epochs=epochs, verbose=0)
     for old, new in zip(before, model.get_weights()):
         np.testing.assert_array_equal(old, new)

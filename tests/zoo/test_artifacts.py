@@ -81,7 +81,7 @@ def test_pins_catch_altered_and_missing_files(folder, name):
     data = bytearray((folder / name).read_bytes())
     data[len(data) // 2] ^= 1
     (folder / name).write_bytes(bytes(data))
-    with pytest.raises(artifacts.ArtifactError, match=f"not the one that was published.*{name}"):
+    with pytest.raises(artifacts.ArtifactError, match=f"not the published one.*{name}"):
         artifacts.load(folder, pins)
     (folder / name).unlink()
     with pytest.raises(artifacts.ArtifactError, match=f"{name}"):
@@ -187,7 +187,7 @@ def test_what_keras_will_find_decides_whom_to_trust(folder):
 
 def test_newer_format(folder):
     edit_json(folder / "metadata.json", lambda value: value["keras_interp"].update(format=artifacts.FORMAT + 1))
-    with pytest.raises(artifacts.ArtifactError, match="install a newer one"):
+    with pytest.raises(artifacts.ArtifactError, match="install a newer version"):
         artifacts.load(folder)
 
 

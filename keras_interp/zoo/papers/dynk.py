@@ -89,16 +89,16 @@ class ConnectionEntry(Entry):
 
         return [keras.callbacks.LambdaCallback(on_epoch_end=look)]
 
-    def remark(self, values, twin):
-        own, other = values.get("dissection_mean"), twin.get("dissection_mean")
+    def remark(self, values, baseline):
+        own, other = values.get("dissection_mean"), baseline.get("dissection_mean")
         if own is None or other is None:
             return ""
         relation = "higher than" if own > other else "not higher than"
         sentence = (
             f"The mean IoU of its units with their best concept, {own:.4f}, is {relation} that of the units of "
-            f"`{self.twin}`, {other:.4f}; the paper finds it higher for Dynamic-K, on Places365 and Broden."
+            f"`{self.baseline}`, {other:.4f}; the paper finds it higher for Dynamic-K, on Places365 and Broden."
         )
-        connected = values.get("dissection_connected"), twin.get("dissection_connected")
+        connected = values.get("dissection_connected"), baseline.get("dissection_connected")
         if None in connected:
             return sentence
         return f"{sentence} Of the units that a class is connected to it is {connected[0]:.4f}, beside {connected[1]:.4f}."
@@ -165,7 +165,7 @@ def _networks(suffix, ks, published, **fields):
             model_class=models.DynamicKClassifier,
             options={"k": k},
             paper_metrics=published.get(k, {}),
-            twin=f"std_{suffix}",
+            baseline=f"std_{suffix}",
             **fields,
         )
 
@@ -234,7 +234,7 @@ ENTRIES = [
         options={"l1_weight": 1e-3},
         backbone=_resnet(18, "cifar", 32),
         recipe=_CIFAR10,
-        twin="std_resnet18w32_cifar10",
+        baseline="std_resnet18w32_cifar10",
         **_IS_CIFAR10,
     ),
     *_networks(

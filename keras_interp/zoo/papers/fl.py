@@ -156,7 +156,7 @@ def _entries(dataset_key, dataset, class_names, input_shape, hidden_units, recip
             options=options,
             recipe=recipe,
             paper_metrics=paper_metrics,
-            twin=None if network == "std" else f"std_mlp_{dataset_key}",
+            baseline=None if network == "std" else f"std_mlp_{dataset_key}",
             **fields,
         )
 
@@ -297,7 +297,7 @@ ENTRIES = [
         hidden_units=(16, 8),
         options={"l0_weight": 1.0, **_IXOR_GATES},
         recipe=_IXOR,
-        twin="std_mlp_ixor",
+        baseline="std_mlp_ixor",
     ),
     NetworkEntry(
         name="fl_cnn_mnist",

@@ -112,11 +112,11 @@ class AttributeEntry(Entry):
         values["own_activation"] = metrics.dropping.activation_shares(neurons, attributes)[own].mean()
         return {metric: float(value) for metric, value in values.items()}
 
-    def remark(self, values, twin):
-        if not twin:
+    def remark(self, values, baseline):
+        if not baseline:
             return ""
-        text = f"Beside `{self.twin}`: {comparison(values, twin, self.attributes)}"
-        if self.oriented or _rising(values, twin, self.attributes) == len(self.attributes):
+        text = f"Beside `{self.baseline}`: {comparison(values, baseline, self.attributes)}"
+        if self.oriented or _rising(values, baseline, self.attributes) == len(self.attributes):
             return text
         return (
             f"{text} The paper finds that all rise. Here a neuron may come to speak against the class of its images, and then "
@@ -198,15 +198,15 @@ def _networks(architecture, backbone, dataset, recipe, published=(None, None), v
     suffix = f"{architecture}_{dataset}"
     fields = {"backbone": backbone, "dataset": dataset, "recipe": recipe}
     figures = [{} if accuracy is None else {"accuracy": accuracy} for accuracy in published]
-    twin = f"std_{suffix}"
-    yield AttributeEntry(name=twin, options={"alpha": 0.0}, paper_metrics=figures[0], **_BASELINE, **fields)
+    baseline = f"std_{suffix}"
+    yield AttributeEntry(name=baseline, options={"alpha": 0.0}, paper_metrics=figures[0], **_BASELINE, **fields)
     description = "One neuron for each of three attributes, whose smallest drop loss is raised."
     yield AttributeEntry(
-        name=f"xnet_{suffix}", description=description, twin=twin, paper_metrics=figures[1], **_METHOD, **fields
+        name=f"xnet_{suffix}", description=description, baseline=baseline, paper_metrics=figures[1], **_METHOD, **fields
     )
     for name, variant in _VARIANTS.items() if variants else ():
         yield AttributeEntry(
-            name=f"xnet_{name}_{suffix}", twin=twin, comparison=name != "capped", **_METHOD, **{**fields, **variant}
+            name=f"xnet_{name}_{suffix}", baseline=baseline, comparison=name != "capped", **_METHOD, **{**fields, **variant}
         )
 
 
