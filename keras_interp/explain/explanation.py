@@ -1,4 +1,4 @@
-"""What an explanation of a prediction consists of, whatever the method."""
+"""Explanations of predictions, for all methods."""
 
 from __future__ import annotations
 
@@ -19,18 +19,17 @@ class Explanation:
     """Explains one output for each of n inputs by the contributions of named units.
 
     Attributes:
-        inputs: what was explained: images (n, height, width, channels), or rows (n, columns).
+        inputs: the explained inputs: images (n, height, width, channels), or rows (n, columns).
         logits: float32 (n, outputs); for a regression, the predicted values.
         class_names: names of the outputs.
-        target: numbers (n,) of the outputs that are explained.
+        target: indices (n,) of the explained outputs.
         unit_names: names of the units. Where these differ between targets and the inputs have several, names that fit all.
-        contributions: float32 (n, units): what each unit adds to the target's logit.
-        bias: float32 (n,): the part of the logit that no unit accounts for. Where the method is linear in its units,
+        contributions: float32 (n, units): the contribution of each unit to the target's logit.
+        bias: float32 (n,): the part of the logit that no unit accounts for. For methods that are linear in their units,
             contributions and bias add up to the logit, see `residual`.
         maps: float32 (n, h, w, units), where in the image each unit's contribution arises; None for tables. Their mean over
             h and w is the contribution.
-        units_of_target: booleans (n, units), the units that belong to the target by the method's own account; None where the
-            method assigns none.
+        units_of_target: booleans (n, units), the units that the method assigns to the target; None if it assigns none.
         levels: integers (units,), the level of each unit, from 1; None for methods without levels.
         level_gradients: float32 (n, levels, ...), gradients of each level's part of the logit with respect to the inputs as
             the network sees them (scaled); None for methods without levels.
@@ -121,7 +120,7 @@ class Explanation:
 
     @property
     def residual(self) -> np.ndarray:
-        """Logit of the target minus contributions and bias, (n,): zero up to rounding where the explanation is complete."""
+        """Logit of the target minus contributions and bias, (n,): zero up to rounding if the explanation is complete."""
         logit = np.take_along_axis(self.logits, self.target[:, None], axis=1)[:, 0]
         return logit - self.contributions.sum(axis=1) - self.bias
 
@@ -151,8 +150,8 @@ class Explanation:
         return len(self.logits)
 
     def plot(self, count: int = 5, path: PathLike | None = None) -> Figure:
-        """Draws, for each input, the `count` units that contribute most: of an image beside it and its class activation map,
-        or by level; of a row with the values of its columns.
+        """Draws the `count` units that contribute most to each input: for an image next to it and its class activation map, or
+        by level; for a row with the values of its columns.
 
         Args:
             count: units to draw for each input.

@@ -1,4 +1,4 @@
-"""How well a classifier classifies: functions of logits, predictions and labels."""
+"""Classification metrics: functions of logits, predictions and labels."""
 
 import numpy as np
 
@@ -37,7 +37,7 @@ def top_k_accuracy(logits: ArrayLike, labels: ArrayLike, k: int = 5) -> float:
     Args:
         logits: float array (n, classes).
         labels: integers (n,) in [0, classes).
-        k: number of logits, in [1, classes]. Of equal logits the one of the lower class counts as larger.
+        k: number of logits, in [1, classes]. Ties go to the lower class.
 
     Returns:
         A float in [0, 1]; higher is better.

@@ -56,7 +56,7 @@ def agreed(epochs: int, num_processes: int) -> int:
         restored = np.unique(multihost_utils.process_allgather(np.array(epochs)))
         if len(restored) > 1:
             raise ValueError(
-                "The processes' checkpoints are from different epochs, as after a kill between two writes; copy the checkpoint "
+                "The processes' checkpoints are from different epochs, as after a kill between writes; copy the checkpoint "
                 f"of one to all others. Received: finished epochs {restored.tolist()}"
             )
     return epochs
