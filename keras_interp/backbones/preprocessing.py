@@ -1,4 +1,4 @@
-"""The first layers of our backbones: raw inputs go in, so nobody has to know a mean."""
+"""First layers of our backbones, which scale raw inputs inside the model."""
 
 import keras
 import numpy as np
@@ -20,7 +20,7 @@ def pixel_normalization(inputs: Tensor) -> Tensor:
             statistics.
 
     Raises:
-        ValueError: for another rank or number of channels.
+        ValueError: for the wrong rank or number of channels.
     """
     shape = tuple(inputs.shape[1:])
     if len(shape) != 3 or shape[-1] not in (1, 3):
@@ -37,7 +37,7 @@ def unit_scaling() -> keras.Layer:
 
 
 def column_scaling(rows: np.ndarray, allow_constant: bool = False) -> keras.Layer:
-    """A layer that gives each column of a table zero mean and unit deviation; columns of zeros and ones stay as they are.
+    """A layer that gives each column of a table zero mean and unit deviation; columns of zeros and ones stay unchanged.
 
     Args:
         rows: the training rows (n, columns), whose means and deviations become constants of the layer.

@@ -127,8 +127,8 @@ def resnet(
         stem: "imagenet" is a 7x7 convolution of step 2 and a 3x3 maximum pooling of step 2; "cifar" a 3x3 convolution of
             step 1, for 32x32 pixels; "small" a 3x3 convolution of step 2, for 64x64 pixels. The last two have no pooling.
         input_shape: (height, width, 3), or 1 for gray images.
-        normalize_output: whether another batch normalization follows the last ReLU, which the paper has not. With it a layer
-            of few ReLU neurons on the pooled features stays alive, see `models.XNet`.
+        normalize_output: whether another batch normalization follows the last ReLU, unlike in the paper. It keeps a layer of
+            few ReLU neurons on the pooled features active, see `models.XNet`.
         name: name of the model.
 
     Returns:
@@ -137,7 +137,7 @@ def resnet(
         "small", and sizes are rounded up.
 
     Raises:
-        ValueError: for another depth or stem.
+        ValueError: for an unknown depth or stem.
 
     Examples:
 

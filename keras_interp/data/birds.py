@@ -1,4 +1,4 @@
-"""Photos of birds with bounding boxes and the places of their parts."""
+"""Photos of birds with bounding boxes and part locations."""
 
 import dataclasses
 
@@ -37,7 +37,7 @@ class BirdDataset:
         images: uint8 array (n, height, width, 3) of pixels in 0..255.
         labels: integers, int32 array (n,).
         parts: array (n, parts, 2) of the x and y of each part: (0, 0) where it is not visible. A part may lie outside the box,
-            and outside of an image that is cropped to it.
+            and outside an image that is cropped to it.
         visible: boolean array (n, parts).
         boxes: bounding boxes, array (n, 4) of left, top, right, bottom: (0, 0, width, height) for an image cropped to it.
         class_names: names of the classes, in the order of the numbers.
@@ -97,8 +97,8 @@ def load_birds(
 ) -> BirdDataset:
     """Loads a split of CUB-200-2011 into memory, with the places of the parts.
 
-    Places follow the image: what is cut off is subtracted, and the rest multiplied by new size / old size, as in the reduced
-    dataset. Images are resized as in `data.load`.
+    Locations follow the image: the crop's offset is subtracted, and the rest multiplied by new size / old size, as in the
+    reduced dataset. Images are resized as in `data.load`.
 
     Args:
         name: "caltech_birds2011_parts", or "caltech_birds2011_mini", the reduced dataset of images that are cropped to the
@@ -136,10 +136,10 @@ def load_birds(
         box = (box - tf.tile(corner, (2,))) * tf.tile(scale, (2,))
         return _resize(image, resized), tf.cast(example["label"], "int32"), parts, visible, box
 
-    # By default TFDS keeps all decoded images of a small dataset.
+    # By default TFDS caches all decoded images of a small dataset.
     examples = builder.as_dataset(split=split, read_config=_import_tfds().ReadConfig(try_autocache=False))
     examples = examples.map(convert, num_parallel_calls=tf.data.AUTOTUNE)
-    # Filled one by one, since a batch of all would hold the images twice.
+    # Filled one by one, since a single batch would hold the images twice.
     arrays = [np.empty((len(examples), *spec.shape), spec.dtype.as_numpy_dtype) for spec in examples.element_spec]
     for number, example in enumerate(examples.as_numpy_iterator()):
         for array, value in zip(arrays, example):

@@ -15,13 +15,13 @@ from keras_interp.data.independent_xor import generate_independent_xor
 from keras_interp.data.lazy import LazyDataset
 from keras_interp.typing import PathLike, Size
 
-# The datasets with a TFDS builder of ours: the module that registers it.
+# Datasets with our own TFDS builder: the module that registers it.
 OWN_BUILDERS = {
     "california_housing_ocean": "keras_interp.data.california_housing",
     "caltech_birds2011_parts": "keras_interp.data.caltech_birds",
 }
 
-# CelebA and the reduced set, and what the XNet paper takes of their attributes.
+# CelebA and the reduced set, and the attributes that the XNet paper uses.
 FACES = ("celeb_a", "celeb_a_mini")
 FACE_LABEL, FACE_ATTRIBUTES = "Young", ("5_o_Clock_Shadow", "Bald", "Bangs")
 
@@ -41,11 +41,11 @@ def load(
         name: name of an image classification dataset in TensorFlow Datasets, as "cifar10", or "caltech_birds2011_parts" (see
             `load_birds`); or one of
 
-            - "california_housing_ocean": California Housing. Inputs are float32 rows (n, 13): the eight numbers of the table
-              as they are, and a column of 0 and 1 for each of the five values of `ocean_proximity`. Targets are median house
+            - "california_housing_ocean": California Housing. Inputs are float32 rows (n, 13): the table's eight numbers
+              unchanged, and a column of 0 and 1 for each of the five values of `ocean_proximity`. Targets are median house
               values in $100,000.
-            - "independent_xor": the made-up table of the feature-leveling paper, float32 rows (n, 3) of two classes. It needs
-              neither `data_dir` nor TFDS.
+            - "independent_xor": the synthetic table of the feature-leveling paper, float32 rows (n, 3) of two classes. It
+              needs neither `data_dir` nor TFDS.
             - the path of an `.npz` file, see `load_npz`, which needs no TensorFlow.
         split: split, in the notation of TFDS: "train", "test", "train[:90%]". An `.npz` file is read whole, and
             "independent_xor" has "train" and "test" only.
@@ -53,8 +53,8 @@ def load(
         image_size: (height, width) to resize images to, which a dataset with images of several sizes needs.
         label: for a dataset whose images have attributes instead of a class: the attribute to classify, which gives the
             classes "not <label>" and "<label>". By default "Young" for "celeb_a" and "celeb_a_mini".
-        attributes: names of the attributes to load beside the class; by default the three of the XNet paper for these two
-            datasets, "5_o_Clock_Shadow", "Bald" and "Bangs", and none for others.
+        attributes: names of the attributes to load in addition to the class; by default the three of the XNet paper for these
+            two datasets, "5_o_Clock_Shadow", "Bald" and "Bangs", and none for others.
         task: for an `.npz` file, see `load_npz`.
 
     Returns:
@@ -87,14 +87,14 @@ def load_lazily(
         name: name of a dataset in TensorFlow Datasets that has been prepared with `prepare(name, random_access=True)`.
         split: split, in the notation of TFDS.
         data_dir: folder of the prepared datasets, see `load`.
-        crop_size: (height, width) of the crops that it gives.
+        crop_size: (height, width) of its crops.
 
     Returns:
         A `LazyDataset`.
 
     Raises:
         FileNotFoundError: when the dataset has not been prepared there, with the command that does it.
-        ValueError: for an unknown split, a dataset without classes, or one whose files can be read in order only.
+        ValueError: for an unknown split, a dataset without classes, or one whose files can only be read in order.
     """
     builder = _prepared_builder(name, data_dir)
     features = builder.info.features
@@ -103,7 +103,7 @@ def load_lazily(
         source = builder.as_data_source(split=split)
     except NotImplementedError as error:
         raise ValueError(
-            f"The files of {name!r} can be read in order only. Prepare it in another folder with: keras-interp prepare {name} "
+            f"The files of {name!r} can only be read in order. Prepare it in another folder with: keras-interp prepare {name} "
             f"--random-access --data-dir DIR. Received: {error}"
         ) from error
     return LazyDataset(source, crop_size, features["label"].names, f"{builder.name} {split}")
@@ -120,12 +120,12 @@ def prepare(
         name: name of a dataset in TensorFlow Datasets, or "california_housing_ocean", or "caltech_birds2011_parts".
         data_dir: folder of the prepared datasets, see `load`.
         manual_dir: folder with files that are not downloaded. The `housing.csv` of "california_housing_ocean" is taken from
-            here when there is one, with the same columns and any rows; the archive `CUB_200_2011.tgz` of
-            "caltech_birds2011_parts" too, or its folder `CUB_200_2011`, with the same tables and any images.
+            here if present, with the same columns and any rows; the archive `CUB_200_2011.tgz` of "caltech_birds2011_parts"
+            too, or its folder `CUB_200_2011`, with the same tables and any images.
         random_access: whether to write files that `load_lazily` reads, instead of those that `load` reads.
 
     Raises:
-        ValueError: for a table with a missing column or a wrong field, or a download that is not what it was.
+        ValueError: for a table with a missing column or an invalid field, or a download that has changed.
         FileNotFoundError: for a folder `CUB_200_2011` without one of its tables, or an image that they name.
     """
     tfds = _import_tfds()
@@ -171,7 +171,7 @@ def _require_features(builder, names):
 
 
 def _image_size(builder, image_size):
-    """The (height, width) to resize images to, which must be given where those of the dataset vary."""
+    """The (height, width) to resize images to, required if the dataset's sizes vary."""
     size = builder.info.features["image"].shape[:2] if image_size is None else tuple(image_size)
     if None in size:
         raise ValueError(f"The images of {builder.name!r} have several sizes: give `image_size`. Received: image_size=None")
@@ -222,8 +222,8 @@ def load_npz(path: PathLike, task: str | None = None) -> ArrayDataset:
 
     Args:
         path: path of the file.
-        task: what the targets are for, where the file does not say it. Integers without `class_names` may be either: class
-            numbers, whose names are then "0", "1", ..., or values.
+        task: the task, if the file does not state it. Integers without `class_names` may be labels, whose class names are then
+            "0", "1", ..., or values.
 
     Returns:
         An `ArrayDataset`.

@@ -326,7 +326,8 @@ class _Queries:
         labels: integers (n,), the true classes.
         dtype: dtype of the pixels that `predict` gets.
         batch_size: images in a batch.
-        bar: `rich.progress.Progress`. name: label of the bar.
+        bar: `rich.progress.Progress`.
+        name: label of the bar.
     """
 
     def __init__(
