@@ -10,7 +10,7 @@ from keras_interp.zoo.registry import get_entry
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("name", choices=zoo.list_models(trained=True), metavar="NAME")
-parser.add_argument("--data-dir", help="folder of the prepared datasets; by default TFDS_DATA_DIR")
+parser.add_argument("--data-dir", help="folder of the prepared datasets; defaults to TFDS_DATA_DIR")
 parser.add_argument("--examples", type=int, default=4)
 parser.add_argument("--output", default="explanation.png")
 arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Attaches an explanation module to a classifier of `keras.applications`, which stays as it is, and draws its x-features.
+"""Attaches an explanation module to a classifier of `keras.applications`, which stays unchanged, and draws its x-features.
 
     python examples/explain_any_classifier.py --data-dir DIR [--dataset caltech_birds2011_mini] [--weights imagenet]
 
@@ -16,7 +16,7 @@ from keras_interp import data, metrics
 from keras_interp.models import ExplanationModule
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--data-dir", help="folder of the prepared datasets; by default TFDS_DATA_DIR")
+parser.add_argument("--data-dir", help="folder of the prepared datasets; defaults to TFDS_DATA_DIR")
 parser.add_argument("--dataset", default="caltech_birds2011_mini", help="name of a dataset in TensorFlow Datasets")
 parser.add_argument("--weights", default="imagenet")
 parser.add_argument("--alpha", type=float, default=0.75, help="width of the MobileNet")

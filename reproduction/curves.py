@@ -1,4 +1,4 @@
-"""Curves over epochs, which several papers draw. Every function returns a matplotlib figure that it does not show."""
+"""Curves over epochs for several papers. Every function returns a matplotlib figure without showing it."""
 
 import numpy as np
 from matplotlib import colormaps
@@ -17,7 +17,7 @@ def plot_epoch_curves(panels, value_name, finals=None, order=()):
         panels: {title: {network: (epochs, values)}}, float arrays (n,) of the number of finished epochs and of the figure. NaN
             values, of epochs without a figure, are left out.
         value_name: name of the figure.
-        finals: {title: {network: value}}, what was measured on the test split after the last epoch: points beside the curves.
+        finals: {title: {network: value}}, test figures after the last epoch: points next to the curves.
         order: names of networks by which colors are given, drawn or not; by default the order of the curves.
 
     Returns:
@@ -28,7 +28,7 @@ def plot_epoch_curves(panels, value_name, finals=None, order=()):
     """
     networks = list(dict.fromkeys(network for curves in panels.values() for network in curves))
     if not networks:
-        raise ValueError("There must be one curve at least. Received: none")
+        raise ValueError("There must be at least one curve. Received: none")
     colors = network_colors([*order, *networks])
     figure = new_figure(1.2 + 4.2 * len(panels), 3.4)
     for axis, (title, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):

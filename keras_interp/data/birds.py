@@ -36,7 +36,7 @@ class BirdDataset:
     Attributes:
         images: uint8 array (n, height, width, 3) of pixels in 0..255.
         labels: integers, int32 array (n,).
-        parts: array (n, parts, 2) of the x and y of each part: (0, 0) where it is not visible. A part may lie outside the box,
+        parts: array (n, parts, 2) of the x and y of each part: (0, 0) if it is not visible. A part may lie outside the box,
             and outside an image that is cropped to it.
         visible: boolean array (n, parts).
         boxes: bounding boxes, array (n, 4) of left, top, right, bottom: (0, 0, width, height) for an image cropped to it.

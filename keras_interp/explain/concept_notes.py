@@ -179,7 +179,7 @@ def _read(path):
         raise ValueError(f"This keras-interp reads notes up to format {FORMAT}. Received: {path} of format {found}")
     targets = content.get("targets") if found == FORMAT else None
     if not isinstance(targets, dict):
-        raise ValueError(f"The file must hold names and votes of x-features. Received: {path}, which is of another kind")
+        raise ValueError(f"The file must hold names and votes of x-features. Received: {path}, with other content")
     for target, features in targets.items():
         if not isinstance(features, dict) or not all(map(_is_valid, features, features.values())):
             raise ValueError(f"The file of names and votes is damaged. Received: {path} at the target {target!r}")

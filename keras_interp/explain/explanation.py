@@ -34,7 +34,7 @@ class Explanation:
         level_gradients: float32 (n, levels, ...), gradients of each level's part of the logit with respect to the inputs as
             the network sees them (scaled); None for methods without levels.
         unit_values: texts (n, units), what a unit's column says for each input, as "NEAR BAY", "" for units that are no
-            columns; None where units have no values that a person knows.
+            columns; None if units have no readable values.
         column_names, column_contributions, column_values: for rows of a table and methods that are linear around each row,
             names of the columns, what each adds to the target's logit, float32 (n, columns), and what it says, texts
             (n, columns); see `by_column`.
@@ -136,7 +136,7 @@ class Explanation:
         return None if self.maps is None else self.maps.sum(axis=-1)
 
     def names_of(self, row: int) -> tuple[str, ...]:
-        """Names of the units of one input, for its target, with their values where a person knows these: "sea = near"."""
+        """Names of the units of one input, for its target, with their values if readable: "sea = near"."""
         names = self.unit_names if self.unit_names_of_target is None else self.unit_names_of_target[int(self.target[row])]
         if self.unit_values is None:
             return names

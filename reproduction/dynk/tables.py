@@ -153,7 +153,7 @@ def most_alike(shares):
 
 
 def residual_share(model, inputs, count=UNITS_OF_AN_IMAGE):
-    """What the `count` largest of all products w_ic x_i lack of the predicted logit, by magnitude: mean over the inputs.
+    """Share of the predicted logit that the `count` largest products w_ic x_i lack, by magnitude: mean over the inputs.
 
     All units count, also those that Dynamic-K leaves out of the logit, so that networks can be compared.
     """
@@ -216,8 +216,8 @@ class DynamicK(shipped.ShippedReport):
             ("Figure 4a: training on CIFAR-10", (), self.figure_4a),
             ("Figure 4b: weights of the last layer", (), self.figure_4b),
             ("Figure 5a: accuracy for different K", (), self.figure_5a),
-            ("Figure 5b: sparsity over the training", (), self.figure_5b),
-            ("Figure 5c: dissection over the training", (), self.figure_5c),
+            ("Figure 5b: sparsity over training", (), self.figure_5b),
+            ("Figure 5c: dissection over training", (), self.figure_5c),
             ("Figure 5d: the units that are easiest to interpret", places, self.figure_5d),
             ("Figure 6: from units to classes", (DYNK_PLACES,), self.figure_6),
             ("Figure 7: explanations of images", places, self.figure_7),
@@ -266,7 +266,8 @@ class DynamicK(shipped.ShippedReport):
         )
 
     def loss_of_accuracy(self):
-        """Sentences on Dynamic-5 and Dynamic-1 beside the standard network; two standard errors count as no difference."""
+        """Sentences comparing Dynamic-5 and Dynamic-1 with the standard network; two standard errors count as no
+        difference."""
         theirs = {kind: {PLACES: top1, FULL: cifar, HALF: cifar} for _, kind, top1, _, cifar in TABLE_1}
         sentences = []
         for kind, setting in itertools.product((FIVE, SPARSEST), SETTINGS):
@@ -307,7 +308,7 @@ class DynamicK(shipped.ShippedReport):
         )
 
     def claims(self):
-        """What the paper says of Dynamic-5, and whether ours agrees."""
+        """The paper's claims on Dynamic-5, and whether ours agree."""
         sentences = []
         for setting in SETTINGS:
             if sparse := self.figures(setting, "connection_sparsity", (FIVE,)):

@@ -70,7 +70,7 @@ class Measured(shipped.Measured):
 
     @property
     def architecture(self):
-        """What remains of the network, in the paper's notation: a star marks the layer that earlier levels are joined to."""
+        """Remaining network, in the paper's notation: a star marks the layer that earlier levels are joined to."""
         if not self.values or self.entry is None:
             return None
         sizes, outputs = [int(np.prod(self.entry.input_shape)), *self.entry.hidden_units], len(self.entry.class_names)

@@ -47,7 +47,7 @@ CHUNK = 1024
 def compiled_predict(model, batch_size):
     """A function from up to `batch_size` images to their logits, in one compiled call.
 
-    Every call has the same shape and dtype, padded where there are fewer images: another shape would be compiled anew.
+    Every call has the same shape and dtype, padded where there are fewer images: another shape would compile again.
     """
 
     def predict(pixels):
@@ -59,7 +59,7 @@ def compiled_predict(model, batch_size):
 
 
 def shipped_gate(name):
-    """The gate (classes, filters) of a shipped model, or of one whose folder holds nothing else than its gate; else None."""
+    """The gate (classes, filters) of a shipped model, or of one whose folder holds only its gate; else None."""
     if artifacts.shipped_folder(name) is not None:
         return catalogue.load(name).gate
     folder = artifacts.shipped_root() / name
@@ -372,7 +372,7 @@ class LabelSensitiveGates:
             figures.plot_gates(
                 {f"{own} filters for each class alone, {shared} shared": fixed.model.gate}, fixed.model.class_names
             ),
-            "The gate that stays as it is during training with the tightened constraint of section 4.4.",
+            "The gate that stays unchanged during training with the tightened constraint of section 4.4.",
         )
 
     def figure_9(self, title, std, fixed):

@@ -1,4 +1,4 @@
-"""Figures of the paper on the explanation module. Every function returns a matplotlib figure that it does not show."""
+"""Figures of the paper on the explanation module. Every function returns a matplotlib figure without showing it."""
 
 import numpy as np
 
@@ -38,7 +38,7 @@ def plot_concepts(rows, names):
 
 
 def plot_part_shares(shares, part_names, feature_names):
-    """How much of the heat of each x-feature falls on each part, in panels that share their scale (Figure 5).
+    """Shares of each x-feature's heat on each part, in panels that share their scale (Figure 5).
 
     Args:
         shares: {title: float array (features, parts)}, at least 0.

@@ -1,4 +1,4 @@
-"""The models of the paper on Dynamic-K activation, its baselines, and how they are measured."""
+"""The models of the paper on Dynamic-K activation, its baselines, and their metrics."""
 
 import dataclasses
 import functools
@@ -48,20 +48,20 @@ DEFINITIONS = {
     "dissection_top100": "the same, mean over the 100 best units",
     "dissection_detectors": "share of the units with an IoU above 0.04",
 }
-# From this IoU a unit counts as a detector of its concept, as in Network Dissection.
+# IoU at which a unit counts as a detector of its concept, as in Network Dissection.
 DETECTOR = 0.04
-# Every so many epochs of a training its units are dissected, for Figure 5c.
+# Interval in epochs at which a run's units are dissected, for Figure 5c.
 DISSECTED_EPOCHS = 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ConnectionEntry(Entry):
-    """A classifier whose connections from units to classes are looked at.
+    """A classifier, measured by its connections from units to classes.
 
     Attributes:
         model_class: class of the model.
         backbone: function (input_shape) to a `keras.Model`.
-        segmented: name of the dataset with label maps that the units are dissected on, or None.
+        segmented: name of the dataset with label maps for dissection, or None.
     """
 
     model_class: type
@@ -101,7 +101,7 @@ class ConnectionEntry(Entry):
         connected = values.get("dissection_connected"), baseline.get("dissection_connected")
         if None in connected:
             return sentence
-        return f"{sentence} Of the units that a class is connected to it is {connected[0]:.4f}, beside {connected[1]:.4f}."
+        return f"{sentence} For connected units it is {connected[0]:.4f}, compared with {connected[1]:.4f}."
 
     def finish(self, model, data_dir=None):
         super().finish(model, data_dir)

@@ -1,4 +1,4 @@
-"""The models of the paper on feature leveling, its baselines, and how they are measured."""
+"""The models of the paper on feature leveling, its baselines, and their metrics."""
 
 import dataclasses
 
@@ -162,8 +162,8 @@ def _entries(dataset_key, dataset, class_names, input_shape, hidden_units, recip
 
 
 DIGITS = tuple("0123456789")
-# Adam as the paper (with Keras's decay rates), with a warm-up and a cosine decay that its long trainings do without. λ, epochs
-# and learning rates of MNIST, California Housing and IXOR were chosen in a few trainings on held-out training examples.
+# Adam as in the paper (with Keras's decay rates), plus a warm-up and a cosine decay, which its long runs do not use. λ, epochs
+# and learning rates of MNIST, California Housing and IXOR were chosen in a few runs on held-out training examples.
 _ADAM = Recipe(
     optimizer="adam",
     learning_rate=1e-3,

@@ -1,4 +1,4 @@
-"""The models of the paper on label-sensitive gates, and how they are measured."""
+"""The models of the paper on label-sensitive gates, and their metrics."""
 
 import dataclasses
 import functools
@@ -52,13 +52,13 @@ DEFINITIONS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FilterEntry(Entry):
-    """A classifier whose last filters are looked at.
+    """A classifier, measured by its last filters.
 
     Attributes:
         model_class: class of the model.
         backbone: function (input_shape) to a `keras.Model`.
-        last_convolution: name of the layer whose filters the method speaks of.
-        filters_per_class: number m of filters that stand for a class where a metric needs a number (Table 2).
+        last_convolution: name of the layer with the method's filters.
+        filters_per_class: number m of filters per class for metrics that need a fixed number (Table 2).
     """
 
     model_class: type
@@ -165,7 +165,7 @@ def _cifar10_alexnet(name, **fields):
 
 STANDARD = {"method": "standard training", "model_class": models.Classifier}
 GATED = {"method": "label-sensitive gates", "model_class": models.LabelSensitiveClassifier}
-# The joint scheme (footnote 1 of the paper): in short trainings of one seed, measured on held-out training images, it kept the
+# The joint scheme (footnote 1 of the paper): in short runs with one seed, measured on held-out training images, it kept the
 # accuracy of standard training, where the alternating scheme, with every third epoch on the gated path alone, fell behind.
 JOINT = {"scheme": "joint", "gate_weight": 0.3, "gate_learning_rate": 1.0}
 # With a readout that starts in agreement with the fixed gate all of a class's filters stay in use. From random values (the

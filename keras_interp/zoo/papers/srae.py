@@ -1,4 +1,4 @@
-"""The models of the paper on explanation modules, the classifiers that they explain, and how they are measured."""
+"""The models of the paper on explanation modules, the classifiers that they explain, and their metrics."""
 
 import dataclasses
 import functools
@@ -142,8 +142,8 @@ class ExplanationEntry(OnBirds):
         layer: name of the layer that is explained.
         heatmap_layer: name of the layer where heatmaps end.
         explained: names of the classes that are explained.
-        copies: copies of each training image that are cropped and mirrored at random. A classifier is surer of the images
-            that it has learned than of others, and modules that see those alone rebuild the logits of others less well.
+        copies: copies of each training image that are cropped and mirrored at random. A classifier is more confident on images
+            that it was trained on, and modules that see only those rebuild other logits less well.
     """
 
     classifier: str
@@ -215,7 +215,7 @@ class ExplanationEntry(OnBirds):
 
 
 def faithfulness(module, z, logits, classes):
-    """What `DEFINITIONS` says of logits and decisions.
+    """Metrics of logits and decisions in `DEFINITIONS`.
 
     Args:
         module: a trained module.
@@ -241,7 +241,7 @@ def faithfulness(module, z, logits, classes):
 
 
 def part_histograms(birds, maps):
-    """Where the heat (n, features, h, w) of each x-feature falls on the birds of a `BirdDataset`, as `metrics` has it."""
+    """Distribution of each x-feature's heat (n, features, h, w) over the parts of the birds of a `BirdDataset`."""
     size = birds.images.shape[1:3]
     # From x before y to rows before columns.
     boxes = np.clip(birds.boxes[:, [1, 0, 3, 2]].round().astype(int), 0, np.array([*size, *size]))
@@ -249,7 +249,7 @@ def part_histograms(birds, maps):
 
 
 def heat(module, birds, heatmaps):
-    """What `DEFINITIONS` says of heatmaps, of a trained module on a `BirdDataset`.
+    """Metrics of heatmaps in `DEFINITIONS`, for a trained module on a `BirdDataset`.
 
     Args:
         module: the module.
@@ -292,7 +292,7 @@ _MODULES = {
     "heatmap_layer": "conv_pw_3_relu",
 }
 # Chosen on images held out of training, with eight or ten of the species. There are some fifty positives of each, which are
-# soon learned by heart: the more they weigh, the larger is the error of new ones.
+# soon memorized: the more they weigh, the larger the error on new ones.
 _OPTIONS = {"hidden_units": (160, 40), "dropout": 0.0, "kernel_weight": 1e-5, "positive_share": 0.2}
 # From the classifier's hidden layer there is less to learn, and larger steps would undo the start.
 _WARM = {"start": "classifier"}

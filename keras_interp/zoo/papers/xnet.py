@@ -1,4 +1,4 @@
-"""The models of the XNet paper, its ablations, and how they are measured."""
+"""The models of the XNet paper, its ablations, and their metrics."""
 
 import dataclasses
 import functools
@@ -34,7 +34,7 @@ class AttributeEntry(Entry):
 
     Attributes:
         backbone: function (input_shape) to a `keras.Model`.
-        attributes: names of the attributes that the neurons answer for.
+        attributes: names of the neurons' attributes.
         matching: None, or the mode of a `models.NeuronMatching` over the training data.
         oriented: whether neurons are turned towards the classes of their attributes before training, see `XNet.orient`.
     """
@@ -115,17 +115,17 @@ class AttributeEntry(Entry):
     def remark(self, values, baseline):
         if not baseline:
             return ""
-        text = f"Beside `{self.baseline}`: {comparison(values, baseline, self.attributes)}"
+        text = f"Compared with `{self.baseline}`: {comparison(values, baseline, self.attributes)}"
         if self.oriented or _rising(values, baseline, self.attributes) == len(self.attributes):
             return text
         return (
-            f"{text} The paper finds that all rise. Here a neuron may come to speak against the class of its images, and then "
-            "dropping it helps them; a variant with oriented neurons does without."
+            f"{text} The paper finds that all rise. Here a neuron may come to oppose the class of its images, and then "
+            "dropping it helps them; a variant with oriented neurons avoids this."
         )
 
 
 def comparison(values, other, attributes):
-    """Sentences on the figures of an XNet beside those of another network, {metric: value} both."""
+    """Sentences that compare the figures of an XNet with another network's, {metric: value} both."""
     count = len(attributes)
     costs = [(values[f"accuracy_cost_{one}"], other[f"accuracy_cost_{one}"]) for one in attributes]
     # A neuron that costs nothing has not become important, whatever the other network's does.
@@ -210,7 +210,7 @@ def _networks(architecture, backbone, dataset, recipe, published=(None, None), v
         )
 
 
-# The paper's rate of 0.1 silences its ReLU neurons for good, in the baseline all of them, unless their inputs are centered.
+# The paper's rate of 0.1 permanently deactivates ReLU neurons, in the baseline all of them, unless inputs are centered.
 _resnet18 = functools.partial(backbones.resnet, depth=18, stem="small", normalize_output=True)
 
 ENTRIES = [
