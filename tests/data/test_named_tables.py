@@ -127,7 +127,7 @@ class TestOrderOfColumns:
         model.column_names = NAMES
         with pytest.raises(ValueError, match=r"Columns are missing: \['income'\]. Received: unknown columns \['incme'\]"):
             model.predict(frame().rename(columns={"income": "incme"}), verbose=0)
-        with pytest.warns(UserWarning, match=r"left out: \['id'\]"):
+        with pytest.warns(UserWarning, match=r"are ignored: \['id'\]"):
             outputs = model.predict(frame().assign(id=7), verbose=0)
         np.testing.assert_array_equal(outputs, model.predict(frame(), verbose=0))
 
@@ -239,7 +239,7 @@ class TestKindsOfColumns:
         for given in (pd.Series([1, 0], dtype="Int64"), [1, 0], pd.Series([True, False]), ["yes", "no"], ("yes", "no")):
             assert check_labels(given, 2, CLASSES).tolist() == [1, 0]
         assert check_labels(pd.Series(["yes", "no"], dtype="category"), 2, CLASSES).tolist() == [1, 0]
-        with pytest.raises(ValueError, match=r"names of classes, which are \['no', 'yes'\]. Received: \['maybe'\]"):
+        with pytest.raises(ValueError, match=r"class names, which are \['no', 'yes'\]. Received: \['maybe'\]"):
             check_labels(["yes", "maybe"], 2, CLASSES)
         with pytest.raises(ValueError, match="Received: none in rows \\[1\\]"):
             check_labels(["yes", None], 2, CLASSES)

@@ -140,7 +140,7 @@ def test_a_format_that_is_none(folder, ours):
 )
 def test_a_config_that_makes_no_model(folder, config):
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(artifacts.ArtifactError, match=r"does not make a model|names a class by"):
+    with pytest.raises(artifacts.ArtifactError, match=r"does not make a model|must name a class by"):
         artifacts.load(folder)
 
 

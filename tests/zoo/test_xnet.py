@@ -64,7 +64,7 @@ def test_the_card_says_what_rose_over_the_baseline():
     entry = registry.ENTRIES["xnet_resnet18w32_celeb_a_mini"]
     remark = entry.remark(values, baseline)
     assert remark.startswith(
-        "Beside `std_resnet18w32_celeb_a_mini`: -2.00 points of accuracy; 1 of 3 drop losses are higher, "
+        "Compared with `std_resnet18w32_celeb_a_mini`: -2.00 points of accuracy; 1 of 3 drop losses are higher, "
     )
     assert "and 1 accuracy costs at least three times" in remark and "The paper finds that all rise." in remark
     assert "more than all, on Bangs" in entry.remark(values, {**baseline, "accuracy_cost_Bangs": 0.4})
