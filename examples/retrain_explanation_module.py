@@ -105,8 +105,8 @@ def train_classifier(entry, recipe, dataset, data_dir=None):
 
 def train_modules(entry, recipe, dataset):
     """Trains modules for the explained classes of a trained classifier, which stays unchanged."""
-    shipped = zoo.info(entry.classifier).trained
-    classifier = zoo.load(entry.classifier if shipped else pathlib.Path("runs") / entry.classifier)
+    shipped = zoo.info(entry.classifier.name).trained
+    classifier = zoo.load(entry.classifier.name if shipped else pathlib.Path("runs") / entry.classifier.name)
 
     # num_features, hidden_units  x-features, and the encoder's layers on the way there
     # reconstruction_weight       β, and kernel_weight is λ

@@ -282,7 +282,7 @@ def print_target(model: Any, name: str, logits: np.ndarray, explained: int, targ
     if len(model.class_names) == 1:
         return
     predicted = int(logits.argmax())
-    label = f"{model.class_names[explained]} ({softmax(logits)[explained]:.1%})"
+    label = f"{model.class_names[explained]} ({probabilities_of(model, logits)[explained]:.1%})"
     if target is not None:
         click.echo(f"{name}: explained is {label}")
     elif explained != predicted:
@@ -608,10 +608,12 @@ def picture_path(output: PathLike) -> pathlib.Path:
     return output
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities of logits (..., classes)."""
+def probabilities_of(model: Any, logits: np.ndarray) -> np.ndarray:
+    """Probabilities of a model's logits (..., classes)."""
     import numpy as np
 
+    if getattr(model, "task", "") == "multilabel":
+        return 1 / (1 + np.exp(-logits))
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return shifted / shifted.sum(axis=-1, keepdims=True)
 
@@ -620,7 +622,7 @@ def predictions(model: Any, names: Sequence[str], logits: np.ndarray, count: int
     """Likeliest classes with their probabilities, or the predicted value, of each input, as dicts."""
     class_names = getattr(model, "class_names", None) or tuple(map(str, range(logits.shape[-1])))
     records = []
-    for name, values, probabilities in zip(names, logits, softmax(logits)):
+    for name, values, probabilities in zip(names, logits, probabilities_of(model, logits)):
         if len(class_names) == 1:
             records.append({"input": name, "output": class_names[0], "value": float(values[0])})
             continue

@@ -141,7 +141,8 @@ def run_model_test(build, inputs, targets, folder, policy="float32", explain=Tru
 
     # A loaded model trains on as the first one does, with the same noise; and without a graph as the first one within.
     for mine, other in zip(loaded.variables, model.variables, strict=True):
-        mine.assign(other)
+        # A copy: on JAX two variables would share an array, which a step of the one deletes.
+        mine.assign(np.array(keras.ops.convert_to_numpy(other)))
     loaded.run_eagerly = EAGER["run_eagerly"]
     for one in (model, loaded):
         one.fit(inputs, targets, batch_size=len(inputs), verbose=0, shuffle=False)

@@ -37,7 +37,14 @@ def test_public_names_are_documented(name):
         if inspect.isclass(value):
             methods = [method for method, function in vars(value).items() if inspect.isfunction(function)]
             undocumented = {m for m in methods if m[0] != "_" and not inspect.getdoc(getattr(value, m))}
-            assert undocumented <= {"build", "call", "get_config", "from_config", "compute_output_shape"}
+            assert undocumented <= {
+                "build",
+                "call",
+                "get_config",
+                "from_config",
+                "compute_output_shape",
+                "compute_output_spec",
+            }
 
 
 def public_functions(value):

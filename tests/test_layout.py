@@ -12,7 +12,7 @@ LEVELS = {
     **dict.fromkeys(("metrics", "explain"), 2),
     "models": 3,
     "zoo": 4,
-    **dict.fromkeys(("viewer", "cli", "__main__"), 5),
+    **dict.fromkeys(("viewer", "cli", "sklearn", "__main__"), 5),
 }
 FILES = sorted((ROOT / "keras_interp").rglob("*.py"))
 

@@ -38,6 +38,7 @@ class Explanation:
         column_names, column_contributions, column_values: for rows of a table and methods that are linear around each row,
             names of the columns, what each adds to the target's logit, float32 (n, columns), and what it says, texts
             (n, columns); see `by_column`.
+        task: "classification", "multilabel" or "regression", which `probabilities` follow.
         unit_names_of_target: {number of an output: names of its units} where each target has units of its own; else None.
     """
 
@@ -57,10 +58,14 @@ class Explanation:
     column_names: tuple = ()
     column_contributions: np.ndarray | None = None
     column_values: np.ndarray | None = None
+    task: str = "classification"
 
     @property
     def prediction(self) -> np.ndarray:
-        """Predicted labels (n,); for a regression the predicted values (n,)."""
+        """Predicted labels (n,), or values (n,) for a regression; for a multilabel model booleans (n, classes), True above a
+        probability of one half."""
+        if self.task == "multilabel":
+            return self.logits > 0
         return self.logits.argmax(axis=-1) if len(self.class_names) > 1 else self.logits[:, 0]
 
     @property
@@ -114,7 +119,9 @@ class Explanation:
 
     @property
     def probabilities(self) -> np.ndarray:
-        """Softmax of the logits, float32 (n, classes)."""
+        """Softmax of the logits, float32 (n, classes); of a multilabel model the sigmoid of each."""
+        if self.task == "multilabel":
+            return 1 / (1 + np.exp(-self.logits))
         shifted = np.exp(self.logits - self.logits.max(axis=-1, keepdims=True))
         return shifted / shifted.sum(axis=-1, keepdims=True)
 

@@ -76,6 +76,26 @@ def fixed_gate_matrix(num_classes: int, num_filters: int, filters_per_class: int
     return matrix
 
 
+def union_of_rows(gate: Tensor, labels: Tensor) -> Tensor:
+    """The rows of a gate for images of several classes: of each filter the largest entry that one of the classes has.
+
+    Args:
+        gate: tensor (classes, filters).
+        labels: 0 and 1, a tensor (batch, classes).
+
+    Returns:
+        A tensor (batch, filters); ones for an image without a class.
+
+    Examples:
+
+    >>> np.asarray(union_of_rows(np.array([[1.0, 0.2], [0.0, 1.0]]), np.array([[1, 0], [1, 1], [0, 0]]))).tolist()
+    [[1.0, 0.2], [1.0, 1.0], [1.0, 1.0]]
+    """
+    labels = ops.cast(labels, gate.dtype)
+    largest = ops.max(labels[:, :, None] * gate[None], axis=1)
+    return ops.where(ops.any(labels > 0, axis=-1, keepdims=True), largest, ops.ones_like(largest))
+
+
 @keras.saving.register_keras_serializable("keras_interp")
 class LabelSensitiveGate(keras.layers.Layer):
     """Multiplies the features of each example by the gate row of its label (section 3.2, Figure 2).

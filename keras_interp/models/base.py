@@ -11,6 +11,7 @@ from keras import layers, ops
 
 from keras_interp.checks import (
     RANGE_TOLERANCE,
+    check_attributes,
     check_inputs,
     check_labels,
     check_options,
@@ -26,6 +27,7 @@ from keras_interp.optimizers import CoupledSGD
 from keras_interp.typing import Tensor
 
 PIXELS = (0.0, 255.0)
+# Of networks of dense layers.
 TASKS = ("classification", "regression")
 # Keras loss functions that expect probabilities by default.
 PROBABILITY_LOSSES = ("sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy")
@@ -38,7 +40,7 @@ class InterpretableModel(keras.Model):
         inputs: the input tensor of the graph.
         outputs: the output tensor: float32 logits (batch, classes), or for a regression one value (batch, 1).
         class_names: names of the outputs.
-        task: "classification" or "regression".
+        task: "classification"; "multilabel" for classes of which an input may have several, or none; or "regression".
         target_mean, target_scale: for a regression, mean and standard deviation of the target in its own unit. The loss is
             computed on the standardized target; predictions and other metrics are in the target's unit.
         name: name of the model.
@@ -137,7 +139,7 @@ class InterpretableModel(keras.Model):
     @property
     def num_classes(self) -> int:
         """Number of classes; 0 for a regression."""
-        return self.num_outputs if self.task == "classification" else 0
+        return 0 if self.task == "regression" else self.num_outputs
 
     def default_optimizer(self) -> keras.optimizers.Optimizer:
         """An optimizer that suits fine-tuning."""
@@ -148,9 +150,16 @@ class InterpretableModel(keras.Model):
         optimizer = optimizer or self.default_optimizer()
         if self.task == "classification":
             self.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+        elif self.task == "multilabel":
+            accuracy = keras.metrics.BinaryAccuracy("accuracy", threshold=0.0)
+            self.compile(optimizer, keras.losses.BinaryCrossentropy(from_logits=True), metrics=[accuracy])
         else:
             self.compile(optimizer, keras.losses.MeanSquaredError(), metrics=[keras.metrics.RootMeanSquaredError("rmse")])
         return self
+
+    @property
+    def _loss_name(self):
+        return "BinaryCrossentropy" if self.task == "multilabel" else "SparseCategoricalCrossentropy"
 
     def readout_weights(self) -> tuple[np.ndarray, np.ndarray]:
         """Kernel (features, outputs) and bias (outputs,) from the last features to the outputs, in the outputs' unit."""
@@ -161,7 +170,7 @@ class InterpretableModel(keras.Model):
 
     def standardize(self, targets: Any) -> Any:
         """Targets or predictions in the unit of the loss: standard deviations for a regression, else unchanged."""
-        return targets if self.task == "classification" else (targets - self.target_mean) / self.target_scale
+        return (targets - self.target_mean) / self.target_scale if self.task == "regression" else targets
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
@@ -210,8 +219,15 @@ class InterpretableModel(keras.Model):
             elif keras.backend.is_float_dtype(dtype):
                 usable = ops.logical_and(usable, ops.all(ops.isfinite(ops.cast(values, "float32"))))
         labels = _labels_of(y)
-        if self.task != "classification" or not hasattr(labels, "shape") or is_one_hot(labels):
+        if self.task == "regression" or not hasattr(labels, "shape"):
             return y, usable
+        if self.task == "multilabel" or is_one_hot(labels):
+            values = ops.cast(labels, "float32")
+            if self.task == "multilabel":
+                fits = ops.logical_or(values == 0, values == 1)
+            else:  # Rows of several labels are another task.
+                fits = ops.abs(ops.sum(values, axis=-1) - 1) < 1e-3
+            return y, ops.logical_and(usable, ops.all(fits))
         if not keras.backend.is_float_dtype(labels.dtype):
             # 256 classes overflow to 0 in 8 bits.
             labels = ops.cast(labels, "int32")
@@ -328,14 +344,14 @@ class InterpretableModel(keras.Model):
             raise ValueError(
                 f"Give examples to ignore a `sample_weight` of 0. Received: ignore_class={self.loss.ignore_class}"
             )
-        if self.task == "classification" and (
+        if self.task != "regression" and (
             isinstance(self.loss, str)
             or getattr(self.loss, "__name__", "") in PROBABILITY_LOSSES
             or getattr(self.loss, "from_logits", True) is False
         ):
             raise ValueError(
                 "The model outputs logits, so the loss must take logits, as "
-                f"keras.losses.SparseCategoricalCrossentropy(from_logits=True). Received: loss={self.loss!r}"
+                f"keras.losses.{self._loss_name}(from_logits=True). Received: loss={self.loss!r}"
             )
         callbacks = callbacks if isinstance(callbacks, (list, tuple)) else [] if callbacks is None else [callbacks]
         guard = StopAtNaN()
@@ -439,9 +455,12 @@ class InterpretableModel(keras.Model):
         return self.check_data(x, y, sample_weight)
 
     def check_targets(self, targets: Any) -> Any:
-        """Returns labels, or regression values, as an array (n,), or raises."""
+        """Returns labels, or regression values, as an array (n,), or raises; for a multilabel model, 0 and 1 in an array
+        (n, classes)."""
         if self.task == "classification":
             return check_labels(targets, self.num_classes, self.class_names)
+        if self.task == "multilabel":
+            return check_attributes(targets, self.class_names).astype("float32")
         return check_values(targets)
 
     def unit_index(self, unit: int | str) -> int:
@@ -499,9 +518,9 @@ def readout(
     kernel_regularizer: Any = None,
 ) -> Tensor:
     """Adds the last layers of a model: float32 logits, or a regression value in the target's unit."""
-    check_options(locals(), task=TASKS)
+    check_options(locals(), task=(*TASKS, "multilabel"))
     logits = layers.Dense(num_outputs, kernel_regularizer=kernel_regularizer, dtype="float32", name="logits")(features)
-    if task == "classification":
+    if task != "regression":
         return logits
     if num_outputs != 1 or not target_scale > 0:
         raise ValueError(

@@ -16,6 +16,9 @@ from keras_interp.graphs import keep_views, predict_all
 from keras_interp.models.base import InterpretableModel, output_names, readout
 from keras_interp.typing import Inputs, Target, Tensor
 
+# What the outputs of a classifier may be.
+CLASS_TASKS = ("classification", "multilabel")
+
 
 class Features(typing.NamedTuple):
     """Result of `features` for n inputs, as float32 arrays.
@@ -139,6 +142,7 @@ class LinearReadout(InterpretableModel):
             bias=self.readout_weights()[1][targets],
             maps=maps * weights[:, None, None, :] if maps.ndim == 4 else None,
             units_of_target=self.units_of_classes(targets),
+            task=self.task,
         )
 
     def _explained(self, images, batch_size):
@@ -181,6 +185,10 @@ class LinearReadout(InterpretableModel):
         # The classes in a unit's name may change with training, its index does not.
         named = re.fullmatch(rf"{self._unit} (\d+)(?: \(.*\))?", unit) if isinstance(unit, str) else None
         return super().unit_index(int(named[1]) if named else unit)
+
+    def _task_config(self):
+        # Left out where it is the default, as in configs of before.
+        return {"task": self.task} if self.task == "multilabel" else {}
 
     def get_config(self) -> dict[str, Any]:
         backbone = keras.Model(self.inputs[0], self._feature_view.outputs[0], name="backbone")
@@ -241,6 +249,8 @@ class Classifier(LinearReadout):
         dtype: dtype policy for training; defaults to the global one. "mixed_float16" makes `compile` scale the loss. The
             layers of the backbone keep their own.
         l1_weight: weight of the L1 norm of the last layer's weights in the loss, at least 0.
+        task: "classification", or "multilabel" if an image may have several classes, or none: targets are then 0 and 1 in an
+            array (n, classes), and each logit is independent.
 
     Raises:
         TypeError: for a backbone without a graph (a subclassed model).
@@ -262,17 +272,18 @@ class Classifier(LinearReadout):
         name: str | None = None,
         dtype: Any = None,
         l1_weight: float = 0.0,
+        task: str = "classification",
     ) -> None:
         class_names = output_names(num_classes, class_names, "num_classes")
-        check_options(locals(), l1_weight="[0, inf)")
+        check_options(locals(), l1_weight="[0, inf)", task=CLASS_TASKS)
         regularizer = keras.regularizers.L1(l1_weight) if l1_weight else None
         make_outputs = partial(readout, num_outputs=len(class_names), kernel_regularizer=regularizer)
-        super().__init__(backbone, make_outputs, class_names, name=name, dtype=dtype)
+        super().__init__(backbone, make_outputs, class_names, task, name=name, dtype=dtype)
         self.l1_weight = float(l1_weight)
 
     def get_config(self) -> dict[str, Any]:
         l1 = {"l1_weight": self.l1_weight} if self.l1_weight else {}
-        return {**super().get_config(), "num_classes": self.num_classes, **l1}
+        return {**super().get_config(), "num_classes": self.num_classes, **l1, **self._task_config()}
 
 
 @keras.saving.register_keras_serializable("keras_interp")

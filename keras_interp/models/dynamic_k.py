@@ -12,10 +12,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_interp.checks import check_options
 from keras_interp.graphs import set_weights
 from keras_interp.layers.dynamic_k import DynamicKDense
 from keras_interp.models.base import output_names
-from keras_interp.models.classifier import Classifier, LinearReadout
+from keras_interp.models.classifier import CLASS_TASKS, Classifier, LinearReadout
 from keras_interp.numerics import group_means
 from keras_interp.typing import ArrayLike, Inputs
 
@@ -35,6 +36,7 @@ class DynamicKClassifier(LinearReadout):
         nonnegative: whether to drop negative contributions, see `DynamicKDense`.
         name: name of the model.
         dtype: dtype policy for training, see `Classifier`.
+        task: "classification" or "multilabel", see `Classifier`.
 
     Raises:
         TypeError, ValueError: as for `Classifier`, and for a k that the number of units does not allow.
@@ -58,10 +60,12 @@ class DynamicKClassifier(LinearReadout):
         nonnegative: bool = False,
         name: str | None = None,
         dtype: Any = None,
+        task: str = "classification",
     ) -> None:
         class_names = output_names(num_classes, class_names, "num_classes")
+        check_options(locals(), task=CLASS_TASKS)
         layer = DynamicKDense(len(class_names), k, nonnegative=nonnegative, dtype="float32", name="logits")
-        super().__init__(backbone, layer, class_names, name=name, dtype=dtype)
+        super().__init__(backbone, layer, class_names, task, name=name, dtype=dtype)
 
     def acting_weights(self, pooled: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """Weights of the chosen units, 0 for all others, see `LinearReadout.acting_weights`."""
@@ -94,7 +98,8 @@ class DynamicKClassifier(LinearReadout):
 
     def get_config(self) -> dict[str, Any]:
         layer = self.get_layer("logits")
-        return {**super().get_config(), "num_classes": self.num_classes, "k": layer.k, "nonnegative": layer.nonnegative}
+        options = {"num_classes": self.num_classes, "k": layer.k, "nonnegative": layer.nonnegative}
+        return {**super().get_config(), **options, **self._task_config()}
 
 
 def convert(

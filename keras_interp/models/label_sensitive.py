@@ -20,6 +20,7 @@ from keras_interp.layers.label_sensitive_gate import (
     fixed_gate_matrix,
     gate_sparsity_penalty,
     project_gate,
+    union_of_rows,
 )
 from keras_interp.models.base import class_indices
 from keras_interp.models.classifier import Classifier
@@ -60,6 +61,8 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
             paper, some of a class's filters stay weaker than those of similar classes.
         name: name of the model.
         dtype: dtype policy for training, see `Classifier`.
+        task: "classification" or "multilabel", see `Classifier`. An image with several classes uses the union of their gate
+            rows, the largest entry of each filter; one without a class passes ungated.
 
     Examples:
 
@@ -91,8 +94,9 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
         align_readout: bool = False,
         name: str | None = None,
         dtype: Any = None,
+        task: str = "classification",
     ) -> None:
-        super().__init__(backbone, num_classes, class_names, name, dtype)
+        super().__init__(backbone, num_classes, class_names, name, dtype, task=task)
         check_options(
             locals(),
             scheme=("alternating", "joint"),
@@ -122,7 +126,9 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
             name="phase", shape=(), initializer="zeros", dtype="float32", trainable=False, autocast=False, aggregation="mean"
         )
         self.gated_loss = keras.metrics.Mean(name="gated_loss")
-        self.gated_accuracy = keras.metrics.SparseCategoricalAccuracy(name="gated_accuracy")
+        several = task == "multilabel"
+        accuracy = keras.metrics.BinaryAccuracy if several else keras.metrics.SparseCategoricalAccuracy
+        self.gated_accuracy = accuracy(name="gated_accuracy", **({"threshold": 0.0} if several else {}))
         self.gate_density = keras.metrics.Mean(name="gate_density")
 
     def _fixed_matrix(self, fixed_gate):
@@ -160,7 +166,11 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
         """Eq. 3 for one batch: through the gate, through the standard path, or both; see `ObjectiveTrainer`."""
         gate = extra[0] if extra else ops.convert_to_tensor(self.gate_layer.gate)
         _, pooled, logits = self._feature_view(x, training=True)
-        gated_logits = self.get_layer("logits")(self.gate_layer.apply(pooled, class_indices(y), gate))
+        if self.task == "multilabel":
+            gated = pooled * ops.cast(union_of_rows(gate, y), pooled.dtype)
+        else:
+            gated = self.gate_layer.apply(pooled, class_indices(y), gate)
+        gated_logits = self.get_layer("logits")(gated)
         gated_loss = self.task_loss(y, gated_logits, sample_weight)
         gated_cost = self.gate_weight * (gated_loss + self.sparsity_weight * gate_sparsity_penalty(gate, self.target_norm))
         standard_loss = self.task_loss(y, logits, sample_weight)
@@ -181,7 +191,8 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
     def log_objective(self, y: Any, sample_weight: Any, outputs: Any) -> None:
         """Updates the metrics of the gated path (means over examples, like `loss` and `accuracy`) and of the gate."""
         self.gated_loss.update_state(outputs["gated_loss"], sample_weight=ops.shape(outputs["y_pred"])[0])
-        self.gated_accuracy.update_state(class_indices(y), outputs["gated_logits"])
+        labels = y if self.task == "multilabel" else class_indices(y)
+        self.gated_accuracy.update_state(labels, outputs["gated_logits"])
         self.gate_density.update_state(self.gate_layer.density())
 
     def is_gated_epoch(self, epoch: int) -> bool:

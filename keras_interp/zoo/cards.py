@@ -241,7 +241,7 @@ def _measured(metrics, entry=None):
     ]
 
 
-def figure(value):
+def figure(value: float | None) -> str:
     if value is None:
         return ""
     whole = isinstance(value, int) or (value == round(value) and abs(value) > 1)

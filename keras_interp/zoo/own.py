@@ -126,7 +126,7 @@ def fit(
     names = (method, "std") if baseline and method != "std" else (method,)
     entries = {name: make(name) for name in names}
     options: dict[str, Any] = {"seed": seed, "epochs": _epochs(output, entries[method], training, epochs, time_budget, log)}
-    options["batch_size"] = min(entries[method].recipe.batch_size, len(training))
+    options["batch_size"] = _batch_size(entries[method], training)
     results, report = {}, output / REPORT
     for name in names:
         folder = output if name == method else output / "baseline"
@@ -247,6 +247,12 @@ def _picture_entry(training, backbone, method):
     )
 
 
+def _batch_size(entry, training):
+    """That of the recipe, or less where an epoch would have fewer than some twenty steps."""
+    size = int(np.clip(2 ** int(np.log2(max(len(training) / 20, 1))), 16, entry.recipe.batch_size))
+    return min(size, len(training))
+
+
 def _epochs(output, entry, training, epochs, time_budget, log):
     """How many epochs to train: those asked for, those of the folder's earlier start, or as many as the time allows."""
     if epochs is not None or time_budget is None:
@@ -254,7 +260,7 @@ def _epochs(output, entry, training, epochs, time_budget, log):
     path = output / "epochs.json"
     if path.is_file():
         return int(json.loads(path.read_text())["epochs"])
-    batch = min(entry.recipe.batch_size, len(training))
+    batch = _batch_size(entry, training)
     model = entry.build(dataset=training).compile_by_default(entry.recipe.build_optimizer(1))
     batches = data.Batches(training[: batch * min(8, len(training) // batch)], batch)
     model.fit(batches, epochs=1, shuffle=False, verbose=0)

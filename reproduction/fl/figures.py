@@ -43,7 +43,7 @@ def plot_independent_xor(rows, labels):
     style = {"alpha": 0.7, "edgecolors": "w", "linewidths": 0.4}
     for number, marker in enumerate("os"):
         x1, x2, x3 = rows[labels == number].T
-        axis.scatter(x1, x2, _point_area(x3), CURVES[number], marker, label=f"class {number}", **style)
+        axis.scatter(x1, x2, _point_area(x3), CURVES[number], marker=marker, label=f"class {number}", **style)
     for x3 in (0.1, 0.5, 0.9):
         axis.scatter([], [], _point_area(x3), INK, label=f"x3 = {x3}", **style)
     axis.axhline(0.0, color=INK, linewidth=0.6)

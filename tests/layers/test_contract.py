@@ -31,6 +31,13 @@ CASES = {
         [MAPS.shape, MAPS.shape],
         {},
     ),
+    "InterpretableSGDDense": (
+        layers.InterpretableSGDDense,
+        {"units": 3, "block_size": 2, "sparsity": 0.5, "seed": 1},
+        [ROWS],
+        [(6, 3)],
+        {},
+    ),
     "LabelSensitiveGate": (layers.LabelSensitiveGate, {"num_classes": 3, "initial_value": 0.25}, [ROWS, LABELS], [(6, 5)], {}),
     "SparseReconstructionAE": (
         layers.SparseReconstructionAE,

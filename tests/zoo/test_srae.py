@@ -60,7 +60,7 @@ def birds(monkeypatch):
     modules = srae.ExplanationEntry(
         name="tiny_srae",
         method="sparse reconstruction autoencoder",
-        classifier="tiny_birds",
+        classifier=classifier,
         layer="pooled",
         heatmap_layer="conv_pw_1_relu",
         explained=("jay", "owl"),
@@ -138,5 +138,5 @@ def test_recipes_are_complete():
     for entry in srae.ENTRIES:
         assert dataclasses.replace(entry.recipe, epochs=1).build_optimizer(3) is not None
         if isinstance(entry, srae.ExplanationEntry):
-            assert entry.classifier in registry.ENTRIES and set(entry.explained) <= set(entry.class_names)
+            assert entry.classifier.name in registry.ENTRIES and set(entry.explained) <= set(entry.class_names)
             assert len(entry.explained) in (5, 30)

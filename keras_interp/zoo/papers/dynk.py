@@ -73,7 +73,9 @@ class ConnectionEntry(Entry):
 
     @property
     def architecture(self):
-        options = self.backbone.keywords
+        options = getattr(self.backbone, "keywords", {})
+        if "depth" not in options:
+            return getattr(self.backbone, "func", self.backbone).__name__
         return f"ResNet-{options['depth']}" + (f" of width {options['width']}" if options.get("width", 64) != 64 else "")
 
     def make(self, dataset, input_shape, class_names):

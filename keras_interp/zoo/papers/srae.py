@@ -138,7 +138,7 @@ class ExplanationEntry(OnBirds):
     """An `ExplanationModule` for some classes of a classifier of the zoo. Its figures are means over these classes.
 
     Attributes:
-        classifier: name of the classifier.
+        classifier: entry of the classifier.
         layer: name of the layer that is explained.
         heatmap_layer: name of the layer where heatmaps end.
         explained: names of the classes that are explained.
@@ -146,7 +146,7 @@ class ExplanationEntry(OnBirds):
             that it was trained on, and modules that see only those rebuild other logits less well.
     """
 
-    classifier: str
+    classifier: BirdEntry
     layer: str
     heatmap_layer: str | None = None
     explained: tuple = EXPLAINED
@@ -156,13 +156,10 @@ class ExplanationEntry(OnBirds):
 
     @property
     def architecture(self):
-        return f"explanation module of {self.classifier}"
+        return f"explanation module of {self.classifier.name}"
 
     def make(self, dataset, input_shape, class_names):
-        # Imported here, since the registry imports this module.
-        from keras_interp.zoo.registry import get_entry
-
-        classifier = get_entry(self.classifier).make(dataset, input_shape, class_names)
+        classifier = self.classifier.make(dataset, input_shape, class_names)
         return models.ExplanationModule(
             keras.Model(classifier.inputs, classifier.outputs),
             self.layer,
@@ -176,11 +173,11 @@ class ExplanationEntry(OnBirds):
     def initialize(self, model, data_dir=None):
         from keras_interp.zoo import artifacts, catalogue
 
-        folder = artifacts.shipped_folder(self.classifier) or pathlib.Path("runs") / self.classifier
+        name = self.classifier.name
+        folder = artifacts.shipped_folder(name) or pathlib.Path("runs") / name
         if not folder.is_dir():
             raise FileNotFoundError(
-                f"The classifier is trained first: `keras-interp train {self.classifier}` writes it to {folder}. "
-                "Received: no such folder"
+                f"The classifier is trained first: `keras-interp train {name}` writes it to {folder}. Received: no such folder"
             )
         classifier = catalogue.load(folder)
         model.set_classifier_weights(keras.Model(classifier.inputs, classifier.outputs).get_weights())
@@ -284,10 +281,28 @@ def heat(module, birds, heatmaps):
 SPARSE = "sparse reconstruction autoencoder"
 _CUB200 = {"dataset": "caltech_birds2011_parts", "class_names": CUB200_LABELS, "input_shape": (224, 224, 3)}
 _CUB100 = {"dataset": "caltech_birds2011_mini", "class_names": CUB100_LABELS, "input_shape": (128, 128, 3)}
+MOBILENET = BirdEntry(
+    name="std_mobilenet_cub100",
+    description="The ImageNet MobileNet, fine-tuned on 100 species of birds: what the explanation modules explain.",
+    method="standard training",
+    backbone=functools.partial(backbones.mobilenet, alpha=0.75),
+    pretrained="mobilenet_v1_075_224.weights.h5",
+    recipe=Recipe(epochs=20, batch_size=64, learning_rate=0.02, warmup=0.1, pad=12, dtype_policy="float32"),
+    **_CUB100,
+)
+VGG19 = BirdEntry(
+    name="std_vgg19_cub200",
+    description="The ImageNet VGG-19, fine-tuned on all 200 species of birds, as in the paper.",
+    method="standard training",
+    backbone=backbones.vgg19,
+    pretrained="vgg19.weights.h5",
+    recipe=Recipe(epochs=60, batch_size=64, learning_rate=1e-3, warmup=0.05, pad=16),
+    **_CUB200,
+)
 _MODULE_RECIPE = Recipe(epochs=30, optimizer="adam", learning_rate=5e-3, warmup=0.1, pad=12, dtype_policy="float32")
 _MODULES = {
     **_CUB100,
-    "classifier": "std_mobilenet_cub100",
+    "classifier": MOBILENET,
     "layer": "pooled",
     "heatmap_layer": "conv_pw_3_relu",
 }
@@ -308,15 +323,7 @@ def _modules(prefix, description, method, options=None, **fields):
 
 
 ENTRIES = [
-    BirdEntry(
-        name="std_mobilenet_cub100",
-        description="The ImageNet MobileNet, fine-tuned on 100 species of birds: what the explanation modules explain.",
-        method="standard training",
-        backbone=functools.partial(backbones.mobilenet, alpha=0.75),
-        pretrained="mobilenet_v1_075_224.weights.h5",
-        recipe=Recipe(epochs=20, batch_size=64, learning_rate=0.02, warmup=0.1, pad=12, dtype_policy="float32"),
-        **_CUB100,
-    ),
+    MOBILENET,
     _modules(
         "srae",
         "Five x-features for each of 30 species, which rebuild its logit; they start from the classifier's hidden layer.",
@@ -348,20 +355,12 @@ ENTRIES = [
         {**_SRAE, "hidden_units": (800, 100)},
         explained=EXPLAINED[::6],
     ),
-    BirdEntry(
-        name="std_vgg19_cub200",
-        description="The ImageNet VGG-19, fine-tuned on all 200 species of birds, as in the paper.",
-        method="standard training",
-        backbone=backbones.vgg19,
-        pretrained="vgg19.weights.h5",
-        recipe=Recipe(epochs=60, batch_size=64, learning_rate=1e-3, warmup=0.05, pad=16),
-        **_CUB200,
-    ),
+    VGG19,
     ExplanationEntry(
         name="srae_vgg19_cub200",
         description="The explanation modules of the paper: five x-features on fc6 of VGG-19 for each of 30 species.",
         method=SPARSE,
-        classifier="std_vgg19_cub200",
+        classifier=VGG19,
         layer="fc1",
         heatmap_layer="block3_pool",
         paper_metrics={
