@@ -69,7 +69,7 @@ for policy in ("float32", "mixed_bfloat16"):
     table.add_row(f"standard step, ResNet-20, {policy}", f"{1000 * standard:.0f} ms")
     table.add_row(f"gated step, {policy}", f"{1000 * gated:.0f} ms = {gated / standard:.3f} of the standard step")
     unfused = medians[policy, "unfused"]
-    table.add_row(f"Keras's batch normalisation, {policy}", f"{1000 * unfused:.0f} ms = {unfused / standard:.3f} of ours")
+    table.add_row(f"Keras's batch normalization, {policy}", f"{1000 * unfused:.0f} ms = {unfused / standard:.3f} of ours")
 
 PEAK = """
 import resource, sys, keras, numpy as np

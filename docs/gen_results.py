@@ -27,7 +27,7 @@ METHODS = "Methods"
 
 
 class Measured:
-    """What was measured of one model: `metrics.json`, and what the registry knows of it."""
+    """Figures of one model: `metrics.json`, and the facts of the registry."""
 
     def __init__(self, name):
         from keras_interp import zoo

@@ -24,7 +24,7 @@ def parse_arguments(description, paper):
         description=description, epilog="Models:\n  " + "\n  ".join(names), formatter_class=formatter
     )
     parser.add_argument("name", choices=names, metavar="NAME", help="the model, one of those below")
-    parser.add_argument("--data-dir", help="folder of the prepared datasets; by default TFDS_DATA_DIR")
+    parser.add_argument("--data-dir", help="folder of the prepared datasets; defaults to TFDS_DATA_DIR")
     parser.add_argument("--output", type=pathlib.Path, help="folder of the trained model; by default runs/NAME")
     parser.add_argument("--epochs", type=int, help="by default those of the recipe")
     parser.add_argument("--seed", type=int, help="seed of initial weights, order and augmentation; by default the recipe's")

@@ -1,12 +1,12 @@
-"""How much a classifier of faces rests on a protected attribute, and what becomes of it without that neuron.
+"""Measures how much a face classifier depends on a protected attribute, and its accuracy without that neuron.
 
 python examples/debias_celeb_a.py --data-dir DIR [--protected Male] [--others Bangs Gray_Hair] [--alpha 0.2]
 
-XNet's authors propose it: give the protected attribute a neuron of its own, train so that what the attribute says about the
-class goes through that neuron, and drop it. Here the neurons are trained on the features of a shipped network, which takes
-seconds. The drop loss makes the decision on the attribute's images rest on the neuron; it does not take the attribute out of
-the other neurons. So look at the table: is the difference between the groups smaller without the neuron, and at which price?
-CelebA's labels are what annotators saw in pictures of celebrities; this is a demonstration of method, not a fair classifier.
+XNet's authors propose it: give the protected attribute its own neuron, train so that the attribute's information about the
+class goes through it, and drop it. Here the neurons are trained on the features of a shipped network, which takes seconds. The
+drop loss makes the decision on the attribute's images rest on the neuron; it does not remove the attribute from the other
+neurons. So look at the table: is the difference between the groups smaller without the neuron, and at what price? CelebA's
+labels are what annotators saw in pictures of celebrities; this is a demonstration of method, not a fair classifier.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from rich.table import Table
 from keras_interp import data, metrics, models, zoo
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--data-dir", help="folder of the prepared data sets; by default TFDS_DATA_DIR")
+parser.add_argument("--data-dir", help="folder of the prepared datasets; defaults to TFDS_DATA_DIR")
 parser.add_argument("--dataset", default="celeb_a_mini")
 parser.add_argument("--features-of", default="std_resnet18w32_celeb_a_mini", help="name or folder of a trained XNet")
 parser.add_argument("--protected", default="Male")

@@ -1,4 +1,4 @@
-"""Explains a model's predictions of the first test examples of its data set, and what is left of a network with gates.
+"""Explains a model's predictions of the first test examples of its dataset, and what is left of a network with gates.
 
 python examples/explain.py fl_mlp_california_housing --data-dir DIR [--examples 4] [--output explanation.png]
 """
@@ -10,7 +10,7 @@ from keras_interp.zoo.registry import get_entry
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("name", choices=zoo.list_models(trained=True), metavar="NAME")
-parser.add_argument("--data-dir", help="folder of the prepared data sets; by default TFDS_DATA_DIR")
+parser.add_argument("--data-dir", help="folder of the prepared datasets; defaults to TFDS_DATA_DIR")
 parser.add_argument("--examples", type=int, default=4)
 parser.add_argument("--output", default="explanation.png")
 arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Attaches an explanation module to a classifier of `keras.applications`, which stays as it is, and draws its x-features.
+"""Attaches an explanation module to a classifier of `keras.applications`, which stays unchanged, and draws its x-features.
 
     python examples/explain_any_classifier.py --data-dir DIR [--dataset caltech_birds2011_mini] [--weights imagenet]
 
@@ -16,8 +16,8 @@ from keras_interp import data, metrics
 from keras_interp.models import ExplanationModule
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--data-dir", help="folder of the prepared data sets; by default TFDS_DATA_DIR")
-parser.add_argument("--dataset", default="caltech_birds2011_mini", help="name of a data set in TensorFlow Datasets")
+parser.add_argument("--data-dir", help="folder of the prepared datasets; defaults to TFDS_DATA_DIR")
+parser.add_argument("--dataset", default="caltech_birds2011_mini", help="name of a dataset in TensorFlow Datasets")
 parser.add_argument("--weights", default="imagenet")
 parser.add_argument("--alpha", type=float, default=0.75, help="width of the MobileNet")
 parser.add_argument("--epochs", type=int, default=60)
@@ -25,7 +25,7 @@ parser.add_argument("--output", default="x_features.png")
 arguments = parser.parse_args()
 
 train, test = (data.load(arguments.dataset, split, arguments.data_dir) for split in ("train", "test"))
-# The preprocessing of MobileNet as layers, so that the module takes pixels of the data set's size.
+# The preprocessing of MobileNet as layers, so that the module takes pixels of the dataset's size.
 pixels = keras.Input(train.inputs.shape[1:])
 x = layers.Resizing(224, 224)(pixels)
 x = layers.Rescaling(1 / 127.5, offset=-1)(x)

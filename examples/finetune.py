@@ -1,4 +1,4 @@
-"""Fine-tunes a zoo model on other data: a folder of images (one subfolder for each class), or a data set.
+"""Fine-tunes a zoo model on other data: a folder of images (one subfolder for each class), or a dataset.
 
     python examples/finetune.py --images FOLDER --output my_model
     python examples/finetune.py --dataset cifar10 --data-dir DIR --output my_model
@@ -21,8 +21,8 @@ from keras_interp.data.pictures import load_pictures
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 source = parser.add_mutually_exclusive_group(required=True)
 source.add_argument("--images", type=pathlib.Path, help="folder with one subfolder of images for each class")
-source.add_argument("--dataset", help="name of a data set in TensorFlow Datasets, or an .npz file")
-parser.add_argument("--data-dir", help="folder of the prepared data sets; by default TFDS_DATA_DIR")
+source.add_argument("--dataset", help="name of a dataset in TensorFlow Datasets, or an .npz file")
+parser.add_argument("--data-dir", help="folder of the prepared datasets; defaults to TFDS_DATA_DIR")
 parser.add_argument("--split", default="train")
 parser.add_argument("--name", default="lsg_resnet20_cifar10", help="the zoo model to start from")
 parser.add_argument("--epochs", type=int, default=6)
@@ -87,6 +87,6 @@ model.fit(
     validation_data=data.Batches(held_out, batch_size, shuffle=False),
     shuffle=False,
 )
-# The golden inputs show, wherever the model travels, that it works.
+# The golden inputs show, that the model works, wherever it travels.
 zoo.save(model, arguments.output, golden_inputs=held_out.inputs[:8])
 print(f"Wrote {arguments.output}; load it with zoo.load({arguments.output!r})")

@@ -1,4 +1,4 @@
-"""Puts label-sensitive gates on a backbone of one's own: any functional Keras model that ends in feature maps.
+"""Puts label-sensitive gates on your own backbone: any functional Keras model that ends in feature maps.
 
     python examples/own_backbone.py --dataset cifar10 --data-dir DIR
 
@@ -16,8 +16,8 @@ from keras_interp.models import LabelSensitiveClassifier
 from keras_interp.optimizers import CoupledSGD
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--dataset", default="cifar10", help="name of a data set in TensorFlow Datasets, or an .npz file")
-parser.add_argument("--data-dir", help="folder of the prepared data sets; by default TFDS_DATA_DIR")
+parser.add_argument("--dataset", default="cifar10", help="name of a dataset in TensorFlow Datasets, or an .npz file")
+parser.add_argument("--data-dir", help="folder of the prepared datasets; defaults to TFDS_DATA_DIR")
 parser.add_argument("--epochs", type=int, default=6)
 arguments = parser.parse_args()
 

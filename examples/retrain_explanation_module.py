@@ -4,7 +4,7 @@
     python examples/retrain_explanation_module.py std_mobilenet_cub100 --data-dir DIR
     python examples/retrain_explanation_module.py srae_mobilenet_cub100 --data-dir DIR [--output FOLDER] [--epochs N]
 
-The trained classifier stays as it is. A module embeds the activations Z of one of its layers into a few x-features E for each
+The trained classifier stays unchanged. A module embeds the activations Z of one of its layers into a few x-features E for each
 explained class. A step minimizes, summed over the modules,
 
     mean w (vᵀE + c − y)² + β · mean_k penalty(Q_k) + λ ‖kernels‖²
@@ -104,7 +104,7 @@ def train_classifier(entry, recipe, dataset, data_dir=None):
 
 
 def train_modules(entry, recipe, dataset):
-    """Trains modules for the explained classes of a trained classifier, which stays as it is."""
+    """Trains modules for the explained classes of a trained classifier, which stays unchanged."""
     shipped = zoo.info(entry.classifier.name).trained
     classifier = zoo.load(entry.classifier.name if shipped else pathlib.Path("runs") / entry.classifier.name)
 

@@ -1,4 +1,4 @@
-"""Checks before any work is done: what users bring becomes an array here, or an error that says why not."""
+"""Input checks: user data becomes an array here, or an error with the reason."""
 
 import numbers
 import operator
@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_interp.typing import ArrayLike, Inputs, Shape
 
-# How a table writes that a value is missing, in small letters.
+# Lowercase spellings of a missing value in a table.
 MISSING_WORDS = frozenset(("", "?", "na", "n/a", "nan", "<na>", "null", "none"))
 INTERVAL = re.compile(r"(integer )?([\[(])(.+), (.+)([\])])")
 INTERVALS = {
@@ -21,7 +21,7 @@ INTERVALS = {
     "(1, inf)": "a number above 1",
     "integer [1, inf)": "an integer of at least 1",
 }
-# Rounding of a picture that was normalized and brought back.
+# Rounding error of an image that was normalized and rescaled.
 RANGE_TOLERANCE = 0.01
 
 
@@ -63,10 +63,10 @@ def check_options(options: Mapping[str, Any], **allowed: Any) -> None:
 
 
 def as_array(values: Any) -> np.ndarray:
-    """What stands in arrays, lists, tensors, or a column or table of a data frame, in its order, as a NumPy array.
+    """Converts arrays, lists, tensors, or a column or table of a data frame, in its order, to a NumPy array.
 
-    Columns of nullable integers, floats and booleans become numbers; where a value is missing, floats with NaN. An index, as
-    that of a pandas Series, plays no part.
+    Columns of nullable integers, floats and booleans become numbers; with missing values, floats with NaN. An index, such as
+    that of a pandas Series, is ignored.
 
     Args:
         values: array, nested list, tensor of the backend, or anything with `to_numpy`.
@@ -89,15 +89,15 @@ def as_array(values: Any) -> np.ndarray:
 
 
 def _plain(value):
-    """A value of an array of objects, None where it is missing."""
-    # pandas.NA is equal to nothing, not even to itself, and says so with another NA.
+    """A value of an object array, None if missing."""
+    # pandas.NA is not even equal to itself: the comparison returns another NA.
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return None
     return value
 
 
 def is_named_table(values: Any) -> bool:
-    """Whether columns can be taken from it by name: a data frame, an Arrow table or a dict of columns."""
+    """True for values with named columns: a data frame, an Arrow table or a dict of columns."""
     return isinstance(values, Mapping) or (hasattr(values, "columns") and hasattr(values, "to_numpy")) or _is_arrow(values)
 
 
@@ -112,43 +112,42 @@ def _names(table):
 
 
 def column_names_of(table: Any) -> tuple[str, ...]:
-    """The names of a table's columns as a tuple; () where it has no names of its own, but numbers its columns in order.
+    """Names of a table's columns as a tuple; () if the columns are only numbered in order.
 
     Raises:
-        ValueError: for two columns of one name, or columns of which only some have names or whose numbers do not rise: their
-            order says nothing.
+        ValueError: for duplicate names, or columns of which only some have names or whose numbers do not rise, so their order
+            is unclear.
     """
     if not is_named_table(table):
         return ()
     names = _names(table)
     if not any(isinstance(name, str) for name in names):
         numbers = [name for name in names if isinstance(name, (int, np.integer))]
-        # Tuples, as of several levels, name nothing here.
+        # Tuples, as in a multi-level index, do not count as names.
         if len(numbers) < len(names) or numbers == sorted(set(numbers)):
             return ()
     if not all(isinstance(name, str) for name in names):
         raise ValueError(f"The columns must all have names, or be numbered in order. Received: columns {names[:20]}")
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(f"Each column must have a name of its own. Received: several columns {twice[:8]}")
+        raise ValueError(f"Column names must be unique. Received: several columns {twice[:8]}")
     return tuple(names)
 
 
 def encode_columns(table: Any, column_names: Sequence[str]) -> tuple[np.ndarray, dict[int, str], list[str]]:
-    """The rows of a named table as a model with named columns takes them, and what is wrong with some of them.
+    """Rows of a named table in the form that a model with named columns takes, and the faults of unusable rows.
 
-    A column "name=category" that the table does not have is made from its column "name", where that says "category".
+    A column "name=category" missing from the table is 1 where its column "name" holds "category".
 
     Args:
-        table: data frame, or dict of columns (n,): numbers, booleans, or text that says them.
-        column_names: names of the model's columns, in its order; () takes the table's own columns as they are.
+        table: data frame, or dict of columns (n,): numbers, booleans, or text that spells them.
+        column_names: names of the model's columns, in its order; () takes the table's own columns unchanged.
 
     Returns:
-        A float64 array (n, columns), {row: sentence} for rows that have no number in a column, and the names of columns that
-        were not used.
+        A float64 array (n, columns), {row: sentence} for rows without a number in a column, and the names of unused columns.
 
     Raises:
-        ValueError: for columns that are missing, which names them and those that are unknown.
+        ValueError: for missing columns, naming them and the unknown ones.
     """
     names = _names(table)
     if not column_names or not column_names_of(table):
@@ -197,7 +196,7 @@ def encode_columns(table: Any, column_names: Sequence[str]) -> tuple[np.ndarray,
 
 
 def text_of(value: Any) -> str:
-    """A category as text: "" where it is missing, whole numbers without a fraction."""
+    """A category as text: "" if missing, whole numbers without a fraction."""
     if _plain(value) is None or value != value:
         return ""
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
@@ -214,7 +213,7 @@ def _raveled(column, name):
 
 
 def _numbers(column, name):
-    """A column (n,) as float64, NaN where it has no number, and {row: sentence} for these."""
+    """A column (n,) as float64, NaN for values that are not numbers, and {row: sentence} for these."""
     if column.dtype.kind in "buif":
         numbers = column.astype("float64")
         return numbers, {int(row): f"{name!r} is empty" for row in np.flatnonzero(np.isnan(numbers))}
@@ -244,19 +243,18 @@ def check_inputs(
     Args:
         inputs: finite numbers: images (n, height, width, channels), or the rows of a table (n, columns), as an array, list,
             tensor, data frame or dict of columns. Booleans in a table are 0 and 1.
-        input_shape: the model's input shape, with None for what may vary.
-        column_names: names of the model's columns. A table whose columns have names is brought into this order; one without
-            names is taken as it is.
-        input_range: smallest and largest value that an image may have, or None for any.
-        dtype: name of the float dtype that the model computes in, in which values must be finite too.
+        input_shape: the model's input shape, with None for free lengths.
+        column_names: names of the model's columns. A table with named columns is reordered to match; one without names is
+            taken unchanged.
+        input_range: smallest and largest allowed pixel value, or None for any.
+        dtype: name of the float dtype that the model computes in; values must be finite in it.
 
     Raises:
-        ValueError: for another rank or shape, none at all, another dtype than integers or floats, values that are NaN or
-            infinite, a column that is missing, a text, or values out of range.
+        ValueError: for the wrong rank or shape, no inputs, a dtype other than integers or floats, NaN or infinite values, a
+            missing column, text, or values out of range.
 
-    Warns:
-        UserWarning: for columns that the model does not know, and for float images that never exceed 1, where the range
-            goes to 255.
+    Warns: UserWarning: for columns that the model does not know, and for float images that never exceed 1 if the range goes to
+        255.
     """
     expected = tuple(input_shape[1:])
     things, thing = ("Rows", "row") if len(expected) == 1 else ("Images", "image")
@@ -266,7 +264,7 @@ def check_inputs(
             shown = "; ".join(f"row {row}: {sentence}" for row, sentence in list(faults.items())[:4])
             raise ValueError(f"{len(faults)} of {len(inputs)} rows cannot be used. {shown}")
         if unused:
-            warnings.warn(f"Columns that the model does not know are left out: {unused}", stacklevel=3)
+            warnings.warn(f"Columns that the model does not know are ignored: {unused}", stacklevel=3)
     inputs = as_array(inputs)
     if inputs.dtype.name == "bfloat16":
         inputs = inputs.astype("float32")
@@ -275,7 +273,7 @@ def check_inputs(
     if inputs.ndim != len(expected) + 1 or any(e not in (None, s) for e, s in zip(expected, inputs.shape[1:])):
         hint = ""
         if inputs.ndim == 3 == len(expected) and inputs.shape[-1] not in (1, 3, expected[-1]):
-            hint = " Grey images need a channel axis: images[..., None]."
+            hint = " Gray images need a channel axis: images[..., None]."
             hint += " This model takes colors: np.repeat(images[..., None], 3, axis=-1)." if expected[-1] == 3 else ""
         elif inputs.ndim == len(expected):
             hint = f" A single {thing} needs a batch axis: {things.lower()}[None]."
@@ -294,7 +292,7 @@ def check_inputs(
 
 
 def _check_finite(inputs, things, thing, dtype):
-    # bfloat16 reaches as far as float32.
+    # bfloat16 has the range of float32.
     largest = float(np.finfo(dtype if dtype in ("float16", "float64") else "float32").max)
     # Comparisons with NaN are false.
     extremes = np.array([inputs.min(), inputs.max()], "float64") if inputs.size else np.zeros(2)
@@ -319,31 +317,31 @@ def _check_range(inputs, things, thing, low, high):
         rows = inputs.reshape(len(inputs), -1)
         bad = np.flatnonzero((rows.min(axis=1) < low - RANGE_TOLERANCE) | (rows.max(axis=1) > high + RANGE_TOLERANCE))
         raise ValueError(
-            f"{things} must hold raw pixels in {low:g}..{high:g}: the model scales them itself. Where a backbone of your own "
+            f"{things} must hold raw pixels in {low:g}..{high:g}: the model scales them itself. If your own backbone "
             "takes other values, set `model.input_range = None`. "
             f"Received: values in {lowest:g}..{highest:g}, out of range in {thing}s {bad[:8].tolist()}"
         )
     if inputs.dtype.kind == "f" and highest <= 1 < high:
         warnings.warn(
             f"All pixels are at most {highest:g}. The model takes raw pixels in {low:g}..{high:g} and scales them itself: "
-            "images that were divided by 255 are taken for black ones, so give them as they were before.",
+            "images divided by 255 look black to it, so pass them undivided.",
             stacklevel=4,
         )
 
 
 def check_features(*features: np.ndarray) -> None:
-    """Raises where activations that a model gave are those of a training that diverged.
+    """Raises for activations of a model whose training diverged.
 
     Args:
         *features: float arrays.
 
     Raises:
-        ValueError: for values that are NaN or infinite.
+        ValueError: for NaN or infinite values.
     """
     if not all(np.isfinite(array).all() for array in features):
         raise ValueError(
-            "The model's features must be finite. Received: NaN or infinite ones for finite inputs, after a training "
-            "that diverged"
+            "The model's features must be finite; training probably diverged. Received: NaN or infinite features for "
+            "finite inputs"
         )
 
 
@@ -358,7 +356,7 @@ def check_labels(labels: ArrayLike, num_classes: int, class_names: Sequence[str]
 
     Raises:
         TypeError: for labels that are not integers.
-        ValueError: for another shape, a label out of range, a missing one, or a name that no class or several classes have.
+        ValueError: for the wrong shape, a label out of range or missing, or a name that no class or several classes have.
     """
     labels = as_array(labels)
     if labels.ndim == 2 and labels.shape[1] == 1:
@@ -371,7 +369,7 @@ def check_labels(labels: ArrayLike, num_classes: int, class_names: Sequence[str]
         bad = np.flatnonzero(np.isnan(labels.reshape(len(labels), -1)).any(axis=1))
         raise TypeError(f"Labels must be integers. Received: missing or NaN labels in rows {bad[:8].tolist()}")
     if labels.dtype.kind not in "ui":
-        raise TypeError(f"Labels must be integers, class numbers and not one-hot rows. Received: dtype={labels.dtype}")
+        raise TypeError(f"Labels must be integers, not one-hot rows. Received: dtype={labels.dtype}")
     if labels.ndim != 1:
         raise ValueError(f"Labels must have the shape (n,) or (n, 1). Received: shape={labels.shape}")
     if labels.size and not (0 <= labels.min() and labels.max() < num_classes):
@@ -387,19 +385,19 @@ def _labels_of_names(names, class_names):
     texts = [name.decode() if isinstance(name, bytes) else str(name) for name in names]
     if unknown := [name for name in dict.fromkeys(texts) if name not in index]:
         shown = list(class_names[:20]) if class_names else "not known here: give labels as integers"
-        raise ValueError(f"Labels that are text must be names of classes, which are {shown}. Received: {unknown[:8]}")
+        raise ValueError(f"Text labels must be class names, which are {shown}. Received: {unknown[:8]}")
     return np.array([index[text] for text in texts], "int32")
 
 
 def check_values(values: ArrayLike) -> np.ndarray:
-    """Returns the target values of a regression as a float32 array (n,), or raises.
+    """Returns regression targets as a float32 array (n,), or raises.
 
     Args:
         values: finite numbers (n,) or (n, 1).
 
     Raises:
         TypeError: for values that are not numbers.
-        ValueError: for another shape, or values that are NaN or infinite.
+        ValueError: for the wrong shape, or values that are NaN or infinite.
     """
     values = as_array(values)
     if values.dtype.kind not in "uif":
@@ -408,7 +406,7 @@ def check_values(values: ArrayLike) -> np.ndarray:
         values = values[:, 0]
     if values.ndim != 1:
         raise ValueError(f"The targets of a regression must have the shape (n,) or (n, 1). Received: shape={values.shape}")
-    with np.errstate(over="ignore"):  # What float32 cannot hold becomes infinite, which is an error.
+    with np.errstate(over="ignore"):  # Values beyond float32 become infinite, which is an error.
         values = values.astype("float32", copy=False)
     if not (finite := np.isfinite(values)).all():
         raise ValueError(
@@ -422,13 +420,13 @@ def check_attributes(attributes: Inputs, names: Sequence[str] | int) -> np.ndarr
     """Returns attributes as a uint8 array (n, attributes) of 0 and 1, or raises.
 
     Args:
-        attributes: booleans or numbers (n, attributes), 0 or 1. Those of a data frame or dict of columns are brought into the
-            order of `names`.
-        names: names of the attributes, or their number.
+        attributes: booleans or numbers (n, attributes), 0 or 1. Columns of a data frame or dict are reordered to match
+            `names`.
+        names: names of the attributes, or the number of attributes.
 
     Raises:
         TypeError: for attributes that are not numbers.
-        ValueError: for another shape, an attribute that is missing, or values that are neither 0 nor 1.
+        ValueError: for the wrong shape, an attribute that is missing, or values that are neither 0 nor 1.
     """
     count = names if isinstance(names, (int, np.integer)) else len(names)
     if is_named_table(attributes):
@@ -455,7 +453,7 @@ def check_weights(weights: ArrayLike, count: int) -> np.ndarray:
         count: number of examples.
 
     Raises:
-        ValueError: for another shape, or weights that are negative, NaN or infinite.
+        ValueError: for the wrong shape, or weights that are negative, NaN or infinite.
     """
     weights = as_array(weights)
     if weights.ndim == 2 and weights.shape[1] == 1:
@@ -468,7 +466,7 @@ def check_weights(weights: ArrayLike, count: int) -> np.ndarray:
     weights = weights.astype("float32")
     if not (np.isfinite(weights) & (weights >= 0)).all():
         bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
-        raise ValueError(f"`sample_weight` must be finite and not negative. Received: others in rows {bad[:8].tolist()}")
+        raise ValueError(f"`sample_weight` must be finite and not negative. Received: bad values in rows {bad[:8].tolist()}")
     return weights
 
 
@@ -477,12 +475,12 @@ def check_array(name: str, array: ArrayLike, shape: Sequence[int | str], dtype: 
 
     Args:
         name: the argument's name, for the message.
-        array: what was given.
-        shape: expected shape: numbers, or names for lengths that are free.
+        array: the given values.
+        shape: expected shape: integers, or names for free lengths.
         dtype: a float dtype to convert to, or "bool" to insist on booleans.
 
     Raises:
-        ValueError: for another shape, an empty array, other values than booleans, or NaN and infinite values.
+        ValueError: for the wrong shape, an empty array, values other than booleans, or NaN and infinite values.
     """
     array = np.asarray(array)
     fits = array.ndim == len(shape) and all(isinstance(e, str) or e == s for e, s in zip(shape, array.shape))
@@ -499,7 +497,7 @@ def check_array(name: str, array: ArrayLike, shape: Sequence[int | str], dtype: 
 
 
 def check_classes(labels: ArrayLike, num_classes: int, num_examples: int) -> np.ndarray:
-    """Returns `labels` as an integer array (num_examples,), or raises as `check_labels` and for another, or no, length."""
+    """Returns `labels` as an integer array (num_examples,), or raises, as `check_labels` and for a wrong or zero length."""
     labels = check_labels(labels, num_classes)
     if len(labels) != num_examples or not num_examples:
         raise ValueError(

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from keras_interp.explain.explanation import Explanation
     from keras_interp.typing import PathLike
 
-# Inputs in one picture of `explain`, and files or rows that are read and answered at a time.
+# Inputs per picture of `explain`, and files or rows processed at a time.
 PICTURE_ROWS = 12
 FILE_BATCH = 256
 
 
 class _Command(click.Command):
-    """A command that needs Keras, which is imported without the chatter of its backend."""
+    """A command that needs Keras, imported without its backend's log output."""
 
     def invoke(self, context: click.Context) -> Any:
         import_keras()
@@ -34,7 +34,7 @@ class _Command(click.Command):
 
 
 class _Group(click.Group):
-    """Shows the errors that the package raises on bad input as one line, without a traceback."""
+    """Shows errors on bad input as one line, without a traceback."""
 
     command_class = _Command
 
@@ -47,7 +47,7 @@ class _Group(click.Group):
 
 
 def import_keras() -> None:
-    """Imports Keras and makes its backend ready; what that writes to standard error is kept, and shown where it fails."""
+    """Imports Keras and initializes its backend; its standard error is captured, and shown only on failure."""
     if "keras" in sys.modules:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -85,7 +85,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 @click.argument("pattern", default="*")
 @click.option("--trained", is_flag=True, help="Only models with weights.")
 @click.option("--comparisons", is_flag=True, help="Also the rows of the papers' comparisons: other methods, starts, depths.")
-@click.option("--hub", metavar="USER", help="List what USER has on the Hugging Face Hub.")
+@click.option("--hub", metavar="USER", help="List USER's models on the Hugging Face Hub.")
 @json_option
 def list_command(pattern: str, trained: bool, comparisons: bool, hub: str | None, as_json: bool) -> None:
     """List the models whose name matches PATTERN, as in "lsg_*"; those with weights first."""
@@ -98,7 +98,7 @@ def list_command(pattern: str, trained: bool, comparisons: bool, hub: str | None
         rows = []
         for model in models_of(hub, pattern):
             card = model.card_data or {}
-            # A person can have written one text, or a list of them.
+            # Hand-written cards have one text, or a list.
             entries = [card.get(key) or "" for key in ("license", "datasets")]
             license, dataset = [one if isinstance(one, str) else ", ".join(map(str, one)) for one in entries]
             updated = f"{model.last_modified:%Y-%m-%d}" if model.last_modified else ""
@@ -126,14 +126,14 @@ def list_command(pattern: str, trained: bool, comparisons: bool, hub: str | None
     for row in rows:
         cells = (f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value) for value in row.values())
         table.add_row(*cells)
-    # A file or a pipe has no width; the table keeps its own there.
+    # A file or a pipe has no width: the table keeps its own.
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 @main.command(cls=click.Command)
 @click.argument("name")
 def info(name: str) -> None:
-    """Print what is known about a model, as JSON."""
+    """Print the facts about a model as JSON."""
     from keras_interp.zoo import listing
 
     index = listing.index()
@@ -148,12 +148,12 @@ files_argument = click.argument("files", nargs=-1, required=True, type=click.Pat
 @main.command()
 @click.argument("name")
 @files_argument
-@click.option("--top", default=3, type=click.IntRange(min=1), help="How many classes to print.")
+@click.option("--top", default=3, type=click.IntRange(min=1), help="Number of classes to print.")
 @json_option
 def predict(name: str, files: Sequence[pathlib.Path], top: int, as_json: bool) -> None:
     """Predict for FILES, images or CSV tables, with the model NAME (or a folder).
 
-    A table's columns are found by the names in its header. Exits with 1 where a file or a row could not be used.
+    A table's columns are found by the names in its header. Exits with 1 if a file or a row could not be used.
     """
     from keras_interp import zoo
 
@@ -173,7 +173,7 @@ def predict(name: str, files: Sequence[pathlib.Path], top: int, as_json: bool) -
 @main.command()
 @click.argument("name")
 @files_argument
-@click.option("--target", help="Name or number of the class to explain; by default the predicted.")
+@click.option("--target", help="Name or index of the class to explain; defaults to the predicted class.")
 @click.option(
     "--output",
     default="explanation.png",
@@ -186,9 +186,9 @@ def predict(name: str, files: Sequence[pathlib.Path], top: int, as_json: bool) -
 def explain(
     name: str, files: Sequence[pathlib.Path], target: str | None, output: PathLike, draw_all: bool, as_json: bool
 ) -> None:
-    """Explain in a picture what the model NAME predicts for FILES, images or CSV tables.
+    """Explain the predictions of the model NAME for FILES, images or CSV tables, in a picture.
 
-    Predictions are printed first. The picture shows the first 12 inputs. Exits with 1 where a file or a row could not be used.
+    Predictions are printed first. The picture shows the first 12 inputs. Exits with 1 if a file or a row could not be used.
     """
     import numpy as np
 
@@ -197,8 +197,8 @@ def explain(
     output = picture_path(output)
     model = zoo.load(name)
     if target is not None and hasattr(model, "targets"):
-        # An explanation module explains some classes only; that is known before anything is read.
-        known = (*model.targets, *map(str, model.target_numbers))
+        # An explanation module explains only some classes; check before reading any input.
+        known = (*model.targets, *map(str, model.target_indices))
         if target not in known:
             raise ValueError(f"The explained classes are {', '.join(model.targets)}. Received: {target!r}")
     if not hasattr(model, "explain"):
@@ -223,7 +223,7 @@ def explain(
 def draw_explanations(
     model: Any, shown: Sequence[tuple], inputs: Any, target: str | int | None, output: pathlib.Path, as_json: bool = False
 ) -> None:
-    """Writes the pictures, with a bar where there are several, and says of each input what is drawn where that differs."""
+    """Writes the pictures, with a progress bar for several, and notes each input whose drawn class differs."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -238,14 +238,14 @@ def draw_explanations(
             for start, path in zip(bar.track(starts, description="Drawing"), paths):
                 part = slice(start, start + PICTURE_ROWS)
                 explanation = model.explain(inputs[part], target)
-                if explanation.column_values is not None:  # What a person knows of a table are its columns.
+                if explanation.column_values is not None:  # People know a table by its columns.
                     explanation = explanation.by_column()
                 for row, (name, logits) in enumerate(shown[part]):
                     if as_json:
                         records.append(explained_record(model, name, logits, explanation, row, path))
                     else:
                         print_target(model, name, logits, int(explanation.target[row]), target)
-                # Whole or not at all, so that a stop leaves no torn picture.
+                # Atomic, so that an interruption leaves no partial picture.
                 partial = path.with_name(f".partial_{path.name}")
                 try:
                     explanation.plot(path=partial)
@@ -265,7 +265,7 @@ def draw_explanations(
 def explained_record(
     model: Any, name: str, logits: np.ndarray, explanation: Explanation, row: int, path: PathLike
 ) -> dict[str, Any]:
-    """What is known of one explained input, for JSON: its prediction, and what each unit adds to the target's logit."""
+    """Facts about one explained input, for JSON: its prediction, and each unit's contribution to the target's logit."""
     (record,) = predictions(model, [name], logits[None], 1)
     values = explanation.contributions[row]
     return {
@@ -278,7 +278,7 @@ def explained_record(
 
 
 def print_target(model: Any, name: str, logits: np.ndarray, explained: int, target: str | int | None) -> None:
-    """Says which class is drawn, where it was asked for or is not the predicted one."""
+    """Note on the drawn class, if it was requested or is not the predicted one."""
     if len(model.class_names) == 1:
         return
     predicted = int(logits.argmax())
@@ -320,21 +320,21 @@ class _Duration(click.ParamType):
         try:
             return float(number) * {"s": 1, "m": 60, "h": 3600}[unit]
         except ValueError:
-            self.fail(f"{value!r} is no time: give seconds, or as 90s, 10m, 1h", param, ctx)
+            self.fail(f"{value!r} is not a time: give seconds, or 90s, 10m, 1h", param, ctx)
 
 
 @main.command()
 @click.argument("source", type=click.Path(path_type=pathlib.Path))
 @click.option("--output", required=True, type=click.Path(path_type=pathlib.Path), help="Folder to write.")
-@click.option("--target", help="Of a table: the column to predict.")
-@click.option("--method", help="Of a table fl or std; of pictures lsg, dynk or std.")
-@click.option("--backbone", help="Of pictures: resnet20, resnet18w32, resnet18 or mobilenet.")
-@click.option("--image-size", type=int, help="Of pictures: pixels a side; by default 64.")
+@click.option("--target", help="For a table: the column to predict.")
+@click.option("--method", help="For a table fl or std; for pictures lsg, dynk or std.")
+@click.option("--backbone", help="For pictures: resnet20, resnet18w32, resnet18 or mobilenet.")
+@click.option("--image-size", type=int, help="For pictures: pixels per side; by default 64.")
 @click.option("--epochs", type=int, help="Passes through the training part; by default 30.")
-@click.option("--time-budget", type=_Duration(), help="What all may take, as 90s, 10m or 1h.")
-@click.option("--held-out", default=0.2, show_default=True, help="Share that is held out and measured.")
+@click.option("--time-budget", type=_Duration(), help="Time for everything, as 90s, 10m or 1h.")
+@click.option("--held-out", default=0.2, show_default=True, help="Share held out for measuring.")
 @click.option("--baseline/--no-baseline", default=True, help="Train the plain network too, for comparison.")
-@click.option("--seed", default=1, show_default=True, help="Seed of the split, weights and order.")
+@click.option("--seed", default=1, show_default=True, help="Seed for the split, weights and order.")
 @json_option
 def fit(source: pathlib.Path, output: pathlib.Path, image_size: int | None, as_json: bool, **options: Any) -> None:
     """Train a model on SOURCE, a folder with a subfolder of pictures for each class, or a .csv or .parquet table."""
@@ -355,7 +355,7 @@ def fit(source: pathlib.Path, output: pathlib.Path, image_size: int | None, as_j
             **options,
         )
     except KeyboardInterrupt:
-        click.echo("Stopped. The same command goes on after the last whole epoch.", err=True)
+        click.echo("Stopped. Run the same command to continue after the last complete epoch.", err=True)
         raise click.exceptions.Exit(130) from None
     if as_json:
         click.echo(json.dumps(found, indent=1))
@@ -372,10 +372,10 @@ def fit(source: pathlib.Path, output: pathlib.Path, image_size: int | None, as_j
 @main.command()
 @click.argument("dataset")
 @data_dir_option
-@click.option("--manual-dir", type=click.Path(exists=True, path_type=pathlib.Path), help="Folder with files placed by hand.")
-@click.option("--random-access", is_flag=True, help="For a data set larger than memory, which is read as it is needed.")
+@click.option("--manual-dir", type=click.Path(exists=True, path_type=pathlib.Path), help="Folder with manually placed files.")
+@click.option("--random-access", is_flag=True, help="For a dataset larger than memory, read on demand.")
 def prepare(dataset: str, data_dir: pathlib.Path | None, manual_dir: pathlib.Path | None, random_access: bool) -> None:
-    """Download and prepare the data set DATASET."""
+    """Download and prepare the dataset DATASET."""
     from keras_interp import data
 
     data.prepare(dataset, data_dir, manual_dir, random_access)
@@ -393,7 +393,7 @@ def prepare(dataset: str, data_dir: pathlib.Path | None, manual_dir: pathlib.Pat
 @click.option("--strategy", type=click.Choice(["mirrored"]), help="Spread each batch over the local GPUs (TensorFlow).")
 @click.option("--coordinator", metavar="HOST:PORT", help="Address of process 0, for several machines (JAX).")
 @click.option("--num-processes", default=1, help="Number of processes, with --coordinator.")
-@click.option("--process-id", default=0, help="Number of this process, with --coordinator.")
+@click.option("--process-id", default=0, help="Index of this process, with --coordinator.")
 @click.option("--data", "npz", type=click.Path(exists=True, path_type=pathlib.Path), help="Train on this .npz file instead.")
 @click.option("--progress/--no-progress", default=True, help="Show a bar for each epoch, or one line.")
 def train(
@@ -422,7 +422,7 @@ def train(
 @click.option("--output", type=click.Path(path_type=pathlib.Path), help="File to write the figures to, as JSON.")
 @click.option("--data", "npz", type=click.Path(exists=True, path_type=pathlib.Path), help="Measure on this .npz file instead.")
 def evaluate(name: str, data_dir: pathlib.Path | None, output: pathlib.Path | None, npz: pathlib.Path | None) -> None:
-    """Measure the model NAME (or a folder) on the test split of its data set."""
+    """Measure the model NAME (or a folder) on the test split of its dataset."""
     from keras_interp import zoo
 
     metrics = zoo.evaluate(name, data_dir, npz)
@@ -439,7 +439,7 @@ def evaluate(name: str, data_dir: pathlib.Path | None, output: pathlib.Path | No
 @click.option("--create-pr", is_flag=True, help="Open a pull request instead of a commit.")
 @click.option("--revision", help="Branch to commit to; by default the main one.")
 @click.option("--tag", help="Tag of the commit; by default the version of keras-interp that saved the model.")
-@click.option("--licence", help="Licence of the weights, as in mit; needed for models from outside the zoo.")
+@click.option("--license", help="License of the weights, as in mit; needed for models from outside the zoo.")
 def publish(source: str, repository: str, **options: Any) -> None:
     """Publish SOURCE, a folder or the name of a zoo model, on the Hugging Face Hub, after checking it."""
     from keras_interp import zoo
@@ -467,13 +467,14 @@ def download(names: Sequence[str], output: pathlib.Path) -> None:
 @click.option("--output", default="reproduce_output", type=click.Path(path_type=pathlib.Path), show_default=True)
 @click.option("--full-attacks", is_flag=True, help="For lsg: attack with the published budget; takes hours without a GPU.")
 def reproduce(paper: str, data_dir: pathlib.Path | None, output: pathlib.Path, full_attacks: bool) -> None:
-    """Regenerate the tables and figures of PAPER (dynk, fl, lsg, srae or xnet) from the shipped models, beside its own."""
+    """Regenerate the tables and figures of PAPER (dynk, fl, lsg, srae or xnet) from the shipped models, next to the
+    paper's."""
     import sys
 
     from keras_interp.zoo import artifacts
 
     if artifacts.checkout() is None:
-        raise ValueError("The tables and figures of the papers are made in a checkout of the repository. There is none here.")
+        raise ValueError("Tables and figures of the papers are made in a checkout of the repository; none was found.")
     # Of this checkout, whatever else is called so.
     sys.path.insert(0, str(artifacts.checkout()))
     import reproduction
@@ -485,14 +486,14 @@ def reproduce(paper: str, data_dir: pathlib.Path | None, output: pathlib.Path, f
 @main.command()
 @click.argument("name")
 @data_dir_option
-@click.option("--split", default="test", show_default=True, help="Split of the data set to show.")
+@click.option("--split", default="test", show_default=True, help="Split of the dataset to show.")
 @click.option("--data", "npz", type=click.Path(exists=True, path_type=pathlib.Path), help="Show this .npz file instead.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on. Who reaches it can vote.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on. Anyone who can reach it can vote.")
 @click.option("--port", type=int, help="Port; by default the first free one from 7860.")
 @click.option(
     "--notes",
     type=click.Path(path_type=pathlib.Path),
-    help="File of names and votes; by default beside a local model.",
+    help="File of names and votes; by default next to a local model.",
 )
 @click.option("--browser/--no-browser", default=True, help="Open the page in the browser.")
 def view(
@@ -514,7 +515,7 @@ def view(
 
     viewer.require_gradio()
     model = viewer.check_model(zoo.load(name))
-    # The cache of the Hub belongs to other programs too.
+    # Other programs share the Hub's cache.
     downloaded = is_reference(name) or (name in ENTRIES and find_local(name) is None)
     kept = ConceptNotes(notes or (pathlib.Path("concepts.json") if downloaded else find_folder(name)))
     if not kept.writable:
@@ -525,21 +526,19 @@ def view(
     elif entry is not None:
         dataset = entry.load_data(split, data_dir)
     else:
-        raise ValueError(
-            f"A model outside the zoo has no data set: give images with --data FILE.npz. Received: {model.name!r}"
-        )
+        raise ValueError(f"A model outside the zoo has no dataset: give images with --data FILE.npz. Received: {model.name!r}")
     part_names = entry.part_names if entry else ()
     click.echo(f"Names, votes and answers are kept in {kept.path}")
     viewer.serve(viewer.build(model, dataset.inputs, dataset.targets, part_names, kept), host, port, browser)
 
 
 def read_inputs(paths: Sequence[pathlib.Path], model: Any, faults: dict[str, str]) -> Iterator[tuple]:
-    """Inputs from files, some at a time, as a model takes them.
+    """Reads inputs from files in chunks, in the form that a model takes.
 
     Args:
         paths: paths of images, or of CSV tables for a model of rows.
         model: the model.
-        faults: dict to which {what could not be used: why} is added.
+        faults: dict to which {unusable input: reason} is added.
 
     Yields:
         Names (n,) and an array (n, ...).
@@ -548,7 +547,7 @@ def read_inputs(paths: Sequence[pathlib.Path], model: Any, faults: dict[str, str
     from keras_interp.data.tables import read_rows
 
     shape = model.input_shape
-    # As people name them, unless that names two.
+    # The file name, unless it is ambiguous.
     short = len({path.name for path in paths}) == len(paths)
     spoken = {path: path.name if short else str(path) for path in paths}
     if len(shape) == 2:
@@ -564,12 +563,12 @@ def read_inputs(paths: Sequence[pathlib.Path], model: Any, faults: dict[str, str
                 continue
             if table.unused:
                 click.echo(
-                    f"{spoken[path]}: columns that the model does not know are left out: {', '.join(table.unused)}", err=True
+                    f"{spoken[path]}: columns that the model does not know are ignored: {', '.join(table.unused)}", err=True
                 )
             for column, counts in table.unknown.items():
                 listed = ", ".join(f"{category!r} ({count})" for category, count in counts.items())
                 click.echo(
-                    f"{spoken[path]}: {column!r} has categories that were rare in training, or not there: {listed}", err=True
+                    f"{spoken[path]}: {column!r} has categories that were rare or absent in training: {listed}", err=True
                 )
             faults.update({f"{spoken[path]} row {row + 1}": sentence for row, sentence in sorted(table.faults.items())})
             kept = [row for row in range(len(table.rows)) if row not in table.faults]
@@ -585,7 +584,7 @@ def read_inputs(paths: Sequence[pathlib.Path], model: Any, faults: dict[str, str
 
 
 def report_faults(faults: Mapping[str, str]) -> None:
-    """Prints what could not be used, and exits with 1 where that is anything."""
+    """Prints the inputs that could not be used, and exits with 1 if there are any."""
     for name, sentence in faults.items():
         click.echo(f"Not used: {sentence if name in sentence else f'{name}: {sentence}'}", err=True)
     if faults:
@@ -594,7 +593,7 @@ def report_faults(faults: Mapping[str, str]) -> None:
 
 
 def picture_path(output: PathLike) -> pathlib.Path:
-    """The path of a picture, with an ending that matplotlib knows."""
+    """Path of a picture, with an ending that matplotlib supports."""
     from matplotlib.figure import Figure
 
     names_folder = str(output).endswith(("/", "\\"))
@@ -620,7 +619,7 @@ def probabilities_of(model: Any, logits: np.ndarray) -> np.ndarray:
 
 
 def predictions(model: Any, names: Sequence[str], logits: np.ndarray, count: int) -> list[dict[str, Any]]:
-    """The likeliest classes with their probabilities, or the predicted value, of each input, as dicts."""
+    """Likeliest classes with their probabilities, or the predicted value, of each input, as dicts."""
     class_names = getattr(model, "class_names", None) or tuple(map(str, range(logits.shape[-1])))
     records = []
     for name, values, probabilities in zip(names, logits, probabilities_of(model, logits)):

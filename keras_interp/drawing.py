@@ -1,4 +1,4 @@
-"""Drawing: colors, axes, pictures, heat and bars, which explanations and the figures of the papers are made of."""
+"""Drawing: colors, axes, pictures, heat and bars for explanations and the figures of the papers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,7 +31,7 @@ def draw_bars(axis: Axes, names: Sequence[str], values: Any, colors: Any) -> Non
 
 
 def level_color(level: int) -> str:
-    """Colour of a level, from 1."""
+    """Color of a level, from 1."""
     return LEVELS[(level - 1) % len(LEVELS)]
 
 
@@ -46,7 +46,7 @@ def new_figure(width: float, height: float) -> Figure:
 def make_panels(matrices: Sequence, rows: int, width: float, height: float) -> tuple[Figure, Any]:
     """A figure with one axis for each matrix; `width` and `height` are those of a panel, in inches."""
     if not matrices:
-        raise ValueError("There must be one matrix at least. Received: none")
+        raise ValueError("There must be at least one matrix. Received: none")
     columns = -(-len(matrices) // rows)
     figure = new_figure(0.8 + width * columns, height * rows)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -56,7 +56,7 @@ def make_panels(matrices: Sequence, rows: int, width: float, height: float) -> t
 
 
 def check_matrix(name: str, matrix: ArrayLike, shape: Sequence[int | str]) -> np.ndarray:
-    """As `check_array`, but NaN may stand for what there were no examples of."""
+    """Like `check_array`, but NaN is allowed for values without examples."""
     check_array(name, np.nan_to_num(matrix), shape)
     return np.asarray(matrix, "float64")
 
@@ -72,9 +72,9 @@ def draw_matrix(
     columns: Sequence[str] | None = None,
     color_map: str = "viridis",
 ) -> Any:
-    """A matrix as a picture, with names for its rows and columns where they are given; NaN in grey."""
+    """Draws a matrix, with optional names for its rows and columns; NaN in gray."""
     matrix = check_matrix(title, matrix, shape)
-    # Nearest neighbours: smoothed, one filter would bleed into the next.
+    # Nearest neighbors: smoothing would blur one filter into the next.
     picture = axis.imshow(matrix, cmap=color_map, vmin=low, vmax=high, aspect="auto", interpolation="nearest")
     axis.set_facecolor(MISSING)
     axis.set_title(title, fontsize=TITLE_SIZE, color=INK)
@@ -103,7 +103,7 @@ def finish_curves(axis: Axes, x_label: str, y_label: str) -> None:
 
 
 def add_legend(figure: Figure, colors: Mapping[str, str]) -> None:
-    """A legend below the whole figure, from {label: colour}."""
+    """A legend below the whole figure, from {label: color}."""
     handles = [Patch(color=color, label=label) for label, color in colors.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=TICK_SIZE, frameon=False)
 
@@ -116,7 +116,7 @@ def show(axis: Axes, image: np.ndarray, title: str) -> None:
 
 
 def show_heat(axis: Axes, image: np.ndarray, heat: np.ndarray, title: str, scale: float | None = None) -> Any:
-    """A grey image under a diverging heat map that is stretched over it: red speaks for the target, blue against it."""
+    """A gray image under a diverging heat map that is stretched over it: red speaks for the target, blue against it."""
     height, width = image.shape[:2]
     limit = scale or np.quantile(np.abs(heat), 0.995) or np.abs(heat).max() or 1.0
     extent = (0, width, height, 0)
@@ -129,7 +129,7 @@ def show_heat(axis: Axes, image: np.ndarray, heat: np.ndarray, title: str, scale
 
 def show_gradient(axis: Axes, gradient: np.ndarray, limit: float, title: str) -> Any:
     """An input gradient as a picture: red where a brighter pixel raises the output, blue where it lowers it; hatched where all
-    of it is zero, as it is for a level without features."""
+    of it is zero, as for a level without features."""
     axis.set_facecolor(MISSING)
     axis.patch.set(hatch="////", edgecolor="w")
     gradient = gradient if np.any(gradient) else np.full(gradient.shape, np.nan)
@@ -141,7 +141,7 @@ def show_gradient(axis: Axes, gradient: np.ndarray, limit: float, title: str) ->
 
 
 def gradient_limit(gradients: np.ndarray) -> float:
-    """The end of a scale of gradients. It cuts a few pixels: one that is hardly ever lit in training may have any weight."""
+    """Limit of a gradient scale. It clips a few pixels: one that is rarely lit in training may have any weight."""
     return np.quantile(np.abs(gradients), 0.995) or np.abs(gradients).max() or 1.0
 
 

@@ -1,11 +1,11 @@
-"""Packages that are not always there: they are imported when they are needed, with the command that installs them."""
+"""Optional packages, imported on demand; errors name the command that installs them."""
 
 import importlib
 from typing import Any
 
 
 def require_evaluation_extra() -> None:
-    """Raises an `ImportError` that tells how to install scikit-learn and SciPy where they are missing."""
+    """Raises an `ImportError` with the install command if scikit-learn or SciPy is missing."""
     for module in ("sklearn.cluster", "scipy.optimize"):
         evaluation_extra(module)
 

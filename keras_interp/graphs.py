@@ -10,10 +10,10 @@ from keras_interp.guards import require_one_process
 
 
 def predict_all(view: keras.Model, inputs: Any, batch_size: int) -> Any:
-    """The outputs of a view of a model for any number of inputs.
+    """Outputs of a view of a model for any number of inputs.
 
-    On one device, where JAX would spread its batches over several: a last, smaller batch would not divide by their number.
-    Raises as `require_one_process` does, where anything is spread.
+    Runs on one device: JAX would spread batches over several, and a smaller last batch might not divide evenly. Raises as
+    `require_one_process` if several processes are running.
     """
     distribution = keras.distribution.distribution() if keras.backend.backend() == "jax" else None
     if distribution is None:
@@ -27,19 +27,19 @@ def predict_all(view: keras.Model, inputs: Any, batch_size: int) -> Any:
 
 
 def keep_views(model: keras.Model, **views: Any) -> None:
-    """Keeps further models of the same layers as attributes, past Keras's tracking, which would count each weight twice."""
+    """Keeps further models of the same layers as attributes, bypassing Keras's tracking, which would count weights twice."""
     model.__dict__.update(views)
 
 
 def set_weights(model: keras.Model, weights: Sequence[np.ndarray]) -> None:
-    """As `model.set_weights`, also for layers that keep what they compute from their weights, as an adapted `Normalization`.
+    """Like `model.set_weights`, also for layers that cache values computed from their weights, as an adapted `Normalization`.
 
     Args:
         model: a built `keras.Model` or layer.
-        weights: list of arrays, those of `get_weights` of another one.
+        weights: list of arrays, from `get_weights` of another one.
 
     Raises:
-        ValueError: for another number of weights, or other shapes.
+        ValueError: for weights that differ in number or shape.
     """
     model.set_weights(weights)
     for layer in model._flatten_layers():

@@ -1,4 +1,4 @@
-"""Numbers that several rooms need: group means, logarithms of probabilities, enlarged maps."""
+"""Shared numerics: group means, log probabilities, enlarged maps."""
 
 import numpy as np
 

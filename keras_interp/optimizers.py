@@ -1,4 +1,4 @@
-"""What the papers' training needs beyond Keras's own optimizers."""
+"""Optimizers of the papers that Keras lacks."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,21 +14,21 @@ from keras_interp.typing import ArrayLike, Tensor
 class CoupledSGD(keras.optimizers.SGD):
     """SGD whose weight decay is coupled: `weight_decay · w` is added to the gradient and so goes through the momentum.
 
-    This is what the papers' frameworks mean by weight decay. Keras's own `weight_decay` is decoupled and, at momentum 0.9,
-    ten times weaker: over 2,000 steps at a learning rate of 0.1 and a decay of 5e-4 it leaves a weight without gradient at
-    0.905 of its value, where the coupled form leaves 0.368.
+    This is the weight decay of the papers' frameworks. Keras's own `weight_decay` is decoupled and, at momentum 0.9, ten times
+    weaker: over 2,000 steps at a learning rate of 0.1 and a decay of 5e-4 it leaves a weight without gradient at 0.905 of its
+    value, where the coupled form leaves 0.368.
 
     Args:
         learning_rate: a float or a `LearningRateSchedule`.
         momentum: as for `keras.optimizers.SGD`.
         nesterov: as for `keras.optimizers.SGD`.
         weight_decay: coefficient of the decay. `exclude_from_weight_decay` exempts variables.
-        own_weight_decay: {end of a variable's path: its own coefficient}, as {"logits/kernel": 2e-3}, where variables are to
-            decay at another pace than the rest.
+        own_weight_decay: {end of a variable's path: its own coefficient}, as {"logits/kernel": 2e-3}, for variables that decay
+            at a different rate.
         **kwargs: further arguments of `keras.optimizers.SGD`.
 
     Raises:
-        ValueError: for a decay below 0; and where the optimizer is built, if no variable's path has an end of
+        ValueError: for a decay below 0; and when the optimizer is built, if no variable's path ends in a key of
             `own_weight_decay`.
 
     Examples:
@@ -59,7 +59,7 @@ class CoupledSGD(keras.optimizers.SGD):
             found = [index for index, path in enumerate(paths) if f"/{path}".endswith(f"/{end}")]
             if not found:
                 raise ValueError(
-                    f"`own_weight_decay` names {end!r}, where no variable's path ends so. Paths: {', '.join(paths)}"
+                    f"`own_weight_decay` names {end!r}, but no variable's path ends with it. Paths: {', '.join(paths)}"
                 )
             for index in found:
                 self._weight_decays[index] = decay
@@ -77,10 +77,10 @@ class CoupledSGD(keras.optimizers.SGD):
 
 
 def vanishing_weight_decay(learning_rates: ArrayLike, momentum: float = 0.0) -> float:
-    """The coupled weight decay under which weights that get no gradient vanish by the end of a training.
+    """Coupled weight decay under which weights without gradient vanish by the end of a run.
 
-    Each step of rate η takes about η · decay / (1 − momentum) of such a weight. With this decay the shares add up to 5, which
-    takes a weight of 0.1 below 0.001, from where on it no longer counts as a connection (Dynamic-K paper, section 4).
+    Each step of rate η removes a share of about η · decay / (1 − momentum) of such a weight. With this decay the shares add up
+    to 5, which takes a weight of 0.1 below 0.001, where it no longer counts as a connection (Dynamic-K paper, section 4).
 
     Args:
         learning_rates: the learning rate of each step, an array (steps,).
@@ -90,7 +90,7 @@ def vanishing_weight_decay(learning_rates: ArrayLike, momentum: float = 0.0) -> 
         A float, for `CoupledSGD`.
 
     Raises:
-        ValueError: for a momentum out of range, or rates that are not finite or have no positive sum.
+        ValueError: for a momentum out of range, or rates that are not finite or whose sum is not positive.
 
     Examples:
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike as ArrayLike
 # Of any backend: Keras's operations have no annotations.
 Tensor: TypeAlias = Any
 PathLike: TypeAlias = str | os.PathLike[str]
-# With None for what may vary.
+# None for free lengths.
 Shape: TypeAlias = tuple[int | None, ...]
 # (height, width), of images and maps.
 Size: TypeAlias = tuple[int, int]

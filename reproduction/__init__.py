@@ -1,4 +1,4 @@
-"""The tables and figures of a paper, regenerated from the shipped models, with the paper's figures beside ours."""
+"""Regenerates the tables and figures of a paper from the shipped models, with the paper's figures next to ours."""
 
 import inspect
 
@@ -14,13 +14,13 @@ PAPERS = {"dynk": dynk, "fl": fl, "lsg": lsg, "srae": srae, "xnet": xnet}
 def reproduce(paper, data_dir=None, output="reproduce_output", full_attacks=False, dataset=None):
     """Regenerates the tables and figures of a paper: PNG, Markdown and CSV files, and a `README.md` that shows them all.
 
-    What needs a model without shipped weights is left out, and the line that says so goes to the screen and the README. Files
-    appear one by one. The attacks of "lsg" come last and take some minutes; each result is kept in `attacks.json` and taken
-    from there while model, images and budget stay the same, so that an interrupted run goes on where it stopped.
+    Parts that need a model without shipped weights are skipped, with a note on the screen and in the README. Files appear one
+    by one. The attacks of "lsg" come last and take some minutes; each result is cached in `attacks.json` for the same model,
+    images and budget, so an interrupted run continues where it stopped.
 
     Args:
         paper: key of the paper, "dynk", "fl", "lsg", "srae" or "xnet".
-        data_dir: folder of the prepared data sets, see `data.load`.
+        data_dir: folder of the prepared datasets, see `data.load`.
         output: folder to write to.
         full_attacks: for "lsg", whether to attack with the published budget, which takes hours without a GPU.
         dataset: for "lsg", an `ArrayDataset` to measure on instead of the test split.
@@ -30,13 +30,13 @@ def reproduce(paper, data_dir=None, output="reproduce_output", full_attacks=Fals
 
     Raises:
         KeyError: for an unknown paper.
-        ValueError: for an option that the paper has no use for.
-        FileNotFoundError: when the data set of "lsg" is not prepared; the others leave out what needs one that is not.
+        ValueError: for an option that the paper does not use.
+        FileNotFoundError: if the dataset of "lsg" is not prepared; the others skip parts whose dataset is missing.
     """
     if paper not in PAPERS:
         raise KeyError(f"`paper` must be one of {sorted(PAPERS)}. Received: paper={paper!r}")
     given = {"full_attacks": full_attacks, "dataset": dataset}
     taken = inspect.signature(PAPERS[paper].reproduce).parameters
     if unused := [name for name, value in given.items() if value and name not in taken]:
-        raise ValueError(f"This paper has no use for `{'` and `'.join(unused)}`. Received: paper={paper!r}")
+        raise ValueError(f"This paper does not use `{'` and `'.join(unused)}`. Received: paper={paper!r}")
     return PAPERS[paper].reproduce(data_dir, output, **{name: value for name, value in given.items() if name in taken})

@@ -1,4 +1,4 @@
-"""Curves over epochs, which several papers draw. Every function returns a matplotlib figure that it does not show."""
+"""Curves over epochs for several papers. Every function returns a matplotlib figure without showing it."""
 
 import numpy as np
 from matplotlib import colormaps
@@ -9,16 +9,16 @@ from keras_interp.drawing import INK, OWN, TICK_SIZE, TITLE_SIZE, finish_curves,
 
 
 def plot_epoch_curves(panels, value_name, finals=None, order=()):
-    """A figure of several networks over their training, one data set in a panel (Figures 4a and 5a to 5c).
+    """A figure of several networks over their training, one dataset in a panel (Figures 4a and 5a to 5c).
 
-    A network has one colour in all panels; the first one, the baseline, is red, the others go from dark to light.
+    A network has one color in all panels; the first one, the baseline, is red, the others go from dark to light.
 
     Args:
         panels: {title: {network: (epochs, values)}}, float arrays (n,) of the number of finished epochs and of the figure. NaN
             values, of epochs without a figure, are left out.
         value_name: name of the figure.
-        finals: {title: {network: value}}, what was measured on the test split after the last epoch: points beside the curves.
-        order: names of networks by which colours are given, drawn or not; by default the order of the curves.
+        finals: {title: {network: value}}, test figures after the last epoch: points next to the curves.
+        order: names of networks by which colors are given, drawn or not; by default the order of the curves.
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -28,7 +28,7 @@ def plot_epoch_curves(panels, value_name, finals=None, order=()):
     """
     networks = list(dict.fromkeys(network for curves in panels.values() for network in curves))
     if not networks:
-        raise ValueError("There must be one curve at least. Received: none")
+        raise ValueError("There must be at least one curve. Received: none")
     colors = network_colors([*order, *networks])
     figure = new_figure(1.2 + 4.2 * len(panels), 3.4)
     for axis, (title, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
@@ -56,7 +56,7 @@ def plot_epoch_curves(panels, value_name, finals=None, order=()):
 
 
 def network_colors(networks):
-    """{network: colour}: red for the first, the others from dark to light."""
+    """{network: color}: red for the first, the others from dark to light."""
     first, *others = dict.fromkeys(networks)
     shades = np.linspace(0.0, 0.9, max(len(others), 2))
     return {first: OWN, **{network: colormaps["viridis"](shade) for network, shade in zip(others, shades)}}

@@ -1,4 +1,4 @@
-"""What ships of a model besides its weights: what was measured of it, and the log of its training."""
+"""Shipped files of a model besides its weights: measured figures and the training log."""
 
 import csv
 import functools
@@ -66,7 +66,7 @@ class ShippedReport:
     A paper's subclass names them in `parts`.
 
     Args:
-        data_dir: folder of the prepared data sets.
+        data_dir: folder of the prepared datasets.
         report: a `Report` to add to.
 
     Attributes:
@@ -84,7 +84,7 @@ class ShippedReport:
         raise NotImplementedError
 
     def run(self):
-        """Writes everything one by one, and leaves out what needs something that is not there.
+        """Writes everything one by one, and skips parts whose requirements are missing.
 
         Yields:
             The paths of all files, that of the report's README last.
@@ -97,7 +97,7 @@ class ShippedReport:
             try:
                 paths = make(title)
             except (FileNotFoundError, ImportError) as error:
-                # A data set that is not prepared, or a package that is not there, costs what needs it and no more.
+                # A missing dataset or package affects only the parts that need it.
                 self.report.skip(title, str(error))
                 continue
             yield from paths

@@ -132,7 +132,7 @@ def test_tables_by_name_with_rows_that_cannot_be_used(table_folder, tmp_path):
     lines[7] = "beach;1;7;30"
     (tmp_path / "rows.csv").write_text("\n".join(["sea;income;id;age", *lines]))
     output = run("predict", table_folder, tmp_path / "rows.csv", code=1)
-    assert "left out: id" in output
+    assert "are ignored: id" in output
     assert "rows.csv row 8: 'sea' must be one of ['near', 'far']. Received: 'beach'" in output
     printed = dict(line.split(": price ") for line in output.splitlines() if ": price " in line)
     array = np.array([[age, income, sea == "near", sea == "far"] for age, income, sea in rows], "float32")
@@ -220,7 +220,7 @@ def test_california_housing_as_published(name):
     values = [line for line in output.splitlines() if "median house value " in line]
     # 207 of 20,640 rows have no total_bedrooms, which are named.
     assert len(values) == 20_433 and output.count("'total_bedrooms' is empty") == 207
-    assert "left out: median_house_value" in output
+    assert "are ignored: median_house_value" in output
     # Some $452,600 by the table.
     assert 3.5 < float(values[0].split()[-1]) < 5.5
 
@@ -261,7 +261,7 @@ def test_train_and_evaluate(toy_dataset, tmp_path):
     [
         (("info", "lsg_resnet"), "Did you mean"),
         (("predict", "lsg_resnet", __file__), "Did you mean"),
-        (("train", "tiny_lsg", "--data-dir", "/no/such/folder"), "no folder of data sets"),
+        (("train", "tiny_lsg", "--data-dir", "/no/such/folder"), "no folder of datasets"),
         (("evaluate", "tiny_lsg"), "keras-interp train tiny_lsg"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What of the zoo travels in the wheel: small models whole, of the others what was measured of them and their logs.
+"""Selects the wheel's part of the zoo: small models complete, of others only figures and logs.
 
 The weights of the others come from the Hub, or from the `zoo` folder of a checkout.
 """

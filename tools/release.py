@@ -1,14 +1,14 @@
-"""For maintainers: takes a trained model into the checkout's zoo, measured, with its card, picture and pins.
+"""For maintainers: measures a trained model and adds it to the checkout's zoo, with card, picture and pins.
 
     python -m tools.release NAME FOLDER [FOLDER ...] [--data-dir DIR] [--without-weights | --gate-only]
     python -m tools.release NAME --on-hub hf://user/repo@COMMIT
     python -m tools.release --index
     python -m tools.release --check [NAME ...] [--data-dir DIR]
 
-FOLDER is what `keras-interp train NAME` wrote. Further folders are trainings with other seeds: the first one ships, and the
-figures of all stand in `metrics.json`. Without a folder, the shipped model is measured again. The second form notes where
-`keras-interp publish` has put the shipped weights, for installations that do not bring them along. `--check` writes nothing:
-it measures shipped models again, all by default, and fails if a figure or a golden output has moved.
+FOLDER is the output of `keras-interp train NAME`. Further folders are runs with other seeds: the first one ships, and
+`metrics.json` has the figures of all. Without a folder, the shipped model is measured again. The second form records where
+`keras-interp publish` put the shipped weights, for installations without them. `--check` writes nothing: it remeasures shipped
+models, all by default, and fails if a figure or a golden output has changed.
 """
 
 import argparse
@@ -27,12 +27,12 @@ from reproduction.lsg.tables import GATE
 
 ROOT = pathlib.Path(__file__).parents[1]
 TOLERANCE = 1e-4
-# Backends sum in another order.
+# Backends sum in different orders.
 GOLDEN_TOLERANCE = 1e-3
 
 
 def release_gate(name, folder):
-    """Takes only the gate matrix and the log of a trained model into the checkout, for the figures that need no more."""
+    """Adds only the gate matrix and the log of a trained model to the checkout, for figures that need no more."""
     target = ROOT / "zoo" / name
     target.mkdir(parents=True, exist_ok=True)
     np.save(target / GATE, catalogue.load(pathlib.Path(folder)).gate)
@@ -41,7 +41,7 @@ def release_gate(name, folder):
 
 
 def release_location(name, text):
-    """Notes the commit on the Hub that holds a shipped model's files, after a comparison with the pins.
+    """Records the commit on the Hub with a shipped model's files, after comparing them with the pins.
 
     Raises:
         ValueError: for a reference that names no full commit.
@@ -60,8 +60,8 @@ def release(name, folders=(), data_dir=None, with_weights=True):
     Args:
         name: name of the zoo model.
         folders: folders that `train` wrote, one for each seed; or none for the artifact in the checkout.
-        data_dir: folder of the prepared data sets.
-        with_weights: whether the weights ship, or only what was measured and how it was trained.
+        data_dir: folder of the prepared datasets.
+        with_weights: whether to ship the weights, or only figures and training settings.
     """
     entry = get_entry(name)
     target = ROOT / "zoo" / name
@@ -88,8 +88,8 @@ def release(name, folders=(), data_dir=None, with_weights=True):
     if with_weights:
         if entry.shows_examples:
             model = catalogue.load(target)
-            # An explanation module speaks of some of the classes only.
-            classes = getattr(model, "target_numbers", range(len(test.class_names)))[:4]
+            # An explanation module explains only some of the classes.
+            classes = getattr(model, "target_indices", range(len(test.class_names)))[:4]
             examples = [np.flatnonzero(test.targets == number)[0] for number in classes] or range(4)
             model.explain(test.inputs[list(examples)]).plot(path=target / artifacts.EXPLANATION)
         cards.write_card(target)
@@ -97,7 +97,7 @@ def release(name, folders=(), data_dir=None, with_weights=True):
     update_readme(ROOT / "README.md")
 
 
-# What a newcomer meets first: a model of each method beside its baseline.
+# Models for newcomers: one of each method with its baseline.
 README_MODELS = (
     *("lsg_resnet20_cifar10", "lsg_fixed_resnet20_cifar10", "std_resnet20_cifar10"),
     *("fl_mlp_mnist", "fl_mlp_california_housing", "std_mlp_california_housing"),
@@ -108,7 +108,7 @@ README_MODELS = (
 
 
 def readme_table():
-    """The README's table of `README_MODELS`, as Markdown: the first figure that each paper counts, beside the paper's."""
+    """The README's table of `README_MODELS`, as Markdown: each paper's main figure, next to the paper's value."""
     lines = []
     for name in README_MODELS:
         entry, values = ENTRIES[name], artifacts.read_metrics(name)["values"]
@@ -132,7 +132,7 @@ def _beside(value):
 
 
 def check(name, data_dir=None):
-    """Measures a shipped model again and returns what has moved, a list of sentences.
+    """Remeasures a shipped model and returns the changes, a list of sentences.
 
     Figures may differ by 1e-4, relative above 1: `metrics.json` was written on another machine.
     """
@@ -149,7 +149,7 @@ def check(name, data_dir=None):
 
 
 def check_all(names, data_dir=None):
-    """`check` of several models, with a line for each; returns how many have moved."""
+    """Runs `check` on several models, with a line for each; returns the number of changed ones."""
     names = names or [name for name in sorted(ENTRIES) if (ROOT / "zoo" / name / artifacts.WEIGHTS).is_file()]
     failed = 0
     for name in names:
@@ -169,11 +169,11 @@ if __name__ == "__main__":
     parser.add_argument("name", nargs="?")
     parser.add_argument("folders", nargs="*")
     parser.add_argument("--data-dir")
-    parser.add_argument("--without-weights", action="store_true", help="ship what was measured, and the log")
-    parser.add_argument("--on-hub", metavar="REFERENCE", help="note where on the Hub the shipped weights are")
+    parser.add_argument("--without-weights", action="store_true", help="ship only figures and log")
+    parser.add_argument("--on-hub", metavar="REFERENCE", help="record the place of the shipped weights on the Hub")
     parser.add_argument("--gate-only", action="store_true", help="ship the gate matrix and the log, no weights")
-    parser.add_argument("--check", action="store_true", help="measure shipped models again, and fail if a figure has moved")
-    parser.add_argument("--index", action="store_true", help="write what the entries say of themselves, for the command")
+    parser.add_argument("--check", action="store_true", help="remeasure shipped models, and fail if a figure has changed")
+    parser.add_argument("--index", action="store_true", help="write the facts of the entries, for the command")
     options = parser.parse_args()
     if options.index:
         facts = {name: facts_of(entry) for name, entry in sorted(ENTRIES.items())}

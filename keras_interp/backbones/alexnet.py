@@ -11,12 +11,11 @@ from keras_interp.typing import Shape
 def cifar_alexnet(input_shape: Shape = (32, 32, 3), name: str = "cifar_alexnet") -> keras.Model:
     """The five convolutions of AlexNet (64, 192, 384, 256, 256 filters), with kernels and steps for 32x32 images.
 
-    Batch normalisation follows each convolution, and the classifier is a global average pooling and one dense layer of the
-    model on top, as section 4.4 of the label-sensitive-gate paper needs it: 256 filters in the last convolution.
-    It takes raw pixels (0..255).
+    Batch normalization follows each convolution, and the model on top adds a global average pooling and one dense layer, as in
+    section 4.4 of the LSG paper: 256 filters in the last convolution. It takes raw pixels (0..255).
 
     Args:
-        input_shape: (height, width, 3), or 1 for grey images.
+        input_shape: (height, width, 3), or 1 for gray images.
         name: name of the model.
 
     Returns:

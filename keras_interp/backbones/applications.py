@@ -1,4 +1,4 @@
-"""Networks of `keras.applications` as backbones: raw pixels go in, hidden units come out."""
+"""Networks of `keras.applications` as backbones, from raw pixels to hidden units."""
 
 import keras
 from keras import layers
@@ -32,7 +32,7 @@ def mobilenet(
         A functional `keras.Model` from pixels (batch, height, width, 3) to features (batch, hidden_units).
 
     Raises:
-        ValueError, OSError: by Keras, for weights that do not fit or are not there.
+        ValueError, OSError: by Keras, for weights that do not fit or do not exist.
 
     Examples:
 
@@ -64,7 +64,7 @@ def vgg19(
 
     Args:
         hidden_units: units of each of the two hidden layers, 4096 for ImageNet weights.
-        dropout: share of the hidden units that is dropped in training.
+        dropout: share of the hidden units to drop in training.
         input_shape: (height, width, 3), (224, 224, 3) for ImageNet weights.
         weights: as for `mobilenet`, of `keras.applications.VGG19`; both hidden layers take theirs too.
         name: name of the model.
@@ -73,7 +73,7 @@ def vgg19(
         A functional `keras.Model` from pixels (batch, height, width, 3) to features (batch, hidden_units).
 
     Raises:
-        ValueError, OSError: by Keras, for weights that do not fit or are not there.
+        ValueError, OSError: by Keras, for weights that do not fit or do not exist.
 
     Examples:
 

@@ -10,13 +10,13 @@ from keras_interp.typing import Tensor
 class FusedBatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` over the last axis of feature maps, with TensorFlow's fused kernel while training.
 
-    The same weights, maths and moving statistics as the parent's. Keras composes the normalisation of elementwise operations
-    in float32; the fused kernel is faster on a CPU, above all in bfloat16: `benchmarks/benchmark.py` prints by how much.
-    With several replicas the moments are synchronised over them, so that replicas train as one device does.
+    Weights, math and moving statistics are the parent's. Keras composes the normalization of elementwise operations in
+    float32; the fused kernel is faster on a CPU, especially in bfloat16, see `benchmarks/benchmark.py`. With several replicas
+    the moments are synchronized, so that replicas train like one device.
 
     Call arguments:
         inputs: float tensor (batch, height, width, channels).
-        training: whether to normalise by the batch's own moments and to update the moving ones.
+        training: whether to normalize by the batch's own moments and to update the moving ones.
     """
 
     moving_mean: Any

@@ -18,9 +18,9 @@ def mlp(
     """Dense layers; an image is flattened.
 
     Args:
-        hidden_units: numbers of units of the hidden layers.
+        hidden_units: number of units of each hidden layer.
         input_shape: shape of one input: (columns,) or (height, width, channels).
-        preprocessing: a layer that scales the inputs, see `preprocessing.scaling`; None leaves them as they are.
+        preprocessing: a layer that scales the inputs, see `preprocessing.scaling`, or None.
         activation: activation of the hidden layers.
         name: name of the model.
 

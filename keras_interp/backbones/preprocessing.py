@@ -1,4 +1,4 @@
-"""The first layers of our backbones: raw inputs go in, so nobody has to know a mean."""
+"""First layers of our backbones, which scale raw inputs inside the model."""
 
 import keras
 import numpy as np
@@ -13,18 +13,18 @@ STANDARD_DEVIATION = (62.99, 62.09, 66.7)
 
 
 def pixel_normalization(inputs: Tensor) -> Tensor:
-    """Raw RGB or grey pixels (0..255) to about zero mean and unit deviation per channel.
+    """Raw RGB or gray pixels (0..255) to about zero mean and unit deviation per channel.
 
     Args:
-        inputs: tensor (batch, height, width, channels) with 3 channels or 1; a grey one has the mean of the three colours'
+        inputs: tensor (batch, height, width, channels) with 3 channels or 1; a gray one has the mean of the three colors'
             statistics.
 
     Raises:
-        ValueError: for another rank or number of channels.
+        ValueError: for the wrong rank or number of channels.
     """
     shape = tuple(inputs.shape[1:])
     if len(shape) != 3 or shape[-1] not in (1, 3):
-        raise ValueError(f"`input_shape` must be (height, width, 3), or 1 for grey images. Received: input_shape={shape}")
+        raise ValueError(f"`input_shape` must be (height, width, 3), or 1 for gray images. Received: input_shape={shape}")
     mean, deviation = np.array(MEAN), np.array(STANDARD_DEVIATION)
     if shape[-1] == 1:
         mean, deviation = mean.mean(keepdims=True), deviation.mean(keepdims=True)
@@ -37,7 +37,7 @@ def unit_scaling() -> keras.Layer:
 
 
 def column_scaling(rows: np.ndarray, allow_constant: bool = False) -> keras.Layer:
-    """A layer that gives each column of a table zero mean and unit deviation; columns of zeros and ones stay as they are.
+    """A layer that gives each column of a table zero mean and unit deviation; columns of zeros and ones stay unchanged.
 
     Args:
         rows: the training rows (n, columns), whose means and deviations become constants of the layer.

@@ -74,7 +74,7 @@ def cifar_resnet(depth: int = 20, width: int = 16, input_shape: Shape = (32, 32,
     Args:
         depth: number of layers with weights, 6n + 2: 20, 32, 44, 56 or 110 in the paper.
         width: channels of the first stage; the output has four times as many.
-        input_shape: (height, width, 3), or 1 for grey images.
+        input_shape: (height, width, 3), or 1 for gray images.
         name: name of the model.
 
     Returns:
@@ -119,16 +119,16 @@ def resnet(
     four times as many channels. The step of a bottleneck is in its 3x3 convolution, as in the variant called v1.5, not in the
     first 1x1 as in the paper. Where a block changes the shape its shortcut is a 1x1 convolution (option B). The parameters are
     those of torchvision's networks without their last dense layer; even inputs are padded more at the bottom right, as Keras
-    pads. It takes raw pixels (0..255), normalised as for `cifar_resnet`.
+    pads. It takes raw pixels (0..255), normalized as for `cifar_resnet`.
 
     Args:
         depth: number of layers with weights, the last dense layer counted: 18, 34, 50, 101 or 152.
         width: channels of the first stage's 3x3 convolutions, 64 in the paper; they double from stage to stage.
         stem: "imagenet" is a 7x7 convolution of step 2 and a 3x3 maximum pooling of step 2; "cifar" a 3x3 convolution of
             step 1, for 32x32 pixels; "small" a 3x3 convolution of step 2, for 64x64 pixels. The last two have no pooling.
-        input_shape: (height, width, 3), or 1 for grey images.
-        normalize_output: whether another batch normalisation follows the last ReLU, which the paper has not. With it a layer
-            of few ReLU neurons on the pooled features stays alive, see `models.XNet`.
+        input_shape: (height, width, 3), or 1 for gray images.
+        normalize_output: whether another batch normalization follows the last ReLU, unlike in the paper. It keeps a layer of
+            few ReLU neurons on the pooled features active, see `models.XNet`.
         name: name of the model.
 
     Returns:
@@ -137,7 +137,7 @@ def resnet(
         "small", and sizes are rounded up.
 
     Raises:
-        ValueError: for another depth or stem.
+        ValueError: for an unknown depth or stem.
 
     Examples:
 

@@ -1,4 +1,4 @@
-"""Data sets by name or from arrays, and augmented batches."""
+"""Datasets by name or from arrays, and augmented batches."""
 
 from keras_interp.data.arrays import ArrayDataset, Batches, augment
 from keras_interp.data.birds import BirdDataset, load_birds

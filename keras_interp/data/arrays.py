@@ -1,4 +1,4 @@
-"""Data sets as arrays, and batches whose order and augmentation are functions of (seed, epoch)."""
+"""Datasets as arrays, and batches whose order and augmentation are functions of (seed, epoch)."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from keras_interp.checks import (
 
 @dataclasses.dataclass(frozen=True)
 class ArrayDataset:
-    """A split of a data set in memory: images or the rows of a table, with class numbers or values to predict.
+    """A split of a dataset in memory: images or the rows of a table, with labels or values to predict.
 
     Attributes:
         inputs: images, uint8 array (n, height, width, channels) of pixels in 0..255; or rows, float32 array (n, columns). A
-            data frame gives `column_names` too, or is brought into their order.
-        targets: class numbers, int32 array (n,), or names out of `class_names`; or for a regression values, float32
+            data frame also sets `column_names`, or is reordered to match them.
+        targets: labels, int32 array (n,), or names out of `class_names`; or for a regression values, float32
             array (n,).
-        class_names: names of the classes, in the order of the numbers; empty for a regression.
-        name: name of the data set and split, as in "cifar10 test".
+        class_names: names of the classes, in the order of the labels; empty for a regression.
+        name: name of the dataset and split, as in "cifar10 test".
         column_names: names of a table's columns.
-        attributes: None, or what else is known of each image: an array (n, attributes) of 0 and 1. The targets of a batch are
-            then {"label": class numbers, "attributes": float32 array (batch, attributes)}.
-        attribute_names: names of the attributes; a data frame of attributes gives them too, or is brought into their order.
+        attributes: None, or further attributes of each image: an array (n, attributes) of 0 and 1. The targets of a batch are
+            then {"label": labels, "attributes": float32 array (batch, attributes)}.
+        attribute_names: names of the attributes; a data frame of attributes also sets them, or is reordered to match.
 
     Raises:
-        ValueError: for inputs, targets or attributes of another shape, class numbers out of range, values that are not finite,
-            attributes that are not 0 or 1, or another number of targets than inputs.
-        TypeError: for class numbers that are not integers, or values that are not numbers.
+        ValueError: for inputs, targets or attributes of another shape, labels out of range, values that are not finite,
+            attributes that are not 0 or 1, or inputs and targets that differ in number.
+        TypeError: for labels that are not integers, or values that are not numbers.
     """
 
     inputs: np.ndarray
@@ -63,7 +63,7 @@ class ArrayDataset:
         object.__setattr__(self, "targets", targets)
         if len(self.inputs) != len(self.targets) or not len(self.inputs):
             raise ValueError(
-                f"A data set needs as many inputs as targets, and at least one. Received: {len(self.inputs)} inputs, "
+                f"A dataset needs at least one input, and one target for each. Received: {len(self.inputs)} inputs, "
                 f"{len(self.targets)} targets"
             )
         if self.column_names and len(self.column_names) != self.inputs.shape[1]:
@@ -89,24 +89,24 @@ class ArrayDataset:
         return self.inputs.shape[1:]
 
     def __getitem__(self, part):
-        """A slice or an index array of the examples, as a data set."""
+        """A slice or an index array of the examples, as a dataset."""
         attributes = None if self.attributes is None else self.attributes[part]
         return dataclasses.replace(self, inputs=self.inputs[part], targets=self.targets[part], attributes=attributes)
 
     def select_columns(self, names: Sequence[str]) -> ArrayDataset:
-        """The same examples with the columns of these names, in this order, as a data set.
+        """The same examples with the columns of these names, in this order, as a dataset.
 
         Raises:
-            ValueError: for a data set without names, or without one of these.
+            ValueError: for a dataset without column names, or without one of these.
         """
         missing = [name for name in names if name not in self.column_names]
         if missing:
-            raise ValueError(f"The data set has the columns {list(self.column_names)}. Received: others, {missing}")
+            raise ValueError(f"The dataset has the columns {list(self.column_names)}. Received: others, {missing}")
         order = [self.column_names.index(name) for name in names]
         return dataclasses.replace(self, inputs=self.inputs[:, order], column_names=tuple(names))
 
     def fingerprint(self) -> str:
-        """A sha256 of inputs, targets, attributes and class names, as a string: equal for equal data."""
+        """Sha256 of inputs, targets, attributes and class names, as a string: equal for equal data."""
         names = json.dumps([self.class_names, self.column_names, self.attribute_names])
         return sha256_of(names, self.inputs, self.targets, *([] if self.attributes is None else [self.attributes]))
 
@@ -118,19 +118,19 @@ class ArrayDataset:
         return inputs, {"label": targets, "attributes": self.attributes[part].astype("float32")}
 
     def select_classes(self, classes: Sequence[int], names: Sequence[str]) -> ArrayDataset:
-        """The examples of some classes, numbered and named anew, as a data set.
+        """The examples of some classes, with new labels and names, as a dataset.
 
         Args:
-            classes: numbers of the classes to keep.
+            classes: indices of the classes to keep.
             names: their names.
 
         Raises:
-            ValueError: for a class that the data set does not have, or another number of names.
+            ValueError: for a class that the dataset does not have, or the wrong number of names.
         """
         count = len(self.class_names)
         if not all(0 <= number < count for number in classes) or len(names) != len(classes):
             raise ValueError(
-                f"The classes must be numbers below {count}, with one name each. Received: {list(classes)}, {list(names)}"
+                f"The classes must be indices below {count}, with one name each. Received: {list(classes)}, {list(names)}"
             )
         numbers = np.full(count, -1, "int32")
         numbers[list(classes)] = range(len(classes))
@@ -139,29 +139,29 @@ class ArrayDataset:
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches of an `ArrayDataset` for `model.fit`, shuffled and augmented anew in each epoch.
+    """Batches of an `ArrayDataset` for `model.fit`, shuffled and augmented in each epoch.
 
-    Order and augmentation depend on (seed, epoch) alone, so that a resumed training sees what an uninterrupted one would have
-    seen. `epoch` advances at the end of each epoch; set it to resume. NumPy only: the same on every backend. Pass
-    `shuffle=False` to `fit` where the order matters: by default Keras takes the batches of a `PyDataset` in its own order.
+    Order and augmentation depend only on (seed, epoch), so a resumed run sees the same batches as an uninterrupted one.
+    `epoch` advances at the end of each epoch; set it to resume. NumPy only: the same on every backend. Pass `shuffle=False` to
+    `fit` if the order matters: by default Keras shuffles the batches of a `PyDataset`.
 
     Args:
         dataset: an `ArrayDataset`, a `data.LazyDataset`, or a pair (inputs, targets) of arrays, lists, tensors or data frames,
-            which are taken in their order, whatever their index; targets may be a dict of these.
+            which are taken in order, ignoring any index; targets may be a dict of these.
         batch_size: examples in a batch, over all processes. The last, smaller batch is dropped when shuffling.
         pad: pixels of zero padding for random crops of the original size; 0 for none.
         flip: whether to mirror half of the images, chosen at random.
-        shuffle: whether to shuffle; without it the batches are the data in order.
-        seed: seed of order and augmentation.
+        shuffle: whether to shuffle; if not, the batches are the data in order.
+        seed: seed for order and augmentation.
         process: (index, number of processes) on several machines: the share of each batch that this process feeds.
-        min_positives: for a data set with attributes, how many positive examples of each a shuffled batch is to hold. Where
-            it has fewer, examples without any of the attributes give way to positive ones, drawn at random; a batch without
-            enough examples to give way holds fewer. A rare example comes several times in an epoch, and twice in a batch only
-            where there are fewer of its kind than asked for.
+        min_positives: for a dataset with attributes, the number of positive examples of each in a shuffled batch. If there are
+            fewer, randomly drawn positive examples replace ones without any attribute, as far as there are such. A rare
+            example may occur several times in an epoch, but twice in a batch only if there are fewer of its kind than
+            requested.
 
     Raises:
-        ValueError: where not one batch fits, or a batch does not divide by the number of processes; and with `min_positives`,
-            for an attribute that no example has, more positives than fit a batch, or batches in order.
+        ValueError: if there are fewer examples than one batch, or a batch is not divisible by the number of processes; and
+            with `min_positives`, for an attribute that no example has, more positives than fit a batch, or unshuffled batches.
     """
 
     def __init__(
@@ -236,16 +236,16 @@ class Batches(keras.utils.PyDataset):
         attributes = getattr(self.dataset, "attributes", None)
         if attributes is None or min_positives < 0 or min_positives * attributes.shape[1] > batch_size:
             raise ValueError(
-                "`min_positives` must not be negative, and is for a data set with attributes, of which so many fit a batch of "
+                "`min_positives` must not be negative, and needs a dataset with attributes, of which so many fit a batch of "
                 f"{batch_size}. Received: min_positives={min_positives}, "
                 f"attributes={getattr(self.dataset, 'attribute_names', None)}"
             )
         for name, count in zip(self.dataset.attribute_names, attributes.sum(axis=0)):
             if not count:
-                raise ValueError(f"There is no example of an attribute in the whole data set. Received: {name!r}")
+                raise ValueError(f"No example of the dataset has the attribute. Received: {name!r}")
 
     def _with_positives(self, order):
-        """The order with examples without any attribute replaced, so that each batch holds enough of every attribute."""
+        """Order in which examples without attributes are replaced, so that each batch holds enough of every attribute."""
         rng = np.random.default_rng((self.seed, self.epoch, 2))
         attributes = self.dataset.attributes.astype(bool)
         positives = [np.flatnonzero(column) for column in attributes.T]
@@ -253,7 +253,7 @@ class Batches(keras.utils.PyDataset):
         for batch in batches:
             free = rng.permutation(np.flatnonzero(~attributes[batch].any(axis=1)))
             for column, examples in zip(attributes.T, positives):
-                # Counted anew, since an example drawn for one attribute may have another.
+                # Recounted, since an example drawn for one attribute may have another.
                 missing = max(self.min_positives - np.count_nonzero(column[batch]), 0)
                 places, free = free[:missing], free[missing:]
                 unused = rng.permutation(np.setdiff1d(examples, batch))[: len(places)]
@@ -267,7 +267,7 @@ class Batches(keras.utils.PyDataset):
 
 @dataclasses.dataclass(frozen=True)
 class _Pair:
-    """Inputs and targets as they are: what `Batches` needs of a data set."""
+    """Plain inputs and targets with the interface that `Batches` needs."""
 
     inputs: np.ndarray
     targets: object
@@ -276,7 +276,7 @@ class _Pair:
 
     @classmethod
     def of(cls, inputs: Any, targets: Any) -> _Pair:
-        """The pair as arrays, or raises where they are not of one length, or targets are text."""
+        """The pair as arrays; raises if lengths differ or targets are text."""
         names = column_names_of(inputs)
         attributes = column_names_of(targets.get("attributes")) if isinstance(targets, dict) else ()
         if attributes:
@@ -309,7 +309,7 @@ class _Pair:
 
 
 def sha256_of(text: str, *arrays: np.ndarray) -> str:
-    """A sha256 of a text and of arrays, their dtypes and shapes included, as a string."""
+    """Sha256 of a text and of arrays, including dtypes and shapes, as a string."""
     digest = hashlib.sha256(text.encode())
     for array in arrays:
         digest.update(f"{array.dtype}{array.shape}".encode())
@@ -318,7 +318,7 @@ def sha256_of(text: str, *arrays: np.ndarray) -> str:
 
 
 def augment(images: np.ndarray, rng: np.random.Generator, pad: int = 4, flip: bool = True) -> np.ndarray:
-    """Random crops of zero-padded images, and mirror images, vectorised over the batch.
+    """Random crops of zero-padded images, and mirror images, vectorized over the batch.
 
     Args:
         images: array (n, height, width, channels).

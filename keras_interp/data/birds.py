@@ -1,4 +1,4 @@
-"""Photos of birds with bounding boxes and the places of their parts."""
+"""Photos of birds with bounding boxes and part locations."""
 
 import dataclasses
 
@@ -35,18 +35,18 @@ class BirdDataset:
 
     Attributes:
         images: uint8 array (n, height, width, 3) of pixels in 0..255.
-        labels: class numbers, int32 array (n,).
-        parts: array (n, parts, 2) of the x and y of each part: (0, 0) where it is not visible. A part may lie outside the box,
-            and outside of an image that is cropped to it.
+        labels: integers, int32 array (n,).
+        parts: array (n, parts, 2) of the x and y of each part: (0, 0) if it is not visible. A part may lie outside the box,
+            and outside an image that is cropped to it.
         visible: boolean array (n, parts).
         boxes: bounding boxes, array (n, 4) of left, top, right, bottom: (0, 0, width, height) for an image cropped to it.
         class_names: names of the classes, in the order of the numbers.
         part_names: names of the parts.
-        name: name of the data set and split.
+        name: name of the dataset and split.
 
     Raises:
-        ValueError: for arrays of another shape, or class numbers out of range.
-        TypeError: for class numbers that are not integers.
+        ValueError: for arrays of the wrong shape, or labels out of range.
+        TypeError: for labels that are not integers.
 
     Examples:
 
@@ -83,12 +83,12 @@ class BirdDataset:
         return len(self.images)
 
     def __getitem__(self, part):
-        """A slice, a mask or an index array of the examples, as a data set."""
+        """A slice, a mask or an index array of the examples, as a dataset."""
         fields = ("images", "labels", "parts", "visible", "boxes")
         return dataclasses.replace(self, **{field: getattr(self, field)[part] for field in fields})
 
     def to_dataset(self) -> ArrayDataset:
-        """The images and class numbers, for training and measuring, as an `ArrayDataset`."""
+        """The images and labels, for training and measuring, as an `ArrayDataset`."""
         return ArrayDataset(self.images, self.labels, self.class_names, self.name)
 
 
@@ -97,24 +97,24 @@ def load_birds(
 ) -> BirdDataset:
     """Loads a split of CUB-200-2011 into memory, with the places of the parts.
 
-    Places follow the image: what is cut off is subtracted, and the rest multiplied by new size / old size, as in the reduced
-    data set. Images are resized as in `data.load`.
+    Locations follow the image: the crop's offset is subtracted, and the rest multiplied by new size / old size, as in the
+    reduced dataset. Images are resized as in `data.load`.
 
     Args:
-        name: "caltech_birds2011_parts", or "caltech_birds2011_mini", the reduced data set of images that are cropped to the
+        name: "caltech_birds2011_parts", or "caltech_birds2011_mini", the reduced dataset of images that are cropped to the
             bounding box and squashed to 128x128; or any with their features `image`, `label`, `parts/xy`, `parts/visible` and
             optionally `bbox`.
         split: split, in the notation of TFDS: "train", "test[:100]".
-        data_dir: folder of the prepared data sets; by default `TFDS_DATA_DIR`, then TFDS's own default.
+        data_dir: folder of the prepared datasets; defaults to `TFDS_DATA_DIR`, then TFDS's own default.
         image_size: (height, width) to resize images to, whatever their proportions. It must be given where sizes vary.
-        crop: whether to crop images to the bounding box. Images of a data set without boxes are cropped already.
+        crop: whether to crop images to the bounding box. Images of a dataset without boxes are cropped already.
 
     Returns:
         A `BirdDataset`.
 
     Raises:
-        FileNotFoundError: when the data set has not been prepared there, with the command that does it.
-        ValueError: for a data set without these features, sizes that vary, or an unknown split.
+        FileNotFoundError: when the dataset has not been prepared there, with the command that does it.
+        ValueError: for a dataset without these features, sizes that vary, or an unknown split.
     """
     builder = _prepared_builder(name, data_dir)
     _require_features(builder, {"image", "label", "parts/xy", "parts/visible"})
@@ -136,10 +136,10 @@ def load_birds(
         box = (box - tf.tile(corner, (2,))) * tf.tile(scale, (2,))
         return _resize(image, resized), tf.cast(example["label"], "int32"), parts, visible, box
 
-    # By default TFDS keeps all decoded images of a small data set.
+    # By default TFDS caches all decoded images of a small dataset.
     examples = builder.as_dataset(split=split, read_config=_import_tfds().ReadConfig(try_autocache=False))
     examples = examples.map(convert, num_parallel_calls=tf.data.AUTOTUNE)
-    # Filled one by one, since a batch of all would hold the images twice.
+    # Filled one by one, since a single batch would hold the images twice.
     arrays = [np.empty((len(examples), *spec.shape), spec.dtype.as_numpy_dtype) for spec in examples.element_spec]
     for number, example in enumerate(examples.as_numpy_iterator()):
         for array, value in zip(arrays, example):

@@ -1,6 +1,6 @@
 """California Housing with `ocean_proximity`, for TensorFlow Datasets.
 
-Importing this module imports TFDS and registers the data set `california_housing_ocean` there. `data.prepare` does that, and
+Importing this module imports TFDS and registers the dataset `california_housing_ocean` there. `data.prepare` does that, and
 downloads the table or takes the `housing.csv` of its `manual_dir`. So does TFDS's own command, where apache-beam and
 mlcroissant are installed:
 
@@ -44,15 +44,15 @@ class CaliforniaHousingOcean(tfds.core.GeneratorBasedBuilder):
 
     Numbers are float32 in the units of the table (`median_house_value` in dollars, `median_income` in $10,000), and
     `ocean_proximity` is one of `CATEGORIES`. Rows with an empty field are left out: 20,433 of the published 20,640 remain.
-    They are split 4:1 into "train" and "test" by a seeded permutation of the sorted rows, so that the order in which a copy of
-    the table has them does not matter.
+    They are split 4:1 into "train" and "test" by a seeded permutation of the sorted rows, so the row order of a copy does not
+    matter.
     """
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First version."}
     MANUAL_DOWNLOAD_INSTRUCTIONS = "Optional: a `housing.csv` that is put here is used instead of the download."
     SEED = 0
-    # What TFDS finds by itself, but with importlib_resources, which it does not install (tensorflow/datasets#11212).
+    # TFDS would find it itself, but with importlib_resources, which it does not install (tensorflow/datasets#11212).
     code_path = tfds.core.Path(__file__)
 
     def _info(self):
@@ -81,7 +81,7 @@ class CaliforniaHousingOcean(tfds.core.GeneratorBasedBuilder):
 
 def _find_table(dl_manager):
     """The path of `housing.csv`: the user's own, or the downloaded one, whose checksum must match."""
-    with contextlib.suppress(AssertionError):  # TFDS raises it where the folder is absent or empty.
+    with contextlib.suppress(AssertionError):  # TFDS raises this if the folder is missing or empty.
         path = dl_manager.manual_dir / "housing.csv"
         if path.exists():
             return path
@@ -136,7 +136,7 @@ def _parse(field, column, where):
 
 
 def to_arrays(builder: Any, split: str) -> ArrayDataset:
-    """A split of the prepared data set as arrays.
+    """A split of the prepared dataset as arrays.
 
     Args:
         builder: the TFDS builder.

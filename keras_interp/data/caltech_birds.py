@@ -1,6 +1,6 @@
 """CUB-200-2011 with part locations, which TFDS's own `caltech_birds2011` leaves out, for TensorFlow Datasets.
 
-Importing this module imports TFDS and registers the data set `caltech_birds2011_parts` there. `data.prepare` does that, and
+Importing this module imports TFDS and registers the dataset `caltech_birds2011_parts` there. `data.prepare` does that, and
 downloads the archive or takes what is in its `manual_dir`. So does TFDS's own command, where apache-beam and mlcroissant are
 installed:
 
@@ -38,7 +38,7 @@ class CaltechBirds2011Parts(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First version."}
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"Optional: {ARCHIVE}, or its folder {FOLDER}, that is put here replaces the download."
-    # What TFDS finds by itself, but with importlib_resources, which it does not install (tensorflow/datasets#11212).
+    # TFDS would find it itself, but with importlib_resources, which it does not install (tensorflow/datasets#11212).
     code_path = tfds.core.Path(__file__)
 
     def _info(self):
@@ -76,7 +76,7 @@ class CaltechBirds2011Parts(tfds.core.GeneratorBasedBuilder):
 def _find_folder(dl_manager):
     """The folder with the tables and images: the user's own, or that of the archive, whose checksum must match."""
     path = None
-    with contextlib.suppress(AssertionError):  # TFDS raises it where the folder is absent or empty.
+    with contextlib.suppress(AssertionError):  # TFDS raises this if the folder is missing or empty.
         if (dl_manager.manual_dir / FOLDER).is_dir():
             return dl_manager.manual_dir / FOLDER
         path = dl_manager.manual_dir / ARCHIVE

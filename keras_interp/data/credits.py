@@ -1,4 +1,4 @@
-"""Who made the datasets, as model cards say it."""
+"""Credits of the datasets for model cards."""
 
 CELEB_A = (
     "CelebA is by Ziwei Liu, Ping Luo, Xiaogang Wang and Xiaoou Tang (Deep Learning Face Attributes in the "

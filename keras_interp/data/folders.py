@@ -29,7 +29,7 @@ class PictureFiles(Sequence):
         paths: paths of the files.
         labels: integers (n,).
         size: (height, width) to which pictures are scaled and cropped.
-        channels: 3 for colors, 1 for grey.
+        channels: 3 for colors, 1 for gray.
     """
 
     def __init__(self, paths: Sequence[pathlib.Path], labels: np.ndarray, size: Size, channels: int = 3) -> None:
@@ -63,7 +63,7 @@ def load_folder(
         validation: share of each class's pictures that is held out, drawn at random; 0 for none.
         labels: a CSV file with a header and two columns, a file's path from the folder and its label, in place of
             subfolders.
-        channels: 3 for colors, 1 for grey.
+        channels: 3 for colors, 1 for gray.
         in_memory: whether to keep the pixels in memory; by default if they take at most 1 GiB. Otherwise the result is a
             `LazyDataset`, which opens files batch by batch, in random crops in training.
         seed: seed of the held-out share.
@@ -104,7 +104,7 @@ def load_folder(
     if in_memory is None:
         in_memory = len(paths) * image_size[0] * image_size[1] * channels <= MEMORY
     if not in_memory and channels == 1:
-        raise ValueError(f"Grey pictures must fit into memory. Received: {len(paths)} pictures, channels=1")
+        raise ValueError(f"Gray pictures must fit into memory. Received: {len(paths)} pictures, channels=1")
     # The center of test time is a part of what is opened.
     height, width = image_size if in_memory else (round(side / CENTER_SHARE) for side in image_size)
     source = PictureFiles(paths, codes, (height, width), channels)

@@ -1,4 +1,4 @@
-"""Independent XOR, the made-up data set of the feature-leveling paper (section 2.1)."""
+"""Independent XOR, the synthetic dataset of the feature-leveling paper (section 2.1)."""
 
 import pathlib
 
@@ -13,7 +13,7 @@ SEED = 0
 
 
 def generate_independent_xor(split: str) -> ArrayDataset:
-    """Draws a split as the paper defines the data set: the class is 1 where x1 * x2 > 0 and x3 > 0.5.
+    """Draws a split as the paper defines the dataset: the class is 1 where x1 * x2 > 0 and x3 > 0.5.
 
     x1 and x2 are uniform in [-2, 2], x3 in [0, 1]. The seed is fixed: a split is the same each time.
 
@@ -24,7 +24,7 @@ def generate_independent_xor(split: str) -> ArrayDataset:
         An `ArrayDataset` of float32 rows (n, 3).
 
     Raises:
-        ValueError: for another split.
+        ValueError: for an unknown split.
 
     Examples:
         >>> from keras_interp import data
@@ -42,8 +42,8 @@ def generate_independent_xor(split: str) -> ArrayDataset:
 def load_independent_xor(folder: PathLike, split: str) -> ArrayDataset:
     """Reads a split of the arrays that the paper's authors published.
 
-    They are not drawn as the paper says: x1 and x2 are uniform in [-1, 1] plus normal noise, and rows were added where both
-    are positive and x3 > 0.5, so that 37% of the rows are of class 1 and not 25%. Never unpickles.
+    They do not follow the paper: x1 and x2 are uniform in [-1, 1] plus normal noise, and rows were added where both are
+    positive and x3 > 0.5, so that 37% of the rows are of class 1 and not 25%. Never unpickles.
 
     Args:
         folder: folder with `new_xor_<split>_x.npy`, numbers (n, 3), and `new_xor_<split>_y.npy`, one-hot rows (n, 2).
@@ -53,8 +53,8 @@ def load_independent_xor(folder: PathLike, split: str) -> ArrayDataset:
         An `ArrayDataset` of float32 rows (n, 3).
 
     Raises:
-        FileNotFoundError: where a file is missing.
-        ValueError: for another split, or arrays of another shape or kind.
+        FileNotFoundError: if a file is missing.
+        ValueError: for an unknown split, or arrays of the wrong shape or type.
     """
     _check_split(split)
     inputs, one_hot = (_read(pathlib.Path(folder) / f"new_xor_{split}_{part}.npy") for part in "xy")

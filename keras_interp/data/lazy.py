@@ -1,4 +1,4 @@
-"""Images that are read when they are needed, for data sets larger than memory."""
+"""Images read on demand, for datasets larger than memory."""
 
 import json
 import math
@@ -13,24 +13,24 @@ from keras_interp.typing import Size
 
 # Shares of the area, and ratios of width to height, of random crops (Szegedy et al., 2015, as widely used since).
 CROP_AREAS, CROP_RATIOS, CROP_TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10
-# The crop of test time is this share of the shorter side: 224 pixels of 256.
+# The test-time crop is this share of the shorter side: 224 pixels of 256.
 CENTER_SHARE = 7 / 8
 
 
 class LazyDataset:
-    """What `ArrayDataset` is, for images that are read and decoded batch by batch: random crops in training, else the centre.
+    """Counterpart of `ArrayDataset` for images read and decoded batch by batch: random crops in training, else the center.
 
     It has no attributes.
 
-    `data.Batches` takes it for `model.fit`; more `workers` of `Batches` read at the same time.
+    `data.Batches` takes it for `model.fit`; several `workers` of `Batches` read in parallel.
 
     Args:
-        source: sequence of {"image": uint8 array (height, width, 3), "label": class number} with random access: a data source
+        source: sequence of {"image": uint8 array (height, width, 3), "label": class index} with random access: a data source
             of TFDS, see `load_lazily`, or a list. Images may have several sizes.
         crop_size: (height, width) of the crops.
         class_names: names of the classes.
-        name: name of the data set and split.
-        numbers: which examples of the source to take, in which order; by default all.
+        name: name of the dataset and split.
+        numbers: indices of the source's examples to take, in order; defaults to all.
 
     Raises:
         ValueError: for no examples, or no class names.
@@ -52,7 +52,7 @@ class LazyDataset:
         self.name = name
         self._numbers = np.arange(len(source)) if numbers is None else np.asarray(numbers)
         if not len(self) or not self.class_names:
-            raise ValueError(f"A data set needs examples and classes. Received: {len(self)} examples, classes={class_names}")
+            raise ValueError(f"A dataset needs examples and classes. Received: {len(self)} examples, classes={class_names}")
 
     def __len__(self):
         return len(self._numbers)
@@ -63,13 +63,13 @@ class LazyDataset:
         return (*self.crop_size, 3)
 
     def __getitem__(self, part):
-        """A slice or an index array of the examples, as a data set."""
+        """A slice or an index array of the examples, as a dataset."""
         return LazyDataset(self.source, self.crop_size, self.class_names, self.name, self._numbers[part])
 
     def fingerprint(self) -> str:
-        """A sha256 of the examples' numbers, the class names, and up to 1,000 examples spread over the data, as a string.
+        """Sha256 of the examples' indices, the class names, and up to 1,000 examples spread over the data, as a string.
 
-        All of the data would have to be decoded for more.
+        More would mean decoding all data.
         """
         sample = self.read(np.unique(np.linspace(0, len(self) - 1, 1000).astype(int)))
         return sha256_of(json.dumps([self.class_names, self.crop_size]), self._numbers, *sample)
@@ -79,13 +79,13 @@ class LazyDataset:
 
         Args:
             part: slice or integers (n,).
-            rng: a `numpy.random.Generator` for crops at random, scaled to the crop size; None for the centre of each image.
+            rng: a `numpy.random.Generator` for random crops, scaled to the crop size; None for the center of each image.
 
         Returns:
-            uint8 array (n, height, width, 3) and int32 class numbers (n,).
+            uint8 array (n, height, width, 3) and int32 labels (n,).
 
         Raises:
-            ValueError: for a label without a class name, or an image of another kind.
+            ValueError: for a label without a class name, or an image of the wrong type.
         """
         numbers = self._numbers[part]
         draws = None if rng is None else rng.random((len(numbers), CROP_TRIES, 4))
@@ -110,21 +110,21 @@ class LazyDataset:
         return inputs, targets
 
     def to_arrays(self) -> ArrayDataset:
-        """The centres of all images, in memory, as an `ArrayDataset`."""
+        """The centers of all images, in memory, as an `ArrayDataset`."""
         return ArrayDataset(*self.read(slice(None)), self.class_names, self.name)
 
 
 def _center_box(height, width, crop_size):
-    """The centred box (left, top, right, bottom) of the crop's proportions that is `CENTER_SHARE` of the image."""
+    """The centered box (left, top, right, bottom) of the crop's proportions that is `CENTER_SHARE` of the image."""
     scale = CENTER_SHARE * min(height / crop_size[0], width / crop_size[1])
     crop_height, crop_width = scale * crop_size[0], scale * crop_size[1]
-    # On whole pixels, so that a crop that needs no scaling is a copy.
+    # In whole pixels, so that a crop without scaling is a copy.
     top, left = round((height - crop_height) / 2), round((width - crop_width) / 2)
     return left, top, min(left + crop_width, width), min(top + crop_height, height)
 
 
 def _random_box(height, width, draws):
-    """A box of random area, proportions and place: the first of several tries that fits, else a centred square."""
+    """A box of random area, proportions and place: the first of several tries that fits, else a centered square."""
     area = height * width * (CROP_AREAS[0] + (CROP_AREAS[1] - CROP_AREAS[0]) * draws[:, 0])
     ratio = np.exp(math.log(CROP_RATIOS[0]) + math.log(CROP_RATIOS[1] / CROP_RATIOS[0]) * draws[:, 1])
     widths, heights = np.round(np.sqrt(area * ratio)), np.round(np.sqrt(area / ratio))

@@ -1,4 +1,4 @@
-"""Pictures from files, as a person sees them."""
+"""Pictures from files, as a viewer shows them."""
 
 import pathlib
 from collections.abc import Iterable
@@ -8,28 +8,28 @@ from PIL import Image, ImageOps
 
 from keras_interp.typing import PathLike, Size
 
-# What transparent pixels lie on.
+# Background of transparent pixels.
 BACKGROUND = (255, 255, 255)
 
 
 def load_picture(path: PathLike, image_size: Size | None = None, channels: int = 3) -> np.ndarray:
     """Opens a picture as a viewer shows it, as an array of pixels in 0..255.
 
-    Its orientation tag is followed. Grey pictures of 16 bits are scaled to 0..255 by what 16 bits can hold; transparent pixels
-    lie on white. A picture of other proportions than `image_size` is cropped about its center.
+    Its orientation tag is followed. Gray 16-bit pictures are scaled from the full 16-bit range to 0..255; transparent pixels
+    become white. A picture whose proportions differ from `image_size` is cropped about its center.
 
     Args:
         path: path of a file that Pillow can read.
-        image_size: (height, width) of the array; by default the picture's own.
-        channels: 3 for colors, 1 for grey.
+        image_size: (height, width) of the array; defaults to the picture's own.
+        channels: 3 for colors, 1 for gray.
 
     Returns:
         A uint8 array (height, width, channels).
 
     Raises:
-        FileNotFoundError: where there is no such file.
-        ValueError: for a file that is no picture or damaged, too large to be one, or whose values have no known range (32-bit
-            integers, floats), with its name.
+        FileNotFoundError: if the file does not exist.
+        ValueError: for a file, named in the message, that is not a picture, damaged, too large, or has values of unknown range
+            (32-bit integers, floats).
 
     Examples:
 
@@ -49,9 +49,9 @@ def load_picture(path: PathLike, image_size: Size | None = None, channels: int =
         raise
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path} is too large for a picture. Received: {error}") from error
-    # What Pillow raises on damaged files depends on the format.
+    # Pillow's errors for damaged files depend on the format.
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError) as error:
-        reason = "no picture in a known format" if isinstance(error, Image.UnidentifiedImageError) else error
+        reason = "not a picture in a known format" if isinstance(error, Image.UnidentifiedImageError) else error
         raise ValueError(f"{path} cannot be opened as a picture. Received: {reason}") from error
     if image_size is not None:
         height, width = image_size
@@ -61,7 +61,7 @@ def load_picture(path: PathLike, image_size: Size | None = None, channels: int =
 
 
 def _of_known_range(image):
-    """The picture, one of 16 bits scaled to 8."""
+    """The picture, scaled from 16 bits to 8 if necessary."""
     sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
     if not sixteen:
         if image.mode in ("I", "F"):
@@ -86,7 +86,7 @@ def _opaque(image):
 
 
 def load_pictures(paths: Iterable[PathLike], image_size: Size, channels: int = 3) -> tuple[np.ndarray, list, dict]:
-    """Opens several pictures, see `load_picture`; those that cannot be opened do not stop the others.
+    """Opens several pictures, see `load_picture`; unreadable ones do not stop the others.
 
     Args:
         paths: paths of the files.

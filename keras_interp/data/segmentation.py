@@ -1,4 +1,4 @@
-"""Images whose pixels are labelled with concepts, read batch by batch: what Network Dissection compares units with."""
+"""Images with pixels labeled with concepts, read batch by batch, for Network Dissection."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from keras_interp.typing import PathLike, Size
 
 @dataclasses.dataclass(frozen=True)
 class SegmentationDataset:
-    """Images with label maps that can be read in batches, again and again, without holding all of them in memory.
+    """Images with label maps, read repeatedly in batches without holding all of them in memory.
 
     Attributes:
-        concepts: names, so that a pixel of label c shows `concepts[c]`. Label 0, whatever its name, is for pixels without one.
+        concepts: names; a pixel of label c shows `concepts[c]`. Label 0, whatever its name, marks pixels without a label.
         num_images: number of images.
-        read: function of a batch size that starts anew and yields pairs (images, labels), see `batches`.
-        categories: the category of each concept, as "object" or "color"; by default one for all.
-        name: name of the data set and split.
+        read: function of a batch size that starts over and yields pairs (images, labels), see `batches`.
+        categories: the category of each concept, as "object" or "color"; defaults to one for all.
+        name: name of the dataset and split.
 
     Raises:
-        ValueError: for no images, no concepts, or another number of categories than concepts.
+        ValueError: for no images, no concepts, or a number of categories that differs from the concepts.
     """
 
     concepts: Sequence[str]
@@ -43,10 +43,10 @@ class SegmentationDataset:
         object.__setattr__(self, "concepts", tuple(self.concepts))
         object.__setattr__(self, "categories", tuple(self.categories) or ("",) * len(self.concepts))
         if self.num_images < 1:
-            raise ValueError(f"There must be an image at least. Received: {self.num_images} images in {self.name!r}")
+            raise ValueError(f"There must be at least one image. Received: {self.num_images} images in {self.name!r}")
         if len(self.concepts) < 2 or len(self.categories) != len(self.concepts):
             raise ValueError(
-                "There must be a concept at least, after the name of label 0, and one category for each name. "
+                "There must be at least one concept after the name of label 0, and one category for each name. "
                 f"Received: {len(self.concepts)} names, {len(self.categories)} categories"
             )
 
@@ -54,16 +54,16 @@ class SegmentationDataset:
     def from_arrays(
         cls, images: np.ndarray, labels: np.ndarray, concepts: Sequence[str], categories: Sequence[str] = (), name: str = ""
     ) -> SegmentationDataset:
-        """A data set of arrays.
+        """A dataset of arrays.
 
         Args:
             images: array (n, height, width, channels) of pixels in 0..255.
-            labels: integers (n, rows, columns), or (n, layers, rows, columns) where a pixel shows several concepts; the label
-                maps may have another resolution than the images.
+            labels: integers (n, rows, columns), or (n, layers, rows, columns) if a pixel shows several concepts; the label
+                maps may differ from the images in resolution.
             concepts, categories, name: see the class.
 
         Raises:
-            ValueError: for another number of label maps than images, or no images.
+            ValueError: for label maps and images that differ in number, or no images.
 
         Examples:
 
@@ -96,8 +96,8 @@ class SegmentationDataset:
             Pairs of images (n, height, width, channels) and integer labels (n, rows, columns) or (n, layers, rows, columns).
 
         Raises:
-            ValueError: for a batch size below 1, label maps that do not fit the images or each other, label numbers without a
-                concept, or another number of images than `num_images`.
+            ValueError: for a batch size below 1, label maps that do not fit the images or each other, labels without a
+                concept, or a number of images that is not `num_images`.
             TypeError: for labels that are not integers.
         """
         if batch_size < 1:
@@ -116,7 +116,7 @@ class SegmentationDataset:
                 )
             if labels.min() < 0 or labels.max() >= len(self.concepts):
                 bad = np.unique(labels[(labels < 0) | (labels >= len(self.concepts))])
-                raise ValueError(f"Labels must be numbers of the {len(self.concepts)} concepts. Received: {bad[:8].tolist()}")
+                raise ValueError(f"Labels must be indices of the {len(self.concepts)} concepts. Received: {bad[:8].tolist()}")
             count += len(images)
             yield images, labels
         if count != self.num_images:
@@ -130,21 +130,21 @@ def load_segmentation(
     image_size: Size | None = None,
     label_size: Size | None = None,
 ) -> SegmentationDataset:
-    """Opens a data set of TensorFlow Datasets that has the features `image` and `segmentation`, a label map with names.
+    """Opens a dataset of TensorFlow Datasets that has the features `image` and `segmentation`, a label map with names.
 
     Args:
-        name: name of the data set, as "places_objects_mini".
+        name: name of the dataset, as "places_objects_mini".
         split: split, in the notation of TFDS: "test", "test[:100]".
-        data_dir: folder of the prepared data sets; by default `TFDS_DATA_DIR`, then TFDS's own default.
-        image_size: (height, width) to resize images to: what the model takes.
-        label_size: (rows, columns) to resize label maps to, by nearest neighbour. Sizes must be given where they vary.
+        data_dir: folder of the prepared datasets; defaults to `TFDS_DATA_DIR`, then TFDS's own default.
+        image_size: (height, width) to resize images to, the model's input size.
+        label_size: (rows, columns) to resize label maps to, by nearest neighbor. Sizes must be given where they vary.
 
     Returns:
-        A `SegmentationDataset` that reads and decodes as it goes.
+        A `SegmentationDataset` that reads and decodes on the fly.
 
     Raises:
-        FileNotFoundError: when the data set has not been prepared there, with the command that does it.
-        ValueError: for a data set without these features, sizes that vary, or an unknown split.
+        FileNotFoundError: when the dataset has not been prepared there, with the command that does it.
+        ValueError: for a dataset without these features, sizes that vary, or an unknown split.
     """
     builder = _prepared_builder(name, data_dir)
     features = builder.info.features
@@ -173,7 +173,7 @@ def load_segmentation(
         examples = builder.as_dataset(
             split=split,
             decoders=tfds.decode.PartialDecoding({"image": True, "segmentation": True}),
-            # By default TFDS keeps all decoded images of a small data set, for each pass anew.
+            # By default TFDS caches all decoded images of a small dataset, for each pass again.
             read_config=tfds.ReadConfig(try_autocache=False),
         )
         examples = examples.map(resize, num_parallel_calls=tf.data.AUTOTUNE)
@@ -192,7 +192,7 @@ def load_broden(
     image_size: Size | None = None,
     label_size: Size | None = None,
 ) -> SegmentationDataset:
-    """Opens a folder in the format of Broden, the broadly and densely labelled data set of Network Dissection.
+    """Opens a folder in the format of Broden, the broadly and densely labeled dataset of Network Dissection.
 
     The folder holds `index.csv`, with one row for each image (`image, split, ih, iw, sh, sw` and a column for each category),
     `label.csv` (`number, name, category`), and the files under `images/`. A field of a category holds, with semicolons between
@@ -201,17 +201,17 @@ def load_broden(
 
     Args:
         folder: the folder.
-        split: "train", "val", ...; by default all images.
-        categories: names of the categories to read; by default all. Images without a label in any of them are left out.
-        image_size: (height, width) to resize images to: what the model takes.
-        label_size: (rows, columns) to resize label maps to, by nearest neighbour. Sizes must be given where they vary.
+        split: "train", "val", ...; defaults to all images.
+        categories: names of the categories to read; defaults to all. Images without a label in any of them are skipped.
+        image_size: (height, width) to resize images to, the model's input size.
+        label_size: (rows, columns) to resize label maps to, by nearest neighbor. Sizes must be given where they vary.
 
     Returns:
-        A `SegmentationDataset` with labels (n, layers, rows, columns). A label that occurs in several of the categories counts
-        to the one for which `label.csv` has the highest frequency.
+        A `SegmentationDataset` with labels (n, layers, rows, columns). A label in several categories counts for the one with
+        the highest frequency in `label.csv`.
 
     Raises:
-        FileNotFoundError: for a folder without these files, or a file that they name and that is not there.
+        FileNotFoundError: for a folder without these files, or a missing file that they name.
         ValueError: for tables without the columns, an unknown category, no images, sizes that vary, labels without a name; and
             while reading, for label maps of another size than `index.csv` has, or that are not RGB.
     """
@@ -258,7 +258,7 @@ def _read_table(path, columns):
 
 
 def _read_labels(path, categories):
-    """Names of the labels, and for each the one of the categories in which it is most frequent."""
+    """Names of the labels, and for each the category in which it is most frequent."""
     names, category_of = {0: "unlabelled"}, {}
     for row in _read_table(path, ("number", "name", "category")):
         frequencies = {name: int(count or 0) for name, count in re.findall(r"([^;(]+)(?:\((\d+)\))?", row["category"] or "")}
@@ -279,14 +279,14 @@ def _common_size(argument, sizes) -> Any:
 
 
 def _check_rows(folder, rows, num_concepts):
-    """Looks for all files and numbers before any work is done."""
+    """Checks all files and labels before any work is done."""
     maps = (label for _, _, labels, _ in rows for label in labels if not label.isdecimal())
     for name in (*(row[0] for row in rows), *maps):
         if not os.path.isfile(folder / "images" / name):
             raise FileNotFoundError(f"index.csv names a file that must exist. Received: no file {folder / 'images' / name}")
     bad = {int(label) for _, _, labels, _ in rows for label in labels if label.isdecimal() and int(label) >= num_concepts}
     if bad:
-        raise ValueError(f"Labels must be numbers of the {num_concepts} concepts in label.csv. Received: {sorted(bad)[:8]}")
+        raise ValueError(f"Labels must be indices of the {num_concepts} concepts in label.csv. Received: {sorted(bad)[:8]}")
 
 
 def _read_image(path, size):

@@ -1,4 +1,4 @@
-"""Data sets by name, through TensorFlow Datasets, or from `.npz` files without TensorFlow."""
+"""Datasets by name, through TensorFlow Datasets, or from `.npz` files without TensorFlow."""
 
 import importlib
 import os
@@ -15,13 +15,13 @@ from keras_interp.data.independent_xor import generate_independent_xor
 from keras_interp.data.lazy import LazyDataset
 from keras_interp.typing import PathLike, Size
 
-# The data sets with a TFDS builder of ours: the module that registers it.
+# Datasets with our own TFDS builder: the module that registers it.
 OWN_BUILDERS = {
     "california_housing_ocean": "keras_interp.data.california_housing",
     "caltech_birds2011_parts": "keras_interp.data.caltech_birds",
 }
 
-# CelebA and the reduced set, and what the XNet paper takes of their attributes.
+# CelebA and the reduced set, and the attributes that the XNet paper uses.
 FACES = ("celeb_a", "celeb_a_mini")
 FACE_LABEL, FACE_ATTRIBUTES = "Young", ("5_o_Clock_Shadow", "Bald", "Bangs")
 
@@ -35,33 +35,33 @@ def load(
     attributes: Sequence[str] | None = None,
     task: str | None = None,
 ) -> ArrayDataset:
-    """Loads a split of a data set into memory.
+    """Loads a split of a dataset into memory.
 
     Args:
-        name: name of an image classification data set in TensorFlow Datasets, as "cifar10", or "caltech_birds2011_parts" (see
+        name: name of an image classification dataset in TensorFlow Datasets, as "cifar10", or "caltech_birds2011_parts" (see
             `load_birds`); or one of
 
-            - "california_housing_ocean": California Housing. Inputs are float32 rows (n, 13): the eight numbers of the table
-              as they are, and a column of 0 and 1 for each of the five values of `ocean_proximity`. Targets are median house
+            - "california_housing_ocean": California Housing. Inputs are float32 rows (n, 13): the table's eight numbers
+              unchanged, and a column of 0 and 1 for each of the five values of `ocean_proximity`. Targets are median house
               values in $100,000.
-            - "independent_xor": the made-up table of the feature-leveling paper, float32 rows (n, 3) of two classes. It needs
-              neither `data_dir` nor TFDS.
+            - "independent_xor": the synthetic table of the feature-leveling paper, float32 rows (n, 3) of two classes. It
+              needs neither `data_dir` nor TFDS.
             - the path of an `.npz` file, see `load_npz`, which needs no TensorFlow.
         split: split, in the notation of TFDS: "train", "test", "train[:90%]". An `.npz` file is read whole, and
             "independent_xor" has "train" and "test" only.
-        data_dir: folder of the prepared data sets; by default `TFDS_DATA_DIR`, then TFDS's own default.
-        image_size: (height, width) to resize images to, which a data set with images of several sizes needs.
-        label: for a data set whose images have attributes instead of a class: the attribute to classify, which gives the
+        data_dir: folder of the prepared datasets; defaults to `TFDS_DATA_DIR`, then TFDS's own default.
+        image_size: (height, width) to resize images to, which a dataset with images of several sizes needs.
+        label: for a dataset whose images have attributes instead of a class: the attribute to classify, which gives the
             classes "not <label>" and "<label>". By default "Young" for "celeb_a" and "celeb_a_mini".
-        attributes: names of the attributes to load beside the class; by default the three of the XNet paper for these two
-            data sets, "5_o_Clock_Shadow", "Bald" and "Bangs", and none for others.
+        attributes: names of the attributes to load in addition to the class; by default the three of the XNet paper for these
+            two datasets, "5_o_Clock_Shadow", "Bald" and "Bangs", and none for others.
         task: for an `.npz` file, see `load_npz`.
 
     Returns:
         An `ArrayDataset`.
 
     Raises:
-        FileNotFoundError: when the data set has not been prepared there, with the command that does it.
+        FileNotFoundError: when the dataset has not been prepared there, with the command that does it.
         ValueError: for an unknown split or attribute, or a file without the arrays.
     """
     if str(name).endswith(".npz"):
@@ -81,20 +81,20 @@ def load(
 def load_lazily(
     name: str, split: str = "train", data_dir: PathLike | None = None, crop_size: Size = (224, 224)
 ) -> LazyDataset:
-    """Opens a split of an image classification data set that is larger than memory, see `LazyDataset`.
+    """Opens a split of an image classification dataset that is larger than memory, see `LazyDataset`.
 
     Args:
-        name: name of a data set in TensorFlow Datasets that has been prepared with `prepare(name, random_access=True)`.
+        name: name of a dataset in TensorFlow Datasets that has been prepared with `prepare(name, random_access=True)`.
         split: split, in the notation of TFDS.
-        data_dir: folder of the prepared data sets, see `load`.
-        crop_size: (height, width) of the crops that it gives.
+        data_dir: folder of the prepared datasets, see `load`.
+        crop_size: (height, width) of its crops.
 
     Returns:
         A `LazyDataset`.
 
     Raises:
-        FileNotFoundError: when the data set has not been prepared there, with the command that does it.
-        ValueError: for an unknown split, a data set without classes, or one whose files can be read in order only.
+        FileNotFoundError: when the dataset has not been prepared there, with the command that does it.
+        ValueError: for an unknown split, a dataset without classes, or one whose files can only be read in order.
     """
     builder = _prepared_builder(name, data_dir)
     features = builder.info.features
@@ -103,7 +103,7 @@ def load_lazily(
         source = builder.as_data_source(split=split)
     except NotImplementedError as error:
         raise ValueError(
-            f"The files of {name!r} can be read in order only. Prepare it in another folder with: keras-interp prepare {name} "
+            f"The files of {name!r} can only be read in order. Prepare it in another folder with: keras-interp prepare {name} "
             f"--random-access --data-dir DIR. Received: {error}"
         ) from error
     return LazyDataset(source, crop_size, features["label"].names, f"{builder.name} {split}")
@@ -112,20 +112,20 @@ def load_lazily(
 def prepare(
     name: str, data_dir: PathLike | None = None, manual_dir: PathLike | None = None, random_access: bool = False
 ) -> None:
-    """Downloads a data set and prepares it for `load`.
+    """Downloads a dataset and prepares it for `load`.
 
     It does what `tfds build` does, which fails without apache-beam and mlcroissant (tensorflow/datasets#5463).
 
     Args:
-        name: name of a data set in TensorFlow Datasets, or "california_housing_ocean", or "caltech_birds2011_parts".
-        data_dir: folder of the prepared data sets, see `load`.
+        name: name of a dataset in TensorFlow Datasets, or "california_housing_ocean", or "caltech_birds2011_parts".
+        data_dir: folder of the prepared datasets, see `load`.
         manual_dir: folder with files that are not downloaded. The `housing.csv` of "california_housing_ocean" is taken from
-            here when there is one, with the same columns and any rows; the archive `CUB_200_2011.tgz` of
-            "caltech_birds2011_parts" too, or its folder `CUB_200_2011`, with the same tables and any images.
+            here if present, with the same columns and any rows; the archive `CUB_200_2011.tgz` of "caltech_birds2011_parts"
+            too, or its folder `CUB_200_2011`, with the same tables and any images.
         random_access: whether to write files that `load_lazily` reads, instead of those that `load` reads.
 
     Raises:
-        ValueError: for a table with a missing column or a wrong field, or a download that is not what it was.
+        ValueError: for a table with a missing column or an invalid field, or a download that has changed.
         FileNotFoundError: for a folder `CUB_200_2011` without one of its tables, or an image that they name.
     """
     tfds = _import_tfds()
@@ -140,7 +140,7 @@ def _import_tfds() -> Any:
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
-        raise ImportError("Data sets by name need TensorFlow Datasets: pip install tensorflow-datasets") from error
+        raise ImportError("Datasets by name need TensorFlow Datasets: pip install tensorflow-datasets") from error
     return tfds
 
 
@@ -148,7 +148,7 @@ def _prepared_builder(name, data_dir) -> Any:
     tfds = _import_tfds()
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR")
     if data_dir is not None and not pathlib.Path(data_dir).is_dir():
-        raise FileNotFoundError(f"There is no folder of data sets at `data_dir`. Received: data_dir={data_dir}")
+        raise FileNotFoundError(f"There is no folder of datasets at `data_dir`. Received: data_dir={data_dir}")
     try:
         builder = tfds.builder(name, data_dir=data_dir)
         prepared = bool(builder.info.splits)
@@ -157,7 +157,7 @@ def _prepared_builder(name, data_dir) -> Any:
     if not prepared:
         where = f" --data-dir {data_dir}" if data_dir else ""
         raise FileNotFoundError(
-            f"The data set {name!r} is not prepared there. Fetch it with: keras-interp prepare {name}{where}"
+            f"The dataset {name!r} is not prepared there. Fetch it with: keras-interp prepare {name}{where}"
         )
     return builder
 
@@ -166,12 +166,12 @@ def _require_features(builder, names):
     features = builder.info.features
     if not names <= set(features):
         raise ValueError(
-            f"A data set must have the features {sorted(names)}. Received: {builder.name!r} with {sorted(features)}"
+            f"A dataset must have the features {sorted(names)}. Received: {builder.name!r} with {sorted(features)}"
         )
 
 
 def _image_size(builder, image_size):
-    """The (height, width) to resize images to, which must be given where those of the data set vary."""
+    """The (height, width) to resize images to, required if the dataset's sizes vary."""
     size = builder.info.features["image"].shape[:2] if image_size is None else tuple(image_size)
     if None in size:
         raise ValueError(f"The images of {builder.name!r} have several sizes: give `image_size`. Received: image_size=None")
@@ -222,8 +222,8 @@ def load_npz(path: PathLike, task: str | None = None) -> ArrayDataset:
 
     Args:
         path: path of the file.
-        task: what the targets are for, where the file does not say it. Integers without `class_names` may be either: class
-            numbers, whose names are then "0", "1", ..., or values.
+        task: the task, if the file does not state it. Integers without `class_names` may be labels, whose class names are then
+            "0", "1", ..., or values.
 
     Returns:
         An `ArrayDataset`.

@@ -1,4 +1,4 @@
-"""Tables from CSV files, as people write them."""
+"""Tables from CSV files of common formats."""
 
 import codecs
 import csv
@@ -15,19 +15,19 @@ from keras_interp.checks import MISSING_WORDS, encode_columns
 from keras_interp.typing import PathLike
 
 SEPARATORS = ",;\t|"
-# Names that programs give to the column of row numbers when they write a table.
+# Common names of the column of row numbers in written tables.
 INDEX_NAMES = ("", "Unnamed: 0", "index", "row.names")
 
 
 @dataclasses.dataclass(frozen=True)
 class CsvRows:
-    """The rows of a CSV file as a model takes them.
+    """Rows of a CSV file in the form that a model takes.
 
     Attributes:
         rows: float64 array (n, columns), NaN where a row has no number.
-        faults: {row: sentence} of rows that cannot be used, counted from 0.
+        faults: {row: sentence} for unusable rows, counted from 0.
         unused: names of columns that the model does not know.
-        unknown: {column: {category: rows}} of categories that training did not have, or rarely.
+        unknown: {column: {category: rows}} of categories that were rare or absent in training.
     """
 
     rows: np.ndarray
@@ -40,7 +40,7 @@ def read_csv(path: PathLike, column_names: Sequence[str] = ()) -> tuple[dict, di
     """Reads a CSV file as columns of text.
 
     Separators are commas, semicolons, tabs or bars; fields may be quoted; the text is UTF-8, or UTF-16 with its mark. A first
-    line of numbers alone is a row, unless these are the names in `column_names`.
+    line of only numbers is a row, unless these are the names in `column_names`.
 
     Args:
         path: path of the file.
@@ -68,18 +68,18 @@ def read_csv(path: PathLike, column_names: Sequence[str] = ()) -> tuple[dict, di
     records = [[field.strip() for field in row] for row in records]
     width = len(records[0])
     if len(records) > 1 and all(len(row) == width + 1 and not row[-1] for row in records[1:]):
-        # A separator behind the last field.
+        # A separator after the last field.
         records = [records[0], *(row[:-1] for row in records[1:])]
     header = records[0] if _is_header(records[0], column_names, path) else None
     rows = records[1:] if header else records
     if not rows:
         raise ValueError(f"{path} must hold rows below its header. Received: the header {header}")
     if separator != "," and not any(re.fullmatch(r"[+-]?\d*\.\d+", field) for row in rows for field in row):
-        # Where neither fields nor decimals are told apart by other signs, commas are those of decimals.
+        # If neither fields nor decimals use other signs, commas are decimal.
         rows = [[re.sub(r"^([+-]?\d+),(\d+)$", r"\1.\2", field) for field in row] for row in rows]
     names: list[Any] = [*(header or range(len(rows[0])))]
     if header and len(names) > 1 and all(len(row) == len(names) + 1 for row in rows):
-        names = ["", *names]  # The header has no name for the row numbers, as R writes it.
+        names = ["", *names]  # R writes no header for the row numbers.
     if header and len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         raise ValueError(f"{path} must have a name of its own for each column. Received: several columns {twice[:8]}")
@@ -89,16 +89,16 @@ def read_csv(path: PathLike, column_names: Sequence[str] = ()) -> tuple[dict, di
     table = np.array([row if len(row) == len(names) else [""] * len(names) for row in rows], object)
     columns = {name: table[:, column] for column, name in enumerate(names)}
     if header and names[0] in INDEX_NAMES and names[1:] == list(map(str, range(len(names) - 1))):
-        # A header that only counts: what is left are columns without names.
+        # A header that only counts: the columns have no names.
         columns = dict(enumerate(list(columns.values())[1:]))
     return columns, faults
 
 
 def read_rows(path: PathLike, column_names: Sequence[str] = (), num_columns: int | None = None) -> CsvRows:
-    """Reads the rows of a CSV file as a model takes them.
+    """Reads the rows of a CSV file in the form that a model takes.
 
-    Columns with names are brought into the model's order, and a column "name=category" is made of the column "name". Without
-    names on one side, columns are taken in their order, but for one of row numbers.
+    Named columns are reordered to match the model, and a column "name=category" is made from the column "name". If one side
+    has no names, columns are taken in order, except one of row numbers.
 
     Args:
         path: path of the file, see `read_csv`.
@@ -106,8 +106,8 @@ def read_rows(path: PathLike, column_names: Sequence[str] = (), num_columns: int
         num_columns: number of the model's columns.
 
     Returns:
-        A `CsvRows`. Rows that have a text or nothing where a number should be, or a category that the model does not know,
-        are among its faults.
+        A `CsvRows`. Rows with text or a gap instead of a number, or a category that the model does not know, are among its
+        faults.
 
     Raises:
         ValueError: for a file that cannot be read, or without one of the model's columns; with its name.
@@ -142,7 +142,7 @@ def _decode(path):
 
 
 def _fits(lines, separator):
-    """How well a separator fits: the share of lines with as many fields as the first (or one more), and that number."""
+    """Fit of a separator: the share of lines with as many fields as the first (or one more), and that number."""
     try:
         counts = [len(row) for row in csv.reader(lines, delimiter=separator, skipinitialspace=True) if row]
     except csv.Error:
@@ -153,7 +153,7 @@ def _fits(lines, separator):
 
 
 def _is_header(fields, column_names, path):
-    """Whether a first line names columns; one that holds any number is a row, unless the model knows these names."""
+    """True if a first line names columns; one with any number is a row, unless the model knows these names."""
     count = list(map(str, range(len(fields))))
     if column_names and set(fields) >= set(column_names):
         return True

@@ -1,4 +1,4 @@
-"""What several methods share in explaining a prediction."""
+"""Explanations of predictions, shared by several methods."""
 
 from keras_interp.explain.concept_notes import ConceptNotes
 from keras_interp.explain.excitation_backprop import ExcitationBackprop, excitation_backprop

@@ -1,4 +1,4 @@
-"""What persons say of x-features: names, votes and the answers of the study, in one file that travels with the model."""
+"""User notes on x-features: names, votes and study answers, in one file that travels with the model."""
 
 import json
 import os
@@ -16,22 +16,22 @@ from keras_interp.typing import PathLike
 FILE_NAME = "concepts.json"
 FORMAT = 1
 
-# The last cell of the study: what is no part of the object.
+# The last cell of the study: everything outside the object.
 CONTEXT = "context"
 
 
 class ConceptNotes:
     """Names of x-features, votes whether to trust them, and answers of the study (Table 1b of the paper).
 
-    They are kept by the target's name and the number of the x-feature, so they say nothing of a module that is trained anew.
-    Every change is written at once, whole or not at all, to what is in the file by then; one object may serve several threads.
+    They are stored by the target's name and the index of the x-feature, so they do not apply to a retrained module. Every
+    change is written at once and atomically, merged with the file's current content; one object may serve several threads.
 
     Args:
-        path: file to keep them in, which is read where it exists; a folder stands for its `concepts.json`. None keeps them in
+        path: file to store them in, which is read if it exists; a folder stands for its `concepts.json`. None keeps them in
             memory.
 
     Raises:
-        ValueError: for a file that is damaged, of another kind, or of a newer format.
+        ValueError: for a file that is damaged, not a notes file, or of a newer format.
 
     Examples:
 
@@ -51,7 +51,7 @@ class ConceptNotes:
 
     @property
     def writable(self) -> bool:
-        """Whether the file can be written, or made with its folders. Notes in memory always can."""
+        """True if the file can be written, or created with its folders; always for notes in memory."""
         if self.path is None:
             return True
         return os.access(next(folder for folder in self.path.absolute().parents if folder.exists()), os.W_OK)
@@ -60,9 +60,9 @@ class ConceptNotes:
         return self._targets.get(str(target), {}).get(str(int(feature)), {})
 
     def _change(self, target, feature, change):
-        """Makes a change to what is kept of an x-feature, in memory only once it is in the file."""
+        """Applies a change to an x-feature's notes, first to the file, then in memory."""
         with self._lock:
-            # As they are in the file by now, to which another viewer may have written.
+            # Reread: another viewer may have written to the file.
             saved = self.path is not None and self.path.exists()
             targets = _read(self.path) if saved else json.loads(json.dumps(self._targets))
             change(targets.setdefault(str(target), {}).setdefault(str(int(feature)), {}))
@@ -71,19 +71,19 @@ class ConceptNotes:
             self._targets = targets
 
     def name(self, target: str, feature: int, name: str) -> None:
-        """Names an x-feature, by its number, of a target; an empty name takes the name away."""
+        """Names an x-feature of a target, by its index; an empty name removes the name."""
         name = " ".join(name.split())
         self._change(target, feature, lambda of: of.update(name=name))
 
     def names(self, target: str) -> dict[int, str]:
-        """Names of the x-features of a target that were named, {number: name}, "" where a name was taken away."""
+        """Names given to x-features of a target, {index: name}, "" if a name was removed."""
         return {int(feature): of["name"] for feature, of in self._targets.get(str(target), {}).items() if "name" in of}
 
     def apply(self, model: Any) -> None:
-        """Gives the names to the x-features of an explanation module, in the place of its own.
+        """Gives the names to the x-features of an explanation module, replacing its own.
 
         Raises:
-            ValueError: for names of x-features that the model does not have.
+            ValueError: for x-features that the model does not have.
         """
         names = dict(model.concept_names)
         for target in self._targets:
@@ -97,7 +97,7 @@ class ConceptNotes:
         model.concept_names = names
 
     def vote(self, target: str, feature: int, trust: bool) -> None:
-        """Adds a vote whether to trust an x-feature."""
+        """Adds a vote for or against trusting an x-feature."""
 
         def add(of):
             votes = of.setdefault("votes", {"yes": 0, "no": 0})
@@ -111,20 +111,20 @@ class ConceptNotes:
         return votes["yes"], votes["no"]
 
     def answer(self, target: str, feature: int, image: str, parts: Iterable[str], person: str = "") -> None:
-        """Notes which parts the heatmap of an x-feature covers in an image, in the place of this person's last answer on it.
+        """Records the parts that the heatmap of an x-feature covers in an image, replacing this person's last answer.
 
         Args:
             target: name of the target.
-            feature: number of the x-feature.
-            image: key of the image, of any kind of text.
-            parts: names of the parts, or "context"; one at least.
-            person: who answers.
+            feature: index of the x-feature.
+            image: key of the image, any string.
+            parts: names of the parts, or "context"; at least one.
+            person: name of the person.
 
         Raises:
             ValueError: for no parts.
         """
         if not parts:
-            raise ValueError(f"An answer names one part at least. Received: {parts!r}")
+            raise ValueError(f"An answer must name at least one part. Received: {parts!r}")
         new = {"person": person, "image": image, "parts": sorted(set(parts))}
 
         def put(of):
@@ -138,12 +138,12 @@ class ConceptNotes:
         return [dict(a) for a in self._of(target, feature).get("answers", ()) if person in (None, a["person"])]
 
     def counts(self, target: str, num_features: int, cells: Sequence[str]) -> np.ndarray:
-        """How often all persons found each x-feature of a target on each part.
+        """Number of times that people found each x-feature of a target on each part.
 
         Args:
             target: name of the target.
             num_features: number of its x-features.
-            cells: names of the parts, and "context" where it counts. Other parts are left out.
+            cells: names of the parts to count, and "context" if included.
 
         Returns:
             int64 array (features, cells), as `metrics.concepts.locality` and `metrics.concepts.orthogonality` take it.
@@ -153,14 +153,14 @@ class ConceptNotes:
 
 
 def _write(path, targets):
-    """Writes the file whole or not at all: beside it first, then in its place."""
+    """Writes the file atomically: a temporary file first, then a rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with open(handle, "w", encoding="utf-8") as file:
             json.dump({"concept_notes": FORMAT, "targets": targets}, file, indent=1, ensure_ascii=False, sort_keys=True)
             file.write("\n")
-        # The temporary file is for its owner alone; what travels with a model is for those who may read the folder.
+        # A temporary file is private to its owner; notes must be as readable as their folder.
         os.chmod(scratch, 0o644)
         os.replace(scratch, path)
     except BaseException:
@@ -169,7 +169,7 @@ def _write(path, targets):
 
 
 def _read(path):
-    """The notes of a file, by target and number of the x-feature, or raises."""
+    """Reads notes from a file, by target and index of the x-feature, or raises."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -179,7 +179,7 @@ def _read(path):
         raise ValueError(f"This keras-interp reads notes up to format {FORMAT}. Received: {path} of format {found}")
     targets = content.get("targets") if found == FORMAT else None
     if not isinstance(targets, dict):
-        raise ValueError(f"The file must hold names and votes of x-features. Received: {path}, which is of another kind")
+        raise ValueError(f"The file must hold names and votes of x-features. Received: {path}, with other content")
     for target, features in targets.items():
         if not isinstance(features, dict) or not all(map(_is_valid, features, features.values())):
             raise ValueError(f"The file of names and votes is damaged. Received: {path} at the target {target!r}")
@@ -187,7 +187,7 @@ def _read(path):
 
 
 def _is_valid(number, of):
-    """Whether this is what `ConceptNotes` keeps of an x-feature."""
+    """True for valid notes on an x-feature."""
     if not re.fullmatch("0|[1-9][0-9]{0,5}", number) or not isinstance(of, dict):
         return False
     if not set(of) <= {"name", "votes", "answers"} or not isinstance(of.get("name", ""), str):

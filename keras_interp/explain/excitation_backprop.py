@@ -1,4 +1,4 @@
-"""Excitation backprop: which lower neurons, down to the pixels, are behind the activation of an upper neuron.
+"""Excitation backprop: the lower neurons, down to the pixels, that cause the activation of an upper neuron.
 
 Paper: Zhang et al., "Top-down Neural Attention by Excitation Backprop" (ECCV 2016). A winner is drawn among the upper
 neurons; each winner j draws one of its children, a lower neuron i, with a probability in proportion to x_i · w⁺_ij, its
@@ -31,19 +31,18 @@ def excitation_backprop(
 ) -> np.ndarray:
     """Marginal winning probabilities, or contrastive ones, from neurons of one layer to an earlier layer or the input.
 
-    Who asks more than once of the same layers saves the compilation with an `ExcitationBackprop`, which does the work and
-    documents it.
+    To query the same layers repeatedly, create one `ExcitationBackprop`, which also has the details; it compiles once.
 
     Args:
         model: a functional or sequential `keras.Model` with one input.
         images: array (n, height, width, channels) as the model takes it, or rows (n, columns).
         start: name of the layer to start from.
-        neurons: numbers of neurons of `start`, integers (k,) or (n, k), see `ExcitationBackprop.__call__`.
+        neurons: indices of neurons of `start`, integers (k,) or (n, k), see `ExcitationBackprop.__call__`.
         priors: instead of `neurons`, probabilities (n, k, *shape of the output of `start`).
-        end: name of the layer to end at; by default the model's input.
+        end: name of the layer to end at; defaults to the model's input.
         contrastive: whether to compute c-MWP.
         sum_channels: whether to add up the channels of maps.
-        batch_size: number of maps that are computed at once.
+        batch_size: number of maps to compute at once.
 
     Returns:
         float32 array (n, k, h, w); (n, k, h, w, channels) without the sum; (n, k, features) where `end` has no maps.
@@ -72,43 +71,43 @@ def excitation_backprop(
 class ExcitationBackprop:
     """Excitation backprop between two layers of a network, compiled once; an object to be called with images.
 
-    What the layers on the way do with the probability:
+    Rules of the layers on the way:
 
     - Weights (`Dense`, `Conv2D`, `DepthwiseConv2D`, `SeparableConv2D`) share it out by the formula above, without the bias. A
-      batch normalisation straight after them is folded into the weights. Activations below zero count as zero.
+      batch normalization straight after them is folded into the weights. Activations below zero count as zero.
     - `Add`, `Average`, and average pooling, also global, are sums with positive weights: by the same formula.
     - Maximum pooling, also global, `Flatten`, `Reshape`, `Concatenate`, `ZeroPadding2D` and the like hand it to the one input
       that the output is a copy of.
-    - A batch normalisation elsewhere, `Rescaling` and `Normalization` hand it to their one input if it is positive and its
+    - A batch normalization elsewhere, `Rescaling` and `Normalization` hand it to their one input if it is positive and its
       weight too.
-    - Activations that keep signs (linear, ReLU and its variants, ELU, tanh) and dropout leave it as it is. Leaky ones pass
-      values below zero, which the layer above counts as zero. The activation of `start` itself plays no part, so that a
-      softmax may stand there.
+    - Activations that keep signs (linear, ReLU and its variants, ELU, tanh) and dropout leave it unchanged. Leaky ones pass
+      values below zero, which the layer above counts as zero. The activation of `start` itself is ignored, so it may be a
+      softmax.
 
     The probability of a winner without an active child of positive weight ends there, so the total is at most 1. It is also
-    less than 1 where not all paths lead through `end`, inside a residual block for one. Preprocessed pixels may be negative
-    and are then never drawn: a layer after the first few is a better `end` than the input.
+    less than 1 if some paths bypass `end`, as inside a residual block. Preprocessed pixels may be negative and are then never
+    drawn: a layer after the first few is a better `end` than the input.
 
-    The contrastive MWP (c-MWP) is the difference between the MWP of a neuron and that of its dual, the neuron with all
-    weights negated: both are computed for the layer just below the weights of `start`, their difference is propagated on
-    from there, and in the end, after the sum over the channels, what is below zero becomes zero. Just below the weights the
-    sum over all neurons is zero, so ending there with one pixel leaves nothing to see.
+    The contrastive MWP (c-MWP) is the difference between the MWP of a neuron and that of its dual, the neuron with all weights
+    negated: both are computed for the layer just below the weights of `start`, their difference is propagated on from there,
+    and at the end, after the sum over the channels, negative values become zero. Just below the weights the sum over all
+    neurons is zero, so ending there with one pixel leaves nothing to see.
 
-    Everything is computed in float32, whatever the model's dtype policy. Nested models are gone through, and their layers are
+    Everything is computed in float32, whatever the model's dtype policy. Nested models are traversed, and their layers are
     found by name. The weights are those at the time of the call.
 
     Args:
         model: a functional or sequential `keras.Model` with one input.
         start: name of the layer to start from.
-        end: name of the layer to end at; by default the model's input.
+        end: name of the layer to end at; defaults to the model's input.
         contrastive: whether to compute c-MWP. The layer `start`, or the one whose output it activates or reshapes, must have
             weights.
         sum_channels: whether to add up the channels of maps.
 
     Raises:
         TypeError: for a model that is not functional.
-        ValueError: for an unknown layer, one that is called more than once, an `end` that does not come before `start`, a
-            layer in between that excitation backprop is not defined for, or a contrast without weights.
+        ValueError: for an unknown layer, one that is called more than once, an `end` that does not precede `start`, a layer in
+            between for which excitation backprop is undefined, or a contrast without weights.
 
     Examples:
 
@@ -154,8 +153,8 @@ class ExcitationBackprop:
 
         Args:
             images: array (n, height, width, channels) as the model takes it, or rows (n, columns).
-            neurons: numbers of neurons of `start` whose prior is 1 each: integers (k,), or (n, k) for others in each image.
-                A neuron of a map has its number in the flattened output: (y · width + x) · channels + channel.
+            neurons: indices of neurons of `start` with a prior of 1 each: integers (k,), or (n, k) per image. A neuron of a
+                map has its number in the flattened output: (y · width + x) · channels + channel.
             priors: instead of `neurons`, k prior distributions for each image, float array (n, k, *shape of the output of
                 `start`).
             batch_size: number of maps, pairs of an image and a neuron, that are computed at once. Memory grows with it.
@@ -165,9 +164,10 @@ class ExcitationBackprop:
             no maps.
 
         Raises:
-            ValueError: for images of another shape, none at all, NaN or infinite pixels; for both or neither of `neurons` and
-                `priors`; for a neuron out of range; for priors of another shape, NaN or infinite; for a batch size below 1.
-            TypeError: for numbers of neurons that are not integers.
+            ValueError: for images of the wrong shape, none at all, NaN or infinite pixels; for both or neither of `neurons`
+                and `priors`; for a neuron out of range; for priors of the wrong shape, NaN or infinite; for a batch size below
+                1.
+            TypeError: for neuron indices that are not integers.
         """
         images = check_inputs(images, self.input_shape)
         if batch_size < 1:

@@ -1,4 +1,4 @@
-"""A model's graph as steps, and the way back through it that excitation backprop takes."""
+"""A model's graph as steps, and the backward path of excitation backprop through it."""
 
 import dataclasses
 import difflib
@@ -38,7 +38,7 @@ class _Step:
 
 @dataclasses.dataclass(eq=False)
 class _Link:
-    """One application of a rule; where weights are followed by their normalisation, of both together."""
+    """One application of a rule; where weights are followed by their normalization, of both together."""
 
     step: _Step
     output: int
@@ -58,7 +58,7 @@ class _Link:
         return self.rule(self.step, inputs, probabilities, sign)
 
     def check(self, at_start: bool) -> None:
-        """Raises for what excitation backprop is not defined for."""
+        """Raises for layers for which excitation backprop is undefined."""
         layer = self.step.layer
         if self.rule is None:
             supported = ", ".join(sorted(cls.__name__ for cls in RULES))
@@ -124,7 +124,7 @@ class Graph:
         return reached
 
     def steps_before(self, token: int) -> list[_Step]:
-        """The steps that this tensor is computed by, in order."""
+        """Steps that compute this tensor, in order."""
         needed, steps = {token}, []
         for step in reversed(self.steps):
             if needed.intersection(step.outputs):
@@ -152,7 +152,7 @@ def _functional(layer):
 
 
 def links(steps: Sequence[_Step], start: int, end: int, reached: set[int]) -> list[_Link]:
-    """What probability from `start` goes through on its way to `end`, from the top."""
+    """Links that probability passes from `start` to `end`, from the top."""
     producers = {token: step for step in steps for token in step.outputs}
     tokens, links = {start}, []
     for step in reversed(steps):

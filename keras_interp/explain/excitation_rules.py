@@ -1,4 +1,4 @@
-"""How winning probabilities pass a layer, for each kind of layer (excitation backprop)."""
+"""Rules of excitation backprop: passage of winning probabilities through each kind of layer."""
 
 from typing import Any
 
@@ -12,15 +12,15 @@ from keras_interp.explain.gradients import input_gradient
 from keras_interp.layers.x_layer import XLayer
 from keras_interp.typing import Tensor
 
-# The smallest normal float32. What is below counts as zero, so that no quotient of probability and excitation overflows.
+# The smallest normal float32. Smaller values count as zero, so that no quotient of probability and excitation overflows.
 TINY = float(np.finfo("float32").tiny)
 
 
 def winning_probabilities(inputs: Tensor, kernel: Tensor, probabilities: Tensor) -> Tensor:
     """Marginal winning probabilities of the inputs of a dense layer, given those of its outputs.
 
-    With it a caller prepares the priors of a readout that is not part of the model, as a linear one on a layer or the encoder
-    of an explanation. For a contrastive prior, subtract what the negated kernel gives.
+    Use it for the priors of a readout outside the model, as a linear one on a layer or the encoder of an explanation. For a
+    contrastive prior, subtract the result for the negated kernel.
 
     Args:
         inputs: float tensor or array (..., k or 1, inputs), the activations; below zero they count as zero.
@@ -104,7 +104,7 @@ def through_identity(step: Any, inputs: list[Tensor], probabilities: Tensor, sig
     return [probabilities]
 
 
-# By exact class: a subclass may compute something else.
+# By exact class: a subclass may compute something different.
 ACTIVATION_LAYERS = (layers.ReLU, layers.LeakyReLU, layers.ELU)
 
 
@@ -121,7 +121,7 @@ RULES = {
 }
 
 
-# What may stand between the neurons of a contrast and their weights.
+# Layers allowed between the neurons of a contrast and their weights.
 TRANSPARENT = (layers.Flatten, layers.Reshape, layers.Permute)
 
 
@@ -140,7 +140,7 @@ def _divide(probabilities, excitation):
 
 
 def _weighted(x, gradient):
-    # Chosen, and not only multiplied: under an input of zero the sum of quotients may overflow.
+    # Selected, not just multiplied: for a zero input the sum of quotients may overflow.
     return ops.where(x > 0, x * gradient, 0.0)
 
 
@@ -173,7 +173,7 @@ def is_normalization(layer: Any) -> bool:
 
 
 def sign_of(normalization: Any) -> Tensor:
-    """The signs (channels,) by which a normalisation multiplies; by how much it does cancels in the formula."""
+    """The signs (channels,) by which a normalization multiplies; by how much it does cancels in the formula."""
     return 1.0 if normalization.gamma is None else ops.sign(ops.cast(normalization.gamma, "float32"))
 
 

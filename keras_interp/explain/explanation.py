@@ -1,4 +1,4 @@
-"""What an explanation of a prediction consists of, whatever the method."""
+"""Explanations of predictions, for all methods."""
 
 from __future__ import annotations
 
@@ -19,23 +19,22 @@ class Explanation:
     """Explains one output for each of n inputs by the contributions of named units.
 
     Attributes:
-        inputs: what was explained: images (n, height, width, channels), or rows (n, columns).
+        inputs: the explained inputs: images (n, height, width, channels), or rows (n, columns).
         logits: float32 (n, outputs); for a regression, the predicted values.
         class_names: names of the outputs.
-        target: numbers (n,) of the outputs that are explained.
+        target: indices (n,) of the explained outputs.
         unit_names: names of the units. Where these differ between targets and the inputs have several, names that fit all.
-        contributions: float32 (n, units): what each unit adds to the target's logit.
-        bias: float32 (n,): the part of the logit that no unit accounts for. Where the method is linear in its units,
+        contributions: float32 (n, units): the contribution of each unit to the target's logit.
+        bias: float32 (n,): the part of the logit that no unit accounts for. For methods that are linear in their units,
             contributions and bias add up to the logit, see `residual`.
         maps: float32 (n, h, w, units), where in the image each unit's contribution arises; None for tables. Their mean over
             h and w is the contribution.
-        units_of_target: booleans (n, units), the units that belong to the target by the method's own account; None where the
-            method assigns none.
+        units_of_target: booleans (n, units), the units that the method assigns to the target; None if it assigns none.
         levels: integers (units,), the level of each unit, from 1; None for methods without levels.
         level_gradients: float32 (n, levels, ...), gradients of each level's part of the logit with respect to the inputs as
             the network sees them (scaled); None for methods without levels.
         unit_values: texts (n, units), what a unit's column says for each input, as "NEAR BAY", "" for units that are no
-            columns; None where units have no values that a person knows.
+            columns; None if units have no readable values.
         column_names, column_contributions, column_values: for rows of a table and methods that are linear around each row,
             names of the columns, what each adds to the target's logit, float32 (n, columns), and what it says, texts
             (n, columns); see `by_column`.
@@ -63,8 +62,8 @@ class Explanation:
 
     @property
     def prediction(self) -> np.ndarray:
-        """Predicted class numbers (n,); for a regression the predicted values (n,); of a multilabel model the classes above a
-        probability of one half, booleans (n, classes)."""
+        """Predicted labels (n,), or values (n,) for a regression; for a multilabel model booleans (n, classes), True above a
+        probability of one half."""
         if self.task == "multilabel":
             return self.logits > 0
         return self.logits.argmax(axis=-1) if len(self.class_names) > 1 else self.logits[:, 0]
@@ -128,7 +127,7 @@ class Explanation:
 
     @property
     def residual(self) -> np.ndarray:
-        """Logit of the target minus contributions and bias, (n,): zero up to rounding where the explanation is complete."""
+        """Logit of the target minus contributions and bias, (n,): zero up to rounding if the explanation is complete."""
         logit = np.take_along_axis(self.logits, self.target[:, None], axis=1)[:, 0]
         return logit - self.contributions.sum(axis=1) - self.bias
 
@@ -144,22 +143,22 @@ class Explanation:
         return None if self.maps is None else self.maps.sum(axis=-1)
 
     def names_of(self, row: int) -> tuple[str, ...]:
-        """Names of the units of one input, for its target, with their values where a person knows these: "sea = near"."""
+        """Names of the units of one input, for its target, with their values if readable: "sea = near"."""
         names = self.unit_names if self.unit_names_of_target is None else self.unit_names_of_target[int(self.target[row])]
         if self.unit_values is None:
             return names
         return tuple(f"{name} = {value}" if value else name for name, value in zip(names, self.unit_values[row]))
 
     def top_units(self, count: int = 5) -> np.ndarray:
-        """Numbers (n, count) of the units that contribute most to the target, largest first."""
+        """Indices (n, count) of the units that contribute most to the target, largest first."""
         return np.argsort(-self.contributions, axis=1, kind="stable")[:, :count]
 
     def __len__(self):
         return len(self.logits)
 
     def plot(self, count: int = 5, path: PathLike | None = None) -> Figure:
-        """Draws, for each input, the `count` units that contribute most: of an image beside it and its class activation map,
-        or by level; of a row with the values of its columns.
+        """Draws the `count` units that contribute most to each input: for an image next to it and its class activation map, or
+        by level; for a row with the values of its columns.
 
         Args:
             count: units to draw for each input.

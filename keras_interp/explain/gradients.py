@@ -1,4 +1,4 @@
-"""Gradients with respect to a network's inputs: what differs between the backends stands here once."""
+"""Gradients with respect to a network's inputs, for each backend."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from keras_interp.typing import Tensor
 def input_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Gradient of the sum of `function(x)` with respect to `x`; it can be differentiated again, as a loss needs.
 
-    Where each row of `function(x)` depends on the same row of `x` alone, these are the gradients of the rows' own sums.
+    If each row of `function(x)` depends only on the same row of `x`, these are the gradients of the rows' own sums.
 
     Args:
         function: takes a tensor and returns a tensor of any shape. Tensors that it takes from outside count as constants of
@@ -19,10 +19,10 @@ def input_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         x: array or tensor of any shape; integers are taken as float32.
 
     Returns:
-        A tensor of the shape of `x` and its float dtype; zeros where the function does not depend on `x`.
+        A tensor of the shape of `x` and its float dtype; zeros if the function does not depend on `x`.
 
     Raises:
-        NotImplementedError: on another backend than TensorFlow and JAX.
+        NotImplementedError: on backends other than TensorFlow and JAX.
 
     Examples:
 

@@ -24,12 +24,12 @@ from keras_interp.explain.explanation import Explanation
 
 
 def plot_explanation(explanation: Explanation, count: int = 5) -> Figure:
-    """What speaks for and against the target of each input, with the target's probability or the predicted value.
+    """Draws the evidence for and against the target of each input, with the target's probability or the predicted value.
 
     - Images with maps: the class activation map, the units that contribute most as bars, and the maps of these units.
     - Images of a network with levels: the input gradient of each level, on one scale for an image and summed over the
       channels, and the contributions of the levels as bars.
-    - Other images, and rows of a table: the units that contribute most as bars; where there are levels, in their colours.
+    - Other images, and rows of a table: the units that contribute most as bars; where there are levels, in their colors.
 
     Args:
         explanation: an `Explanation` of n inputs (a dozen at most make sense in one picture).
@@ -58,7 +58,7 @@ def _plot_explained_images(explanation, count):
         if explanation.maps is None:
             continue
         show_heat(line[1], image, explanation.class_activation_map[row], "class activation" if row == 0 else "")
-        # A few bright points, as heatmaps of fine layers have, must not make all else invisible.
+        # A few bright points, as in heatmaps of fine layers, must not hide everything else.
         scale = np.quantile(np.abs(explanation.maps[row][..., units]), 0.995)
         for axis, unit in zip(line[3:], units):
             title = textwrap.wrap(explanation.names_of(row)[unit], 20, max_lines=2, placeholder="…")

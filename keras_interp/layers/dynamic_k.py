@@ -1,4 +1,4 @@
-"""Dynamic-K activation: each output sums only the K inputs that contribute most to it, chosen anew for every example.
+"""Dynamic-K activation: each output sums only the K inputs that contribute most to it, chosen per example.
 
 Paper: "Adaptive Activation Thresholding: Dynamic Routing Type Behavior for Interpretability in Convolutional Neural
 Networks", Algorithm 2. Weights that are never chosen get no gradient, so coupled weight decay takes them to zero.
@@ -14,15 +14,14 @@ from keras import layers, ops
 from keras_interp.checks import check_features, check_labels, check_options
 from keras_interp.typing import Shape, Tensor
 
-# Products held at once while choosing, 4 MiB: they fit a processor's cache.
+# Number of products held at once while choosing (4 MiB), which fit into a processor's cache.
 CHUNK_SIZE = 2**20
 
 
 def largest_contributions(features: Tensor, kernel: Tensor, k: int) -> Tensor:
-    """Which k inputs contribute most to each output: the argument of the maximum in Algorithm 2.
+    """Indices of the k inputs that contribute most to each output: the argmax of Algorithm 2.
 
-    Never holds more than some `CHUNK_SIZE` of the batch · units · inputs products. Compares in float32; of equal contributions
-    the one of the lower number comes first.
+    Holds at most about `CHUNK_SIZE` of the batch · units · inputs products. Compares in float32; ties go to the lower index.
 
     Args:
         features: tensor (batch, inputs).
@@ -33,7 +32,7 @@ def largest_contributions(features: Tensor, kernel: Tensor, k: int) -> Tensor:
         An int32 tensor (batch, units, k), largest first. No gradient flows through it.
     """
     features, kernel = (ops.stop_gradient(ops.cast(part, "float32")) for part in (features, kernel))
-    # JAX compiles the chunks, and outside a compiled step it would do so in each call.
+    # JAX compiles the chunks; outside a compiled step it would do so in each call.
     choose = _compiled_choice() if keras.backend.backend() == "jax" else _choose
     return choose(features, kernel, k)
 
@@ -60,7 +59,7 @@ def _choose(features, kernel, k):
         return choose(features)
     chunks = -(-batch // limit)
     if not isinstance(batch, int):
-        # An empty batch, too, is one chunk: a replica's share of a last, small one may be empty.
+        # An empty batch is also one chunk: a replica's share of a small last batch may be empty.
         chunks = ops.maximum(chunks, 1)
     rows = -(-batch // chunks)
     padded = ops.concatenate([features, ops.zeros((chunks * rows - batch, inputs))])
@@ -69,16 +68,16 @@ def _choose(features, kernel, k):
 
 
 def sum_of_largest(features: Tensor, kernel: Tensor, k: int, nonnegative: bool = False) -> Tensor:
-    """For each output the sum of its k largest contributions w_ic x_i (Algorithm 2).
+    """Sum of the k largest contributions w_ic x_i to each output (Algorithm 2).
 
     Args:
         features: float tensor (batch, inputs).
         kernel: float tensor (inputs, units).
-        k: number of inputs that count.
-        nonnegative: whether negative contributions are left out too, as Algorithm 2 has it; the authors' code keeps them.
+        k: number of inputs to sum.
+        nonnegative: whether to drop negative contributions, as in Algorithm 2; the authors' code keeps them.
 
     Returns:
-        A tensor (batch, units), whose gradient reaches only what was chosen.
+        A tensor (batch, units), whose gradient reaches only the chosen inputs.
     """
     inputs, units = kernel.shape
     if k == inputs and not nonnegative:
@@ -90,7 +89,7 @@ def sum_of_largest(features: Tensor, kernel: Tensor, k: int, nonnegative: bool =
     weights = ops.take(ops.reshape(ops.transpose(kernel), (-1,)), of_units)
     contributions = weights * ops.take(ops.reshape(features, (-1,)), of_examples)
     outputs = ops.sum(ops.relu(contributions) if nonnegative else contributions, axis=-1)
-    # As in every sum, NaN is not lost: which number is largest beside it depends on the backend.
+    # NaN propagates as in every sum: its rank among numbers depends on the backend.
     spoiled = ops.any(ops.isnan(features), axis=1, keepdims=True) | ops.any(ops.isnan(kernel), axis=0, keepdims=True)
     return ops.where(spoiled, float("nan"), outputs)
 
@@ -109,7 +108,7 @@ class _DynamicK(layers.Layer):
         bias_regularizer: Any = None,
         **kwargs: Any,
     ) -> None:
-        # What counts is chosen among the weights and inputs as they are, and not as they are in half precision.
+        # Inputs are chosen at full precision, not in half precision.
         super().__init__(**{**kwargs, "autocast": False})
         check_options(locals(), k="integer [1, inf)")
         self.k = int(k)
@@ -123,7 +122,7 @@ class _DynamicK(layers.Layer):
     def _add_weights(self, kernel_shape):
         *_, inputs, outputs = kernel_shape
         if self.k > inputs:
-            raise ValueError(f"`k` must be at most the {inputs} inputs that there are. Received: k={self.k}")
+            raise ValueError(f"`k` must be at most the number of inputs, {inputs}. Received: k={self.k}")
         self.kernel = self.add_weight(
             name="kernel",
             shape=kernel_shape,
@@ -155,18 +154,18 @@ class _DynamicK(layers.Layer):
 
 @keras.saving.register_keras_serializable("keras_interp")
 class DynamicKDense(_DynamicK):
-    """A dense layer of which, for each example and output, only the k largest contributions w_ic x_i count (Algorithm 2).
+    """A dense layer that sums only the k largest contributions w_ic x_i for each example and output (Algorithm 2).
 
-    The same in training and at test time. Exactly k inputs are chosen, of equal contributions those of the lowest numbers, and
-    the gradient reaches only these. With k equal to the number of inputs it is `keras.layers.Dense`. Chooses in float32 under
-    every dtype policy, and without ever holding all batch · units · inputs contributions.
+    The same in training and at test time. Exactly k inputs are chosen, ties going to the lowest indices, and the gradient
+    reaches only these. With k equal to the number of inputs it is `keras.layers.Dense`. Chooses in float32 under every dtype
+    policy, without holding all batch · units · inputs contributions.
 
     Args:
         units: number of outputs.
-        k: number K of inputs that count for an output.
-        nonnegative: whether to leave negative contributions out, as Algorithm 2 has it; by default they count where they are
-            among the k largest, as in the authors' code.
-        use_bias: whether a bias is added.
+        k: number K of inputs used for an output.
+        nonnegative: whether to drop negative contributions, as in Algorithm 2; by default they count if they are among the k
+            largest, as in the authors' code.
+        use_bias: whether to add a bias.
         kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer: as for `keras.layers.Dense`.
 
     Call arguments:
@@ -176,7 +175,7 @@ class DynamicKDense(_DynamicK):
         A tensor (batch, units) in the layer's compute dtype.
 
     Raises:
-        ValueError: for a k below 1 or above the number of inputs, or inputs of another rank.
+        ValueError: for a k below 1 or above the number of inputs, or inputs of the wrong rank.
 
     Examples:
 
@@ -197,24 +196,24 @@ class DynamicKDense(_DynamicK):
         self.input_spec = keras.layers.InputSpec(ndim=2, axes={-1: input_shape[-1]})
 
     def call(self, inputs: Tensor) -> Tensor:
-        # Where all inputs count nothing is chosen, and the product is that of `keras.layers.Dense`.
+        # With all inputs there is nothing to choose: this is `keras.layers.Dense`.
         chooses = self.k < self.kernel.shape[0] or self.nonnegative
         dtype = "float32" if chooses and self.compute_dtype != "float64" else self.compute_dtype
         inputs, kernel = (ops.cast(part, dtype) for part in (inputs, self.kernel))
         return self._with_bias(sum_of_largest(inputs, kernel, self.k, self.nonnegative))
 
     def selected(self, inputs: Tensor) -> Tensor:
-        """Which inputs count for each output.
+        """Indices of the inputs chosen for each output.
 
         Args:
             inputs: float array (batch, inputs).
 
         Returns:
-            An int32 tensor (batch, units, k) of their numbers, the largest contribution first. Where the layer is
-            `nonnegative`, those of them that are not positive add nothing.
+            An int32 tensor (batch, units, k), the largest contribution first. In a `nonnegative` layer, those that are not
+            positive add nothing.
 
         Raises:
-            ValueError: for inputs of another shape, NaN or infinite ones, or a layer that is not built.
+            ValueError: for inputs of the wrong shape, NaN or infinite ones, or a layer that is not built.
 
         Examples:
 
@@ -238,14 +237,14 @@ class DynamicKDense(_DynamicK):
         return inputs
 
     def contributions(self, inputs: Tensor, units: Tensor) -> tuple[Tensor, Tensor]:
-        """What every input would contribute to one output for each example, chosen or not.
+        """Contributions of every input to one output for each example, chosen or not.
 
         Args:
             inputs: float array (batch, inputs).
             units: integers (batch,), the output to look at for each example.
 
         Returns:
-            A pair of tensors (batch, inputs): the contributions w_ic x_i in float32, and booleans, whether they count.
+            A pair of tensors (batch, inputs): the contributions w_ic x_i in float32, and booleans, True if chosen.
 
         Raises:
             ValueError: for units of another shape, or out of range; and as for `selected`.
@@ -280,13 +279,13 @@ class DynamicKConv2D(_DynamicK):
     """A convolution whose output channels, at each position, sum only the k input channels that contribute most (Figure 1).
 
     An input channel's contribution is its part of the convolution, the sum over the kernel's window. With k equal to the
-    number of input channels it is `keras.layers.Conv2D`. Holds batch · positions · input channels · filters numbers: for
+    number of input channels it is `keras.layers.Conv2D`. Memory grows with batch · positions · input channels · filters: for
     layers of moderate size.
 
     Args:
         filters: number of output channels.
         kernel_size: height and width of the kernel.
-        k: number K of input channels that count.
+        k: number K of input channels to sum.
         strides: step in both directions.
         padding: "valid" or "same".
         nonnegative, use_bias, kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer: as for
@@ -299,8 +298,8 @@ class DynamicKConv2D(_DynamicK):
         A tensor (batch, new height, new width, filters).
 
     Raises:
-        ValueError: for sizes, strides or a k below 1, another padding, a k above the number of channels, or inputs of another
-            rank.
+        ValueError: for sizes, strides or a k below 1, an unknown padding, a k above the number of channels, or inputs of the
+            wrong rank.
 
     Examples:
 

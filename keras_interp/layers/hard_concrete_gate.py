@@ -16,7 +16,7 @@ from keras_interp.typing import Shape, Tensor
 
 # Noise stays inside the open interval, where its logit is finite; the reference code's bounds.
 NOISE_MARGIN = 1e-6
-# From here the gradient can bring a gate back. The probability of being open never falls below σ(−log 100 − β log(−γ / ζ)).
+# Up to here the gradient can reopen a gate. The probability of being open never falls below σ(−log 100 − β log(−γ / ζ)).
 LARGEST_LOG_ALPHA = math.log(100.0)
 
 
@@ -88,8 +88,8 @@ class LogAlphaRange(keras.constraints.Constraint):
 class HardConcreteGate(keras.layers.Layer):
     """Splits features f into those of their own level, l = B(z) ⊙ f, and those for the next hidden layer, h = z ⊙ f (Eq. 4).
 
-    At test time z is deterministic and B(z) = 1 exactly where z is 0, so that no feature is in both. In training z is a
-    hard-concrete sample, and l = (1 − z) ⊙ f, through which the gradient reaches the gate from both sides.
+    At test time z is deterministic and B(z) = 1 exactly where z is 0, so each feature goes to only one of them. In training z
+    is a hard-concrete sample, and l = (1 − z) ⊙ f, through which the gradient reaches the gate from both sides.
 
     The location log α of each gate is held as `scaled_log_alpha` = log α / m, with m the `learning_rate_multiplier`: an
     optimizer that steps by its learning rate, as Adam does, moves log α m times as fast as the other weights. Gates are
@@ -100,13 +100,13 @@ class HardConcreteGate(keras.layers.Layer):
         gamma: lower end γ < 0 of the stretched interval.
         zeta: upper end ζ > 1 of the stretched interval.
         initial_drop_rate: probability d in (0, 1) that sets the initial location, log α ~ N(log((1 − d) / d), 0.01).
-        mode: what passes to the own level in training: "complement" for (1 − z) ⊙ f, or "hard" for 1[z = 0] ⊙ f, the rule of
-            test time, whose gradient does not reach the gate.
+        mode: level features in training: "complement" for (1 − z) ⊙ f, or "hard" for 1[z = 0] ⊙ f, the rule of test time,
+            whose gradient does not reach the gate.
         per_position: for feature maps, one gate for each position and channel instead of one for each channel.
         per_sample_noise: whether each example of a batch gets its own noise, instead of one draw for the batch. Replicas of a
             `tf.distribute` strategy draw the same numbers, each for its share of the batch.
-        learning_rate_multiplier: how much faster than the other weights the locations learn.
-        seed: seed of noise and initial values.
+        learning_rate_multiplier: learning rate of the locations relative to the other weights.
+        seed: seed for noise and initial values.
 
     Call arguments:
         features: float tensor (batch, features), or feature maps (batch, height, width, channels).
@@ -116,7 +116,7 @@ class HardConcreteGate(keras.layers.Layer):
         A pair of tensors like `features`: the level features, and the features for the next hidden layer.
 
     Raises:
-        ValueError: for options outside their ranges, or features of another rank.
+        ValueError: for options outside their ranges, or features of the wrong rank.
 
     Examples:
 
@@ -190,20 +190,20 @@ class HardConcreteGate(keras.layers.Layer):
         return ops.convert_to_tensor(self.scaled_log_alpha) * self.learning_rate_multiplier
 
     def sample(self, batch_size: int | None = None) -> Tensor:
-        """One hard-concrete sample of every gate, float32; with a leading axis of `batch_size` where it is given."""
+        """One hard-concrete sample of every gate, float32; with a leading axis of `batch_size` if given."""
         shape = self.scaled_log_alpha.shape
         if batch_size is not None:
-            # One noise for all positions of a map whose gates are per channel.
+            # With gates per channel, all positions of a map share the noise.
             shape = (batch_size, *((1, 1) if self.input_spec.ndim == 4 and not self.per_position else ()), *shape)
         uniform = keras.random.uniform(shape, NOISE_MARGIN, 1 - NOISE_MARGIN, dtype="float32", seed=self.noise)
         return sample_gate(self.log_alpha, uniform, self.temperature, self.gamma, self.zeta)
 
     def test_gate(self) -> Tensor:
-        """The deterministic gate of test time, float32."""
+        """Deterministic gate at test time, float32."""
         return deterministic_gate(self.log_alpha, self.gamma, self.zeta)
 
     def open_probability(self) -> Tensor:
-        """Probability of each gate to be open in training, float32; its sum is the expected L0."""
+        """Probability that each gate is open in training, float32; its sum is the expected L0."""
         return open_probability(self.log_alpha, self.temperature, self.gamma, self.zeta)
 
     def expected_open(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""Interpretable SGD (Dynamic-K paper, Algorithm 3): a dense layer whose kernel learns by drawn coordinates."""
+"""Interpretable SGD (Dynamic-K paper, Algorithm 3): a dense layer that updates sampled coordinates of its kernel."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from keras_interp.typing import Tensor
 
 
 def update_probabilities(features: Tensor, block_size: float, sparsity: float) -> Tensor:
-    """With which probability interpretable SGD updates the weights of each input (step 5 of Algorithm 3, Dynamic-K paper).
+    """Probability that interpretable SGD updates the weights of each input (step 5 of Algorithm 3, Dynamic-K paper).
 
     The loss's curvature along the weight from input j to a logit is x_j² times its curvature in that logit, which for the
     cross entropy is at most 1/4 (Lemma 2): the Lipschitz estimates are L_j = x_j² / 4, the same for every output. The
@@ -41,7 +41,7 @@ def update_probabilities(features: Tensor, block_size: float, sparsity: float) -
     """
     check_options(locals(), block_size="(0, inf)", sparsity="[0, 1)")
     features = ops.abs(ops.cast(features, "float32"))
-    # As shares of the largest, whose square may be too large for the type.
+    # Relative to the largest, whose square may overflow the dtype.
     curvature = ops.square(ops.divide_no_nan(features, ops.max(features, axis=-1, keepdims=True)))
     share = ops.divide_no_nan(curvature, ops.sum(curvature, axis=-1, keepdims=True))
     return ops.power(ops.minimum(1.0, block_size * share), 1 / (1 - sparsity))
@@ -52,10 +52,10 @@ class InterpretableSGDDense(keras.layers.Dense):
     """A dense layer of logits whose kernel learns by interpretable SGD: block-coordinate SGD with Lipschitz sampling.
 
     Algorithm 3 of the Dynamic-K paper updates, for each sample, only some weights, which it draws by the curvature of the loss
-    along them: the weights of the strongest activations. An optimizer sees the batch's gradient and cannot tell samples
-    apart, so this is a layer. Outputs, and gradients of the inputs and of the bias, are those of `keras.layers.Dense`; the
-    gradient of the kernel is the mean of the samples' interpretable gradients (steps 5 and 6). With `keras.optimizers.SGD`
-    the training is Algorithm 3, and momentum or weight decay can be had as ever.
+    along them: the weights of the strongest activations. An optimizer sees the batch's gradient and cannot tell samples apart,
+    so this is a layer. Outputs, and gradients of the inputs and of the bias, are those of `keras.layers.Dense`; the gradient
+    of the kernel is the mean of the samples' interpretable gradients (steps 5 and 6). With `keras.optimizers.SGD` this is
+    Algorithm 3; momentum and weight decay work as usual.
 
     One draw decides over an input's weights to all outputs, whose probabilities are equal. Expectation and mean square of the
     update, on which the rate of Theorem 1 rests, are those of a draw for each weight, and nothing of the size
@@ -63,15 +63,15 @@ class InterpretableSGDDense(keras.layers.Dense):
 
     As in the paper a drawn gradient is not divided by its probability, so the expected update is a weighted sum of the
     samples' gradients, with weights that differ from sample to sample. It is zero where each sample's own gradient is, as it
-    tends to be for classes that can be separated; otherwise training settles beside the minimum. And it need not go downhill:
-    Theorem 1's O(1/t) holds in our tests for moderate sparsity, but three samples make the loss grow at a sparsity of 0.99.
+    tends to be for classes that can be separated; otherwise training settles near the minimum. The loss may also rise: Theorem
+    1's O(1/t) holds in our tests for moderate sparsity, but three samples make the loss grow at a sparsity of 0.99.
 
     Args:
         units: number of outputs.
         block_size: at most so many weights of each output are expected to be updated by one sample; see
             `update_probabilities`. Training is plain SGD once it reaches a sample's sum of squares over its smallest square.
         sparsity: the paper's s, in [0, 1): the larger, the fewer of the weaker inputs' weights are updated.
-        seed: seed of the draws, for `keras.random.SeedGenerator`.
+        seed: seed of `keras.random.SeedGenerator` for the draws.
         **kwargs: further arguments of `keras.layers.Dense`.
 
     Call arguments:
@@ -104,7 +104,7 @@ class InterpretableSGDDense(keras.layers.Dense):
             return super().call(inputs)
         probabilities = update_probabilities(inputs, self.block_size, self.sparsity)
         drawn = keras.random.uniform(ops.shape(probabilities), seed=self.seed_generator) < probabilities
-        # The second product is zero: it is there for the gradient of the kernel, the first for that of the inputs.
+        # The second product is zero: it gives the gradient of the kernel, the first that of the inputs.
         kernel = ops.convert_to_tensor(self.kernel)
         fixed = ops.stop_gradient(kernel)
         outputs = ops.matmul(inputs, fixed) + ops.matmul(

@@ -1,4 +1,4 @@
-"""Label-sensitive gate: which filters may speak for which class.
+"""Label-sensitive gate: a matrix of the filters that each class may use.
 
 Paper: "Training Interpretable Convolutional Neural Networks towards Class-Specific Filters" (LSG).
 A matrix G (classes, filters) with entries in [0, 1] multiplies the feature maps of an image of class y by the row G_y.
@@ -45,19 +45,19 @@ def gate_sparsity_penalty(gate: Tensor, target_norm: float) -> Tensor:
 
 
 def fixed_gate_matrix(num_classes: int, num_filters: int, filters_per_class: int) -> np.ndarray:
-    """The manually fixed gate of section 4.4 and Figure 8: some filters for each class alone, the rest shared by all.
+    """Manually fixed gate of section 4.4 and Figure 8: some filters exclusive to each class, the rest shared by all.
 
     Args:
         num_classes: number of classes.
         num_filters: number of filters.
-        filters_per_class: filters that each class has to itself; the paper takes 6 of the 64 of ResNet-20 (4 are left to
+        filters_per_class: number of filters exclusive to each class; the paper takes 6 of the 64 of ResNet-20 (4 are left to
             share) and 25 of the 256 of AlexNet (6 are left).
 
     Returns:
         float32 array (classes, filters) of zeros and ones.
 
     Raises:
-        ValueError: when the classes together ask for more filters than there are.
+        ValueError: if the classes together need more filters than there are.
 
     Examples:
 
@@ -116,7 +116,7 @@ class LabelSensitiveGate(keras.layers.Layer):
         A tensor like `features`.
 
     Raises:
-        ValueError: for an `initial_value` outside (0, 1], features without a filter axis, or labels of another rank.
+        ValueError: for an `initial_value` outside (0, 1], features without a filter axis, or labels of the wrong rank.
         TypeError: for labels that are not integers.
 
     Examples:
@@ -154,7 +154,7 @@ class LabelSensitiveGate(keras.layers.Layer):
         return self.apply(features, labels, self.gate)
 
     def apply(self, features: Tensor, labels: Tensor, gate: Tensor) -> Tensor:
-        """Like `call`, with the gate given as a tensor (classes, filters), for taking gradients with respect to it."""
+        """Like `call`, with the gate as a tensor (classes, filters), to take gradients with respect to it."""
         if not keras.backend.is_int_dtype(labels.dtype):
             raise TypeError(f"`labels` must be integers. Received: dtype={keras.backend.standardize_dtype(labels.dtype)}")
         if len(labels.shape) == 2 and labels.shape[-1] == 1:

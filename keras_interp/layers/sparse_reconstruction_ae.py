@@ -1,8 +1,8 @@
-"""Sparse reconstruction autoencoder (SRAE): a few features that both predict an output and rebuild part of a layer.
+"""Sparse reconstruction autoencoder (SRAE): a few features that predict an output and rebuild part of a layer.
 
 Paper: "Embedding Deep Networks into Visual Explanations", sections 2.2 and 2.3. The activations Z of a deep layer are embedded
 into a few x-features E; a linear predictor rebuilds one output of the network from them, and a decoder rebuilds Z. The penalty
-of the reconstruction is sparse in the dimensions of Z, so that only those are rebuilt that the prediction needs anyway.
+of the reconstruction is sparse in the dimensions of Z, so that only those that the prediction needs are rebuilt.
 """
 
 import itertools
@@ -19,7 +19,7 @@ PENALTIES = ("log", "l1", "epsilon_l1", "kl", "mean")
 
 
 def sparse_penalty(errors: Tensor, kind: str = "log", strength: float = 100.0) -> Tensor:
-    """Penalty of the reconstruction errors of the dimensions of a layer, smaller where few of them carry the error (Eq. 3).
+    """Penalty of the reconstruction errors of a layer's dimensions, smaller if few dimensions carry the error (Eq. 3).
 
     Args:
         errors: float tensor (..., dimensions): the mean squared error Q_k of each dimension, at least 0.
@@ -57,7 +57,7 @@ def sparse_penalty(errors: Tensor, kind: str = "log", strength: float = 100.0) -
 
 @keras.saving.register_keras_serializable("keras_interp")
 class ModuleInitializer(keras.initializers.Initializer):
-    """Glorot's uniform values for each of several modules, (modules, inputs, outputs), that do not depend on their number.
+    """Glorot uniform values for several modules, (modules, inputs, outputs), independent of the number of modules.
 
     Args:
         seed: seed of the first module; the others count on from there.
@@ -79,8 +79,8 @@ class SparseReconstructionAE(keras.layers.Layer):
     """Encoder, x-features, mirrored decoder and linear predictor (Figure 2a), for one target or many at once.
 
     All layers have ReLU, x-features and reconstruction included; the predictor v is linear and has a bias. Several modules,
-    one for each target, are computed together: they share the input and the noise of the dropout, and nothing else, so that
-    each is what it would be alone.
+    one for each target, are computed together: they share only the input and the dropout noise, so each is what it would be
+    alone.
 
     Args:
         num_features: number n of x-features.
@@ -88,19 +88,18 @@ class SparseReconstructionAE(keras.layers.Layer):
         sparsity: penalty of the reconstruction errors, see `sparse_penalty`.
         sparsity_strength: q of the penalty.
         num_modules: number T of modules.
-        dropout: share of the first hidden layer that is dropped in training.
-        seed: seed of initial values and noise; module t starts as a single module with the seed `seed` + t does.
+        dropout: share of the first hidden layer to drop in training.
+        seed: seed for initial values and noise; module t starts like a single module with seed `seed` + t.
         **kwargs: as for every Keras layer.
 
-    Call arguments:
-        inputs: float tensor (batch, dimensions): activations Z, best at least 0, since ReLU rebuilds them.
+    Call arguments: inputs: float tensor (batch, dimensions): activations Z, preferably not negative, since ReLU rebuilds them.
         training: whether to drop units.
 
     Returns:
         x-features (batch, T, n), predictions (batch, T) and reconstructions (batch, T, dimensions).
 
     Raises:
-        ValueError: for sizes below 1, an unknown penalty, a dropout outside [0, 1), or inputs of another rank.
+        ValueError: for sizes below 1, an unknown penalty, a dropout outside [0, 1), or inputs of the wrong rank.
 
     Examples:
 
@@ -147,7 +146,7 @@ class SparseReconstructionAE(keras.layers.Layer):
         """Pairs of kernels (modules, inputs, outputs) and biases (modules, outputs)."""
         pairs = []
         for number, (inputs, outputs) in enumerate(itertools.pairwise(sizes), start=1):
-            # Far apart, so that no two kernels of any modules start alike.
+            # Far apart, so that no two kernels start alike.
             initializer = ModuleInitializer(self.seed + 1_000_003 * (10 * part + number))
             shape = (self.num_modules, inputs, outputs)
             kernel = self.add_weight(name=f"{name}{number}_kernel", shape=shape, initializer=initializer)
@@ -178,7 +177,7 @@ class SparseReconstructionAE(keras.layers.Layer):
         return features, self.predict_target(features), self.decode(features)
 
     def compute_output_spec(self, inputs: Tensor, training: bool = False) -> tuple[keras.KerasTensor, ...]:
-        """Shapes and dtypes of `call`, told rather than traced: outside a call the kernels are float32 under every policy."""
+        """Shapes and dtypes of `call`, set explicitly: outside a call the kernels are float32 under every policy."""
         shapes = (self.num_features,), (), (inputs.shape[-1],)
         return tuple(keras.KerasTensor((inputs.shape[0], self.num_modules, *shape), self.compute_dtype) for shape in shapes)
 
@@ -188,23 +187,23 @@ class SparseReconstructionAE(keras.layers.Layer):
         Args:
             inputs: activations (batch, dimensions).
             reconstructions: (batch, modules, dimensions).
-            weights: (batch, modules), how much each example counts for each module, with a mean of 1 over the data, or None.
+            weights: (batch, modules), weight of each example for each module, with a mean of 1 over the data, or None.
 
         Returns:
             A float32 tensor (modules, dimensions).
         """
         errors = ops.square(ops.cast(reconstructions, "float32") - ops.cast(inputs, "float32")[:, None])
         if weights is not None:
-            # Not over the sum of the batch's weights: batches without the rare examples that weigh most would count too much.
+            # Not divided by the sum of the batch's weights: batches without the rare, heavy examples would count too much.
             errors = errors * ops.cast(weights, "float32")[..., None]
         return ops.mean(errors, axis=0)
 
     def reconstruction_penalty(self, errors: Tensor, running: Tensor = None) -> Tensor:
         """The sparse penalty of reconstruction errors (modules, dimensions), a tensor (modules,).
 
-        The penalty is curved, so that its mean over small batches is smaller than that of the error over the data, and its
-        gradient noisy. With `running`, an estimate of the errors over the data, value and gradient are those at the estimate:
-        the slope there times the error of the batch.
+        The penalty is concave, so its mean over small batches is below the penalty of the error over the data, and its
+        gradient is noisy. With `running`, an estimate of the errors over the data, value and gradient are those at the
+        estimate: the slope there times the error of the batch.
 
         Args:
             errors: Q_k of a batch, see `reconstruction_errors`.
@@ -213,7 +212,7 @@ class SparseReconstructionAE(keras.layers.Layer):
         if running is None:
             return sparse_penalty(errors, self.sparsity, self.sparsity_strength)
         running = ops.stop_gradient(running)
-        # Moves along with the errors, and has the estimate's value.
+        # Has the gradient of the errors and the value of the estimate.
         shifted = running + errors - ops.stop_gradient(errors)
         return sparse_penalty(shifted, self.sparsity, self.sparsity_strength)
 
@@ -235,13 +234,13 @@ def _chain(features, layers):
 
 
 def pull_away(features: Tensor, weights: Tensor = None) -> Tensor:
-    """How alike the x-features are: mean squared cosine between the columns of different features over a batch.
+    """Similarity of the x-features: mean squared cosine between the columns of different features over a batch.
 
     The pull-away term of the paper's later version, 0 for features that are orthogonal over the batch.
 
     Args:
         features: float tensor (batch, modules, features): v_i · E_i.
-        weights: float tensor (batch, modules), how much each example counts for each module, or None.
+        weights: float tensor (batch, modules), weight of each example for each module, or None.
 
     Returns:
         A tensor (modules,).

@@ -17,7 +17,7 @@ from keras_interp.typing import Shape, Tensor
 class XLayer(keras.layers.Layer):
     """Multiplies neurons by the identity matrix I_k, or by one whose j-th diagonal entry is 0, which drops neuron j.
 
-    The matrix is constant. Nothing that a dropped neuron holds reaches the output, not even NaN, and no gradient reaches it.
+    The matrix is constant. A dropped neuron's value never reaches the output, not even NaN, and it gets no gradient.
 
     Args:
         units: number k of neurons.
@@ -25,7 +25,7 @@ class XLayer(keras.layers.Layer):
 
     Call arguments:
         inputs: float tensor (batch, units).
-        drop: None for the plain output; the number of the neuron to drop, an integer, or a scalar integer tensor, which drops
+        drop: None for the plain output; the index of the neuron to drop, an integer, or a scalar integer tensor, which drops
             nothing outside 0 to k - 1; or "all" for all k dropped versions at once.
 
     Returns:
@@ -54,7 +54,7 @@ class XLayer(keras.layers.Layer):
         self.input_spec = keras.layers.InputSpec(ndim=2, axes={-1: self.units})
 
     def matrix(self, drop: int | None = None) -> np.ndarray:
-        """The matrix that neurons are multiplied by, a float32 array (units, units)."""
+        """Matrix that neurons are multiplied by, a float32 array (units, units)."""
         kept = np.ones(self.units, "float32")
         if drop is not None:
             kept[self._checked(drop)] = 0
@@ -63,7 +63,7 @@ class XLayer(keras.layers.Layer):
     def call(self, inputs: Tensor, drop: Tensor = None) -> Tensor:
         if drop is None:
             return inputs
-        # Chosen, and not multiplied by 0, which an infinite neuron would turn into NaN.
+        # Selected rather than multiplied by 0, which would turn an infinite neuron into NaN.
         if isinstance(drop, str):
             dropped = np.eye(self.units, dtype=bool)[:, None] if drop == "all" else self._checked(drop)
         else:

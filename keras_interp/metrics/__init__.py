@@ -1,6 +1,6 @@
 """Metrics, one module for each family: small functions of arrays that state their range and direction.
 
-What is asked for most stands here; all else in its module, as `metrics.filters.cluster_agreement`.
+The most common ones are imported here; all others are in their module, as `metrics.filters.cluster_agreement`.
 """
 
 from keras_interp.extras import require_evaluation_extra

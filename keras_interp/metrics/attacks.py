@@ -1,8 +1,8 @@
-"""Black-box attacks: how often a few changed pixels flip a correct prediction (Table 3 of the label-sensitive gate paper).
+"""Black-box attacks: success rates of flipping correct predictions by a few pixels (Table 3 of the LSG paper).
 
-Both attacks only ask for logits, so they run on any model and any Keras backend. All images are attacked at once, and an image
-that has flipped asks no further. Random numbers are drawn for every image at every step, whatever became of the others: with
-the same seed and images, two models face the same draws, and the size of the batches changes nothing.
+Both attacks only ask for logits, so they run on any model and any Keras backend. All images are attacked at once; a flipped
+image makes no further queries. Random numbers are drawn for every image at every step, whatever happens to the others: with
+the same seed and images, two models face the same draws, whatever the batch size.
 """
 
 import dataclasses
@@ -18,14 +18,14 @@ from keras_interp.typing import ArrayLike
 
 @dataclasses.dataclass(frozen=True)
 class AttackResult:
-    """What an attack achieved on n images.
+    """Result of an attack on n images.
 
     Attributes:
         correct: booleans (n,), the images that were classified correctly. Only these are attacked.
         flipped: booleans (n,), the attacked images whose predicted class changed.
         adversarial: the changed images (succeeded, height, width, channels) in the dtype of the originals and within 0..255,
             in the order of `indices`.
-        queries: forward passes in all, those on the n unchanged images included.
+        queries: total number of forward passes, including those on the n unchanged images.
     """
 
     correct: np.ndarray
@@ -35,12 +35,12 @@ class AttackResult:
 
     @property
     def attempted(self) -> int:
-        """Number of images that were attacked, the correctly classified ones."""
+        """Number of attacked images, the correctly classified ones."""
         return int(self.correct.sum())
 
     @property
     def misclassified(self) -> int:
-        """Number of images that were left out, since the model gets them wrong anyway."""
+        """Number of skipped images, which the model misclassifies anyway."""
         return len(self.correct) - self.attempted
 
     @property
@@ -50,7 +50,7 @@ class AttackResult:
 
     @property
     def success_rate(self) -> float:
-        """Share of the attacked images that flipped, in [0, 1]; NaN where none was attacked. Lower is more robust."""
+        """Share of the attacked images that flipped, in [0, 1]; NaN if none was attacked. Lower is more robust."""
         return self.succeeded / self.attempted if self.attempted else float("nan")
 
     @property
@@ -69,13 +69,13 @@ def one_pixel_attack(
     seed: int | np.random.Generator = 0,
     progress: bool = True,
 ) -> AttackResult:
-    """One-pixel attack (Su et al., 2019): differential evolution over a pixel's place and colour.
+    """One-pixel attack (Su et al., 2019): differential evolution over a pixel's place and color.
 
     The settings are those of one-pixel-attack-keras and of SciPy's "best1bin": recombination 1, mutation drawn from [0.5, 1)
     for each generation, a Latin hypercube to start from. A candidate replaces its parent when the probability of the true
-    class is no higher; an image is done as soon as any candidate flips it. Colours are whole numbers.
+    class is no higher; an image is done as soon as any candidate flips it. Colors are whole numbers.
 
-    An image that holds out costs `population` · (`generations` + 1) passes: 440 by default, up to 220,000 for 500 images,
+    An image that does not flip costs `population` · (`generations` + 1) passes: 440 by default, up to 220,000 for 500 images,
     which takes 73 seconds at 3,000 a second. The published budget, `population=400, generations=75`, is 69 times as large.
     Success rates rise with the budget: compare models under one budget only.
 
@@ -148,7 +148,7 @@ def differential_evolution(
     rng: np.random.Generator,
     active: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Minimises many functions over the unit cube at once: SciPy's "best1bin" with recombination 1 and deferred updating.
+    """Minimizes many functions over the unit cube at once: SciPy's "best1bin" with recombination 1 and deferred updating.
 
     Args:
         evaluate: callable of run numbers (m,) and points (m, population, dimensions) in [0, 1), to values (m, population) and
@@ -158,7 +158,7 @@ def differential_evolution(
         population: points of each run, at least 5.
         generations: generations after the first population.
         rng: `np.random.Generator`.
-        active: numbers of the runs to evolve; by default all.
+        active: indices of the runs to evolve; defaults to all.
 
     Returns:
         Points (runs, population, dimensions) and their values (runs, population), infinite for runs that were not active.
@@ -174,7 +174,7 @@ def differential_evolution(
     members = np.arange(population)
     for _ in range(generations):
         dither = rng.uniform(0.5, 1.0, (runs, 1, 1))
-        # Distances to two other members, unlike each other and never 0.
+        # Offsets to two other members, distinct and never 0.
         first = rng.integers(1, population, (runs, population))
         second = rng.integers(1, population - 1, (runs, population))
         second += second >= first
@@ -218,13 +218,13 @@ def local_search_attack(
     - probes candidate pixels one at a time: all channels are set to `probe` times their sign, and the probability of the true
       class is the pixel's score. The first candidates are a random tenth of all pixels;
     - picks `pixels_per_round` of them by score and multiplies their values by `factor`, in the image that the next round
-      starts from. A value that leaves [-0.5, 0.5] comes back in from the other end;
+      starts from. Values beyond [-0.5, 0.5] wrap around;
     - takes the squares around the picked pixels as the next candidates.
     An image is done when its changed version, not a probe, flips. Integer images are rounded in each round.
 
-    An image that holds out costs `rounds` · (`max_candidates` + 1) passes: 990 by default, up to 495,000 for 500 images, which
-    takes 165 seconds at 3,000 a second. The published budget, `rounds=150, max_candidates=128`, is 20 times as large. Success
-    rates rise with the budget: compare models under one budget only.
+    An image that does not flip costs `rounds` · (`max_candidates` + 1) passes: 990 by default, up to 495,000 for 500 images,
+    which takes 165 seconds at 3,000 a second. The published budget, `rounds=150, max_candidates=128`, is 20 times as large.
+    Success rates rise with the budget: compare models under one budget only.
 
     Args:
         predict: callable from float pixels (m, height, width, channels) to logits (m, classes); m is at most `batch_size` and
@@ -273,14 +273,14 @@ def local_search_attack(
             queries.show(flipped, len(active) * rounds_left * (max_candidates + 1))
             if not len(active):
                 break
-            # The candidates with the smallest of random numbers are a random choice among them.
+            # The candidates with the smallest random numbers are a random choice.
             keys = rng.random((n, height * width), dtype=np.float32)[active]
             keys[~candidates[active].reshape(keys.shape)] = np.inf
             pixels = np.argpartition(keys, limit - 1, axis=1)[:, :limit]
             probed = np.isfinite(np.take_along_axis(keys, pixels, axis=1))
 
             place = active[np.nonzero(probed)[0]], *np.divmod(pixels[probed], width)
-            values = 255 * (probe * np.sign(_centred(changed[place])) + 0.5)
+            values = 255 * (probe * np.sign(_centered(changed[place])) + 0.5)
             odds, _ = queries.ask(changed, place[0], (*place[1:], values))
             scores = np.full(pixels.shape, np.inf)
             scores[probed] = -odds if descending else odds
@@ -293,7 +293,7 @@ def local_search_attack(
             _, wins = queries.ask(changed, active)
             flipped[active[wins]] = True
 
-            # Clipped to the image, a square keeps the pixels that it has inside.
+            # Clipped to the image, a square keeps its pixels inside.
             owners, rows, columns = (values[:, None, None] for values in place)
             rows = np.clip(rows + square[:, None], 0, height - 1)
             columns = np.clip(columns + square, 0, width - 1)
@@ -305,20 +305,20 @@ def local_search_attack(
     return AttackResult(queries.correct, flipped, changed[flipped], queries.count)
 
 
-def _centred(pixels):
+def _centered(pixels):
     """Pixels of 0..255 in [-0.5, 0.5], float."""
     return pixels / 255 - 0.5
 
 
 def _cycle(pixels, factor):
-    """Multiplies pixels about mid-grey; what leaves 0..255 at one end comes back in at the other."""
-    values = factor * _centred(pixels)
+    """Multiplies pixels about mid-gray; values beyond 0..255 wrap around."""
+    values = factor * _centered(pixels)
     values = values - np.sign(values) * (np.abs(values) > 0.5)
     return np.clip(255 * (values + 0.5), 0, 255)
 
 
 class _Queries:
-    """Asks the model in batches, counts, and says which images flip.
+    """Queries the model in batches, counts queries, and tells which images flip.
 
     Args:
         predict: callable from pixels to logits.
@@ -327,7 +327,7 @@ class _Queries:
         dtype: dtype of the pixels that `predict` gets.
         batch_size: images in a batch.
         bar: `rich.progress.Progress`.
-        name: what the bar calls this.
+        name: label of the bar.
     """
 
     def __init__(
@@ -350,7 +350,7 @@ class _Queries:
         self.correct = logits.argmax(axis=1) == self.labels
 
     def ask(self, images: np.ndarray, owners: np.ndarray, change: tuple | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Log-odds of the true class, which rise with its probability, and whether another class is predicted.
+        """Log-odds of the true class, and whether another class is predicted.
 
         Args:
             images: array (n, height, width, channels).
@@ -372,7 +372,7 @@ class _Queries:
         return odds, wins
 
     def show(self, flipped: np.ndarray, left: int) -> None:
-        """Updates the bar: how many images have flipped, and how many passes are left at most."""
+        """Updates the bar: number of flipped images, and an upper bound of the remaining passes."""
         text = f"{self.name}: {flipped.sum()} of {self.correct.sum()} flipped"
         self.bar.update(self.task, description=text, total=self.count + left)
 

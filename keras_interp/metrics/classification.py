@@ -1,4 +1,4 @@
-"""How well a classifier classifies: functions of logits, predictions and labels."""
+"""Classification metrics: functions of logits, predictions and labels."""
 
 import numpy as np
 
@@ -37,7 +37,7 @@ def top_k_accuracy(logits: ArrayLike, labels: ArrayLike, k: int = 5) -> float:
     Args:
         logits: float array (n, classes).
         labels: integers (n,) in [0, classes).
-        k: number of logits, in [1, classes]. Of equal logits the one of the lower class counts as larger.
+        k: number of logits, in [1, classes]. Ties go to the lower class.
 
     Returns:
         A float in [0, 1]; higher is better.
@@ -99,7 +99,7 @@ def confusion_matrix(predictions: ArrayLike, labels: ArrayLike, num_classes: int
         An array (classes, classes): float64 rows in [0, 1] that sum to 1, or integer counts. A large diagonal is good.
 
     Raises:
-        ValueError: for another number of predictions than labels, no examples, or class numbers out of range.
+        ValueError: for another number of predictions than labels, no examples, or labels out of range.
         TypeError: for predictions or labels that are not integers.
 
     Examples:
@@ -120,7 +120,7 @@ def confusion_matrix(predictions: ArrayLike, labels: ArrayLike, num_classes: int
 
 
 def recall(predictions: ArrayLike, labels: ArrayLike, num_classes: int) -> np.ndarray:
-    """Share of each class's examples that are predicted as that class, the diagonal of the normalised confusion matrix.
+    """Share of each class's examples that are predicted as that class, the diagonal of the normalized confusion matrix.
 
     Args:
         predictions: integers (n,) in [0, num_classes).
@@ -131,7 +131,7 @@ def recall(predictions: ArrayLike, labels: ArrayLike, num_classes: int) -> np.nd
         float64 array (classes,) in [0, 1], NaN for a class without examples; higher is better.
 
     Raises:
-        ValueError: for another number of predictions than labels, no examples, or class numbers out of range.
+        ValueError: for another number of predictions than labels, no examples, or labels out of range.
         TypeError: for predictions or labels that are not integers.
 
     Examples:

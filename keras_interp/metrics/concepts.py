@@ -1,7 +1,7 @@
-"""How good an explanation by a few concepts is: faithful to the network, orthogonal, and each in one place.
+"""Metrics of explanations by a few concepts: faithfulness to the network, orthogonality and locality.
 
 Paper: "Embedding Deep Networks into Visual Explanations", section 4.1 and Algorithm 1. An x-feature is one dimension of the
-explanation space; its heatmap says which pixels it comes from. Heatmaps are (images, features, h, w) and not negative.
+explanation space; its heatmap shows the pixels that it comes from. Heatmaps are (images, features, h, w) and not negative.
 """
 
 import dataclasses
@@ -17,14 +17,14 @@ from keras_interp.typing import ArrayLike, Size
 
 @dataclasses.dataclass(frozen=True)
 class LogitFaithfulness:
-    """How far predictions of a logit are from it, all in [0, ∞).
+    """Errors of predictions of a logit, all in [0, ∞).
 
     Attributes:
         error: mean absolute error, F_reg of the paper, in the unit of the logit; lower is better.
-        relative_error: the same over the standard deviation of the logit over all images, so that networks can be compared;
-            NaN where the logit is the same for all images.
-        constant_error: mean absolute error of the best constant, the median of the logits that were measured. An explanation
-            with a larger error has learned nothing about these images.
+        relative_error: the same over the standard deviation of the logit over all images, to compare networks; NaN if the
+            logit is the same for all images.
+        constant_error: mean absolute error of the best constant, the median of the measured logits. An explanation with a
+            larger error has learned nothing about these images.
     """
 
     error: float
@@ -38,8 +38,8 @@ def logit_faithfulness(predictions: ArrayLike, logits: ArrayLike, mask: ArrayLik
     Args:
         predictions: float array (n,), ŷ: the logit as rebuilt from the x-features.
         logits: float array (n,), y: the network's logit of the target.
-        mask: booleans (n,), the images to measure, as the positive ones; None for all. The standard deviation is always that
-            of all.
+        mask: booleans (n,), the images to measure, as the positive ones; None for all. The standard deviation is always over
+            all.
 
     Returns:
         A `LogitFaithfulness`.
@@ -72,7 +72,7 @@ def decision_faithfulness(predictions: ArrayLike, logits: ArrayLike, target: int
     Args:
         predictions: float array (n,), ŷ: the logit of class `target` as rebuilt from the x-features.
         logits: float array (n, classes) of the network, for two classes or more. Of equal logits the lower class wins.
-        target: number of the class.
+        target: index of the class.
         mask: booleans (n,), the images to measure, as the positive ones; None for all.
 
     Returns:
@@ -104,17 +104,16 @@ def decision_faithfulness(predictions: ArrayLike, logits: ArrayLike, target: int
 
 @dataclasses.dataclass(frozen=True)
 class Orthogonality:
-    """How much the heatmaps of x-features fall on the same pixels. NaN where all features are dead.
+    """Overlap of the heatmaps of x-features. NaN if all features are dead.
 
-    Fewer live features make both smaller, and a single one has 0: compare at a like number of dead ones.
+    Both decrease with fewer live features, to 0 for a single one: compare at equal numbers of dead ones.
 
     Attributes:
         excess_norm: O1 = ‖P‖_F − √n for the correlation matrix P of n live features, in [0, n − √n]; lower is better, 0 for
             uncorrelated features.
         negative_log_determinant: O2 = −log det P, in [0, ∞]; lower is better, 0 for uncorrelated features, ∞ where one is a
             linear function of others.
-        dead: number of features whose heatmaps have the same value everywhere, as zero. They have no correlation and are
-            left out of both.
+        dead: number of features with constant heatmaps, as zero. They have no correlation and are excluded from both.
     """
 
     excess_norm: float
@@ -126,19 +125,19 @@ def orthogonality(maps: ArrayLike, ridge: float = 0.0) -> Orthogonality:
     """Correlates the heatmaps of x-features over all pixels of all images (O1 and O2 of the paper).
 
     All pixels of all images together are the observations, so that maps with a larger sum count more; give maps that are
-    normalised, as the paper's, to count all images alike. For the study with persons, where features have counts of how often
-    they were found on each part (features, parts), give `counts[None, :, None]`.
+    normalized, as the paper's, to count all images alike. For the user study, with counts of how often features were found on
+    each part (features, parts), give `counts[None, :, None]`.
 
     Args:
         maps: float array (images, features, h, w).
         ridge: share ε of the unit matrix that is mixed into P for O2, (P + εI) / (1 + ε), at least 0. A small one, as 1e-6,
-            keeps O2 finite where a mean over several explanations has to be; the paper has none.
+            keeps O2 finite, as for means over several explanations; the paper has none.
 
     Returns:
         An `Orthogonality`.
 
     Raises:
-        ValueError: for an array of another rank, NaN, or a negative ridge.
+        ValueError: for an array of the wrong rank, NaN, or a negative ridge.
 
     Examples:
 
@@ -151,16 +150,16 @@ def orthogonality(maps: ArrayLike, ridge: float = 0.0) -> Orthogonality:
         raise ValueError(f"`ridge` must be at least 0. Received: ridge={ridge}")
     maps = check_array("maps", maps, ("images", "features", "h", "w"))
     vectors = np.moveaxis(maps, 1, 0).reshape(maps.shape[1], -1)
-    # The range and not the variance, which rounding can leave a little above zero.
+    # The range, not the variance, which rounding can leave slightly above zero.
     live = vectors[np.ptp(vectors, axis=1) > 0]
     dead = len(vectors) - len(live)
     if not len(live):
         return Orthogonality(float("nan"), float("nan"), dead)
-    centred = live - live.mean(axis=1, keepdims=True)
-    centred /= np.linalg.norm(centred, axis=1, keepdims=True)
-    correlations = centred @ centred.T
+    centered = live - live.mean(axis=1, keepdims=True)
+    centered /= np.linalg.norm(centered, axis=1, keepdims=True)
+    correlations = centered @ centered.T
     eigenvalues = (np.linalg.eigvalsh(correlations) + ridge) / (1 + ridge)
-    # Rounding leaves an eigenvalue of zero within this distance of it, on either side.
+    # Rounding leaves a zero eigenvalue within this distance of zero, on either side.
     singular = eigenvalues[0] <= len(live) * np.finfo(float).eps * eigenvalues[-1]
     return Orthogonality(
         excess_norm=float(np.linalg.norm(correlations) - np.sqrt(len(live))),
@@ -176,12 +175,12 @@ def voronoi_cells(parts: ArrayLike, visible: ArrayLike, boxes: ArrayLike | None,
     """Assigns every pixel of an object's box to the nearest visible part (Algorithm 1 of the paper).
 
     The weight of a pixel falls linearly with the distance from its part: 1 at the pixel of the cell that is closest to the
-    part, and 0 at the farthest, as wide cells would collect background otherwise. The paper says neither how the distance is
-    brought to [0, 1], nor what a pixel of the context weighs; here that is 1.
+    part, and 0 at the farthest, since wide cells would otherwise collect background. The paper states neither the scaling of
+    distances to [0, 1] nor the weight of context pixels; here the latter is 1.
 
     Args:
         parts: float array (n, parts, 2), row and column of each part, in pixels of the image: (0, 0) is the first pixel's
-            centre. Those of hidden parts do not matter, but must be finite.
+            center. Those of hidden parts are ignored, but must be finite.
         visible: booleans (n, parts), at least one part for each image. Hidden parts have no cell; of parts in the same place
             only the first has one.
         boxes: integers (n, 4): top, left, bottom, right in pixels, bottom and right exclusive; None where images are cropped
@@ -209,7 +208,7 @@ def voronoi_cells(parts: ArrayLike, visible: ArrayLike, boxes: ArrayLike | None,
 
 
 def part_histograms(maps: ArrayLike, parts: ArrayLike, visible: ArrayLike, boxes: ArrayLike | None, size: Size) -> np.ndarray:
-    """Adds up where the heat of each x-feature falls: on which part, or outside the box (Algorithm 1 of the paper).
+    """Distribution of each x-feature's heat over the parts and the context outside the box (Algorithm 1 of the paper).
 
     Every heatmap is enlarged to the size of the images and divided by its sum, so that it is a distribution over pixels, and
     the pixels' weights of `voronoi_cells` are applied.
@@ -249,14 +248,14 @@ def part_histograms(maps: ArrayLike, parts: ArrayLike, visible: ArrayLike, boxes
 
 
 def locality(histograms: ArrayLike) -> np.ndarray:
-    """Entropy of where each x-feature's heat falls (section 4.1 of the paper).
+    """Entropy of the distribution of each x-feature's heat over parts (section 4.1 of the paper).
 
     About the logarithm of the number of parts that a feature covers: 0 for heat on one part alone, ln(cells) for heat spread
-    evenly, 2.77 for 15 parts and the context. Histograms are averaged over the images, then normalised to sum 1.
+    evenly, 2.77 for 15 parts and the context. Histograms are averaged over the images, then normalized to sum 1.
 
     Args:
-        histograms: float array (images, features, cells), at least 0: of `part_histograms`, or `counts[None]` of how often
-            persons found each feature on each part (features, cells).
+        histograms: float array (images, features, cells), at least 0: of `part_histograms`, or `counts[None]` from a user
+            study, how often each feature was found on each part (features, cells).
 
     Returns:
         float64 array (features,) in nats, in [0, ln(cells)]; lower is more local. NaN for a feature without heat.
@@ -318,5 +317,5 @@ def _checked_parts(parts, visible, boxes, size):
 def _checked_mask(mask, count):
     mask = np.ones(count, bool) if mask is None else check_array("mask", mask, (count,), "bool")
     if not mask.any():
-        raise ValueError(f"`mask` must mark an image at least. Received: none of {count}")
+        raise ValueError(f"`mask` must mark at least one image. Received: none of {count}")
     return mask

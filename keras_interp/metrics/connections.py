@@ -1,4 +1,4 @@
-"""How few connections from units to classes decide: sparsity of a last layer, and the units that explain a logit.
+"""Metrics of connections from units to classes: sparsity of a last layer, and the units that explain a logit.
 
 Paper: "Adaptive Activation Thresholding: Dynamic Routing Type Behavior for Interpretability in Convolutional Neural
 Networks", sections 4.1 to 4.3.
@@ -34,7 +34,7 @@ def connection_sparsity(kernel: ArrayLike, threshold: float = 1e-3) -> float:
 
 
 def connected_units(kernel: ArrayLike, threshold: float = 1e-3) -> np.ndarray:
-    """Number of units that each class is connected to at all, whatever the input: static nonzeros of a class.
+    """Number of units that each class is connected to, whatever the input: static nonzeros of a class.
 
     Args:
         kernel, threshold: as for `connection_sparsity`.
@@ -56,15 +56,15 @@ def connected_units(kernel: ArrayLike, threshold: float = 1e-3) -> np.ndarray:
 def units_to_explain(contributions: ArrayLike, share: float = 0.95) -> np.ndarray:
     """Smallest number of units that make up a share of a logit, for each input (section 4.3 and Figure 7).
 
-    Contributions of both signs count by their magnitude: the share is that of the sum of magnitudes, bias left out, as in the
-    authors' code. The paper says that fewer than 5 units explain about 98% with Dynamic-5.
+    Contributions of both signs count by their magnitude: the share is relative to the sum of magnitudes without the bias, as
+    in the authors' code. The paper says that fewer than 5 units explain about 98% with Dynamic-5.
 
     Args:
         contributions: float array (n, units), as of an `Explanation`.
         share: share to reach, in (0, 1].
 
     Returns:
-        An integer array (n,); 0 where no unit contributes.
+        An integer array (n,); 0 if no unit contributes.
 
     Raises:
         ValueError: for NaN, an array of another rank, or a share outside (0, 1].
@@ -79,7 +79,7 @@ def units_to_explain(contributions: ArrayLike, share: float = 0.95) -> np.ndarra
         raise ValueError(f"`share` must lie in (0, 1]. Received: share={share}")
     sizes = -np.sort(-np.abs(contributions).astype("float64"), axis=1)
     reached = sizes.cumsum(axis=1)
-    # Rounding must not ask for a unit that adds nothing.
+    # Rounding must not require a unit that adds nothing.
     missing = reached < share * reached[:, -1:] * (1 - 1e-9)
     return np.where(reached[:, -1] > 0, missing.sum(axis=1) + 1, 0)
 
@@ -87,7 +87,7 @@ def units_to_explain(contributions: ArrayLike, share: float = 0.95) -> np.ndarra
 def concepts_of_classes(
     contributions: ArrayLike, labels: ArrayLike, concepts: Sequence[str], num_classes: int, share: float = 0.95
 ) -> np.ndarray:
-    """Smallest number of concepts that make up a share of what speaks for each class (section 4.3).
+    """Smallest number of concepts that make up a share of the evidence for each class (section 4.3).
 
     A class's contributions are the means over its own inputs, and units of one concept count as one; a unit without a concept
     counts for itself. The paper says that more than 95% of the classes need at most 5.

@@ -1,6 +1,6 @@
-"""Network Dissection: which concept each unit of a layer detects (Bau et al., CVPR 2017, section 2).
+"""Network Dissection: the concept that each unit of a layer detects (Bau et al., CVPR 2017, section 2).
 
-The Dynamic-K paper measures with it how interpretable the units of the last feature maps are (section 4.2, Figure 5).
+The Dynamic-K paper uses it to measure the interpretability of the units of the last feature maps (section 4.2, Figure 5).
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ _CHUNK = 2**20
 
 @dataclasses.dataclass(frozen=True)
 class Dissection:
-    """How well the most active regions of each unit overlap with each concept.
+    """Overlap of the most active regions of each unit with each concept.
 
     Attributes:
         thresholds: float32 (units,), T_k of the paper: a unit is active where its enlarged map is above it.
@@ -37,13 +37,13 @@ class Dissection:
 
     @property
     def best(self) -> np.ndarray:
-        """Number of the concept with the largest IoU for each unit, integers (units,); -1 where all are 0."""
+        """Index of the concept with the largest IoU for each unit, integers (units,); -1 if all are 0."""
         known = np.nan_to_num(self.iou, nan=-1.0)
         return np.where(known.max(axis=1) > 0, known.argmax(axis=1), -1)
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Name of the best concept of each unit, a tuple; "" where there is none."""
+        """Name of the best concept of each unit, a tuple; "" if there is none."""
         return tuple(self.concepts[number] if number >= 0 else "" for number in self.best)
 
     @property
@@ -78,15 +78,15 @@ def dissect(
 
     The threshold T of a unit is the smallest of its values over all positions of all images' feature maps for which the share
     of larger values is at most `quantile`: exact, not estimated. Maps are enlarged bilinearly to the label maps, with each
-    value at the centre of its cell, and the unit is active where they are above T. IoU adds up, over images, the pixels that
-    are active and labelled with the concept, and divides them by those that are either. As in the paper, the images are those
-    with a label of the concept's category; with one category all that have a label.
+    value at the center of its cell, and the unit is active where they are above T. IoU is the number of pixels, over all
+    images, that are active and labeled with the concept, divided by those that are either. As in the paper, the images are
+    those with a label of the concept's category; with one category all that have a label.
 
-    Reads the data and runs the model twice, so that memory holds one batch, and for each unit twice the values above T.
+    Reads the data and runs the model twice, so memory holds only one batch, and twice the values above T for each unit.
 
     Args:
-        model: one of our classifiers, whose last feature maps are taken; a `keras.Model` or another function from images
-            (n, height, width, channels), as the data set has them, to feature maps (n, h, w, units). It must be deterministic.
+        model: one of our classifiers, for its last feature maps; or a `keras.Model` or another function from the dataset's
+            images (n, height, width, channels) to feature maps (n, h, w, units). It must be deterministic.
         dataset: a `keras_interp.data.segmentation.SegmentationDataset`, whose label maps are at least as large as the feature
             maps.
         quantile: share of positions where a unit is active, in (0, 1).
@@ -97,8 +97,8 @@ def dissect(
         A `Dissection`.
 
     Raises:
-        TypeError: for a model that cannot be called, another data set, or labels that are not integers.
-        ValueError: for feature maps or label maps of other shapes, NaN activations, labels without a concept, no labelled
+        TypeError: for a model that cannot be called, a different type of dataset, or labels that are not integers.
+        ValueError: for feature maps or label maps of other shapes, NaN activations, labels without a concept, no labeled
             pixel, or a quantile outside (0, 1).
 
     Examples:
@@ -157,7 +157,7 @@ def _maps(features, dataset, batch_size, bar, name):
 
 
 def _thresholds(batches, num_images, quantile):
-    """For each unit the smallest of its values that at most the share `quantile` of all exceed, float32 (units,).
+    """Smallest value of each unit that at most the share `quantile` of its values exceeds, float32 (units,).
 
     It is the (k + 1)-th largest of N values for k = ⌊quantile · N⌋. N is known beforehand, so the k + 1 largest so far are all
     that has to be kept: an exact result, for 512 units and 3,873 maps of 4x4 from less than 10 MB.
@@ -167,7 +167,7 @@ def _thresholds(batches, num_images, quantile):
         values = maps.reshape(-1, maps.shape[-1])
         if kept is None:
             num_values = num_images * maps[0, :, :, 0].size
-            # Rounded for products as 0.29 · 100, which is a little less than 29.
+            # Rounded for products like 0.29 · 100, which is slightly below 29.
             count = min(int(round(quantile * num_values, 6)) + 1, num_values)
             # Negative, so that the largest values are the first after partitioning; with as much room again, so that it is
             # done once for so many values. Units first, for a partition in place along contiguous memory.
@@ -195,9 +195,9 @@ class _Overlaps:
     def __init__(self, thresholds: np.ndarray, num_concepts: int, categories: Sequence[str]) -> None:
         self.thresholds = thresholds
         _, self.category = np.unique(categories, return_inverse=True)
-        # Sums of whole numbers, of which float64 holds more than there are pixels.
+        # Sums of integers, exact in float64.
         self.both = np.zeros((len(thresholds), num_concepts))
-        self.labelled = np.zeros(num_concepts)
+        self.labeled = np.zeros(num_concepts)
         self.active = np.zeros((len(thresholds), self.category.max() + 1))
 
     def add(self, maps: np.ndarray, labels: np.ndarray) -> None:
@@ -208,9 +208,9 @@ class _Overlaps:
         present = present[present > 0]
         if not present.size:
             return
-        # A pixel shows a concept once, even where several layers say so.
+        # A pixel shows a concept once, even if several layers label it.
         shown = (layers[:, None] == present[:, None].astype(labels.dtype)).any(axis=0).astype("float32")
-        self.labelled[present] += shown.sum(axis=1, dtype="float64")
+        self.labeled[present] += shown.sum(axis=1, dtype="float64")
         # Interpolation does not exceed the largest value. With .5% of the positions active, few units are left.
         units = np.flatnonzero(maps.max(axis=(0, 1)) > self.thresholds)
         categories = np.unique(self.category[present])
@@ -224,7 +224,7 @@ class _Overlaps:
 
     def iou(self) -> np.ndarray:
         """Intersection over union, float64 (units, concepts)."""
-        if not self.labelled.any():
-            raise ValueError(f"There must be a labelled pixel. Received: only labels 0 of {len(self.labelled)} concepts")
-        union = self.active[:, self.category] + self.labelled - self.both
-        return np.where(self.labelled, self.both / np.maximum(union, 1), np.nan)
+        if not self.labeled.any():
+            raise ValueError(f"There must be a labeled pixel. Received: only labels 0 of {len(self.labeled)} concepts")
+        union = self.active[:, self.category] + self.labeled - self.both
+        return np.where(self.labeled, self.both / np.maximum(union, 1), np.nan)

@@ -1,4 +1,4 @@
-"""What a network loses with a neuron: accuracy on the category that the neuron answers for, and where neurons are active.
+"""Effects of dropping neurons: loss of accuracy on a neuron's category, and the categories where neurons are active.
 
 Paper: "XNet: Towards Training Explainable Neural Networks", section 3. A drop loss rises with the scale of the logits alone;
 accuracy does not.
@@ -12,13 +12,13 @@ from keras_interp.typing import ArrayLike
 
 
 def accuracy_costs(logits: ArrayLike, dropped_logits: ArrayLike, labels: ArrayLike, attributes: ArrayLike) -> np.ndarray:
-    """How much accuracy on each category the network loses without each neuron.
+    """Accuracy on each category that the network loses without each neuron.
 
     Args:
         logits: float array (n, classes), of the whole network.
         dropped_logits: float array (neurons, n, classes), without each neuron.
-        labels: class numbers (n,).
-        attributes: 0 or 1 (n, attributes): which categories each example is in.
+        labels: integers (n,).
+        attributes: 0 or 1 (n, attributes): membership of each example in each category.
 
     Returns:
         float array (attributes, neurons) in [-1, 1]; negative where accuracy rises. NaN for a category without examples.
@@ -49,8 +49,8 @@ def activation_shares(neurons: ArrayLike, attributes: ArrayLike) -> np.ndarray:
         attributes: 0 or 1 (n, attributes).
 
     Returns:
-        float array (attributes, neurons) whose columns sum to 1; a neuron that is silent on all categories has zeros, a
-        category without examples NaN.
+        float array (attributes, neurons) whose columns sum to 1; zeros for a neuron that is inactive on all categories, NaN
+        for a category without examples.
 
     Raises:
         ValueError: for negative activations, NaN, arrays of other shapes, or attributes that are not 0 or 1.
@@ -73,8 +73,8 @@ def group_accuracies(logits: ArrayLike, labels: ArrayLike, groups: ArrayLike) ->
 
     Args:
         logits: float array (n, classes).
-        labels: class numbers (n,).
-        groups: 0 or 1 (n, groups): which examples each group has; groups may overlap.
+        labels: integers (n,).
+        groups: 0 or 1 (n, groups): membership in each group; groups may overlap.
 
     Returns:
         float array (groups,) in [0, 1]; NaN for an empty group.

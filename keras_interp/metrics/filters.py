@@ -1,7 +1,7 @@
-"""How class-specific the last filters of a classifier are (sections 4.1 to 4.4 and appendices B to D of the LSG paper).
+"""Class-specificity of a classifier's last filters (sections 4.1 to 4.4 and appendices B to D of the LSG paper).
 
 Everything here works on arrays: pooled features (n, filters), kernel (filters, classes) and bias (classes,) of the last dense
-layer, gate (classes, filters). A plain network can be measured beside a gated one by all that does not take a gate.
+layer, gate (classes, filters). Metrics that take no gate apply to plain networks too.
 """
 
 import dataclasses
@@ -20,10 +20,10 @@ def cluster_centers(pooled: ArrayLike, num_clusters: int, seed: int = 0) -> tupl
     Args:
         pooled: float array (n, filters).
         num_clusters: number of clusters; the paper takes the number of classes.
-        seed: seed of the ten starts, of which the best is kept.
+        seed: seed for the ten starts, of which the best is kept.
 
     Returns:
-        float64 array (clusters, filters) of centres, and integers (n,), the cluster of each example.
+        float64 array (clusters, filters) of centers, and integers (n,), the cluster of each example.
 
     Raises:
         ImportError: without scikit-learn.
@@ -44,14 +44,14 @@ def cluster_centers(pooled: ArrayLike, num_clusters: int, seed: int = 0) -> tupl
 
 
 def cluster_agreement(assignments: ArrayLike, labels: ArrayLike) -> float:
-    """Adjusted Rand index between clusters and classes: pairs of examples that both treat alike, corrected for chance.
+    """Adjusted Rand index between clusters and classes: agreement on pairs of examples, corrected for chance.
 
     Args:
-        assignments: integers (n,), cluster numbers in any order.
+        assignments: integers (n,), cluster indices in any order.
         labels: integers (n,).
 
     Returns:
-        A float in [-0.5, 1]: 1 for clusters that are the classes, about 0 by chance; higher is better.
+        A float in [-0.5, 1]: 1 for clusters equal to the classes, about 0 by chance; higher is better.
 
     Raises:
         ImportError: without scikit-learn.
@@ -74,15 +74,15 @@ def cluster_agreement(assignments: ArrayLike, labels: ArrayLike) -> float:
 def filter_correlation(conv_kernel: ArrayLike) -> np.ndarray:
     """Correlation of each pair of filters: the inner product of their weights, each scaled to length 1 (Figure 7).
 
-    The paper speaks of inner products alone; its figure's range shows that they are normalised. A filter of zeros correlates 0
-    with every filter, itself included.
+    The paper only mentions inner products; its figure's range shows that they are normalized. A filter of zeros has
+    correlation 0 with every filter, including itself.
 
     Args:
         conv_kernel: float array (..., filters), as the (height, width, in, filters) of a Keras convolution.
 
     Returns:
-        float64 array (filters, filters), symmetric, in [-1, 1], with ones on the diagonal. Fewer large entries beside the
-        diagonal mean less redundancy.
+        float64 array (filters, filters), symmetric, in [-1, 1], with ones on the diagonal. Fewer large off-diagonal entries
+        mean less redundancy.
 
     Raises:
         ValueError: for an array of one axis, or NaN.
@@ -137,12 +137,12 @@ def inter_class_filter_correlation(
 
     Args:
         correlation: float array (filters, filters), from `filter_correlation`.
-        class_means: float array (classes, filters), from `class_means`. Classes whose row is NaN are left out.
+        class_means: float array (classes, filters), from `class_means`. Classes with a NaN row are ignored.
         count: filters for each class, m of the paper: 6 for ResNet-20, 25 for AlexNet.
         include_shared: whether pairs of a filter with itself count, as in the paper.
 
     Returns:
-        A float in [-1, 1]; lower is more class-specific. NaN where there is no pair to take the mean of.
+        A float in [-1, 1]; lower is more class-specific. NaN if there is no pair.
 
     Raises:
         ValueError: for shapes that do not fit, NaN in the correlation, or a count not in [1, filters].
@@ -184,7 +184,7 @@ class MutualInformation:
 
     @property
     def per_filter(self) -> np.ndarray:
-        """What each filter tells of the class that it tells most of, (filters,)."""
+        """Largest information of each filter on any class, (filters,)."""
         return self.matrix.max(axis=0)
 
     @property
@@ -196,18 +196,18 @@ class MutualInformation:
 def mutual_information_score(
     pooled: ArrayLike, labels: ArrayLike, num_classes: int, max_examples: int = 2000, seed: int = 0
 ) -> MutualInformation:
-    """Mutual information of each filter's activation with "the image is of class c", estimated by nearest neighbours.
+    """Mutual information of each filter's activation with "the image is of class c", estimated by nearest neighbors.
 
     MIS = mean_k max_c MI(a_k; [y = c]), scikit-learn's estimator. 2,000 examples of 10 classes and 256 filters take about half
-    a minute, 10,000 twice that. The maximum picks up the estimator's noise: features that tell nothing score about 0.01 at
-    2,000 examples.
+    a minute, 10,000 twice that. The maximum picks up the estimator's noise: uninformative features score about 0.01 at 2,000
+    examples.
 
     Args:
         pooled: float array (n, filters).
         labels: integers (n,) in [0, num_classes).
         num_classes: number of classes.
-        max_examples: where there are more, so many are drawn at random without replacement.
-        seed: seed of the draw and of the estimator's noise against ties.
+        max_examples: largest number of examples; if there are more, a random subset is drawn without replacement.
+        seed: seed for the draw and for the estimator's tie-breaking noise.
 
     Returns:
         A `MutualInformation` with `score`, `per_filter` and `matrix`: nats, in [0, ln 2], at most .325 for one of ten equally
@@ -215,7 +215,7 @@ def mutual_information_score(
 
     Raises:
         ImportError: without scikit-learn.
-        ValueError: for shapes that do not fit, NaN, labels out of range, or fewer than 4 examples to take.
+        ValueError: for shapes that do not fit, NaN, labels out of range, or fewer than 4 examples.
         TypeError: for labels that are not integers.
 
     Examples:

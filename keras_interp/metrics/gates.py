@@ -1,4 +1,4 @@
-"""What a gate matrix says of filters and classes (label-sensitive gates)."""
+"""Metrics of gate matrices (label-sensitive gates)."""
 
 import dataclasses
 
@@ -34,10 +34,10 @@ def gate_density(gate: ArrayLike) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class FilterOwnership:
-    """How the filters are distributed over the classes.
+    """Distribution of the filters over the classes.
 
     Attributes:
-        owned: integers (classes,), the filters that each class has to itself.
+        owned: integers (classes,), the number of filters exclusive to each class.
         shared: number of all other filters.
     """
 
@@ -46,7 +46,7 @@ class FilterOwnership:
 
 
 def owned_filters(gate: ArrayLike, threshold: float = 0.5) -> FilterOwnership:
-    """Counts the filters that one class has to itself, and the shared ones (section 4.4, the rule of section 3.3).
+    """Counts the filters exclusive to one class, and the shared ones (section 4.4, the rule of section 3.3).
 
     A filter belongs to a class when exactly one entry of its column is at least `threshold`; else it counts as shared. The
     paper finds about 6 of 64 for each class of CIFAR-10, and 10% shared.
@@ -74,7 +74,7 @@ def owned_filters(gate: ArrayLike, threshold: float = 0.5) -> FilterOwnership:
 
 
 def class_filters(gate: ArrayLike, threshold: float = 0.5) -> np.ndarray:
-    """The filters that the gate passes for each class: the ones that section 4.2 masks for a gated network.
+    """Mask of the filters that the gate passes for each class, which section 4.2 masks for a gated network.
 
     Args:
         gate: float array (classes, filters) with entries in [0, 1].
@@ -112,7 +112,7 @@ def feature_gate_similarity(
         filters have a dominant diagonal over the true positives.
 
     Raises:
-        ValueError: for shapes that do not fit, NaN, or class numbers out of range.
+        ValueError: for shapes that do not fit, NaN, or labels out of range.
         TypeError: for labels or predictions that are not integers.
 
     Examples:
@@ -132,23 +132,23 @@ def feature_gate_similarity(
     correct = labels == predictions
     similarities = []
     for chosen in (correct, ~correct):
-        # The inner product is linear: the mean over examples may be taken first.
+        # The inner product is linear, so take the mean over examples first.
         means = class_means(pooled[chosen], labels[chosen], len(gate)) if chosen.any() else np.full(gate.shape, np.nan)
         similarities.append(means @ gate.T)
     return tuple(similarities)
 
 
 def match_centers(centers: ArrayLike, gate: ArrayLike) -> tuple[np.ndarray, float]:
-    """Brings cluster centres into the order of the gate rows that they resemble most (appendix D, Figure 9 beside Figure 8).
+    """Reorders cluster centers to match the most similar gate rows (appendix D, Figures 8 and 9).
 
-    One centre for each row, by the assignment with the largest sum of cosines. A row or centre of zeros has a cosine of 0.
+    One center for each row, by the assignment with the largest sum of cosines. A row or center of zeros has a cosine of 0.
 
     Args:
         centers: float array (classes, filters), from `cluster_centers`.
         gate: float array (classes, filters) with entries in [0, 1].
 
     Returns:
-        The reordered centres, float64 (classes, filters), and the mean cosine of centres and rows, a float in [-1, 1] ([0, 1]
+        The reordered centers, float64 (classes, filters), and the mean cosine of centers and rows, a float in [-1, 1] ([0, 1]
         for features that are not negative); higher is more class-specific.
 
     Raises:
@@ -176,7 +176,7 @@ class FilterAmbiguity:
     Attributes:
         phi: the metric Φ, cross-entropy plus weighted sparsity term, at least 0; lower is more class-specific.
         cross_entropy: the gated path's mean cross-entropy, in nats.
-        gate: float64 (classes, filters), the gate that was found.
+        gate: float64 (classes, filters), the gate found.
     """
 
     phi: float
@@ -195,26 +195,26 @@ def filter_ambiguity(
     steps: int = 300,
     learning_rate: float = 0.1,
 ) -> FilterAmbiguity:
-    """Filter ambiguity Φ of Eq. 2: how well the frozen network classifies when each class may use few filters.
+    """Filter ambiguity Φ of Eq. 2: the loss of the frozen network when each class may use only few filters.
 
     Φ = min over G of CE_G + a · |density(G) − s|, with the largest entry of each column 1 and all in [0, 1]; the logits of
     CE_G are (a_i ⊙ G_{y_i}) W + b. The paper states neither a nor s; Table 1 fits a = 2 on the mean density and s near
-    1/classes. Φ of one network alone proves little: the gate knows the label, so Φ is small for many a plain network too.
+    1/classes. Φ of a single network proves little: the gate knows the label, so Φ is small for many plain networks too.
 
-    The search is projected subgradient descent over all examples at once, from a gate of ones and, where given, from `gate`;
-    the best iterate counts. Its first half projects as Algorithm 1 does, dividing each column by its largest entry. That keeps
-    the classes of a filter in the race, but is biased towards open gates; the second half raises the largest entry to 1 alone,
-    the nearest point that the constraint allows. The constraint is not convex: what is found is an upper bound of the minimum,
-    in small cases equal to it or some hundredths above. Deterministic; a few seconds for 10,000 examples and 256 filters.
+    The search is projected subgradient descent over all examples at once, from a gate of ones and from `gate` if given; the
+    best iterate counts. Its first half projects as Algorithm 1 does, dividing each column by its largest entry. That keeps all
+    classes of a filter in play, but is biased towards open gates; the second half raises the largest entry to 1 alone, the
+    nearest point that the constraint allows. The constraint is not convex: the result is an upper bound of the minimum, in
+    small cases equal to it or a few hundredths above. Deterministic; a few seconds for 10,000 examples and 256 filters.
 
     Args:
         pooled: float array (n, filters).
         kernel: float array (filters, classes) of the last dense layer.
         bias: float array (classes,) of the last dense layer.
         labels: integers (n,) in [0, classes).
-        gate: None, or a trained gate (classes, filters) in [0, 1] to start from as well, so that Φ is at most its objective.
+        gate: None, or a trained gate (classes, filters) in [0, 1] as an additional start, so that Φ is at most its objective.
         sparsity_weight: a, on the mean density; on the sum norm it is a / (classes · filters).
-        target_density: s, on the mean density; by default 1/classes, the least that the constraint allows.
+        target_density: s, on the mean density; defaults to 1/classes, the minimum under the constraint.
         steps: steps of each descent.
         learning_rate: first step size, for entries of the gate counted in units of the density; it falls linearly to 0.
 

@@ -1,4 +1,4 @@
-"""Whether heatmaps show what a network decides by: it is asked about images that show only, or all but, what they point to.
+"""Faithfulness of heatmaps: the network's response to images with only, or all but, the pixels that they point to.
 
 Papers: "Embedding Deep Networks into Visual Explanations", Tables 2(b) and 3 (masked and inpainted images) and Figure 10
 (constant shift); Kindermans et al., "The (Un)reliability of Saliency Methods", 2017; Petsiuk et al., "RISE: Randomized Input
@@ -27,9 +27,9 @@ THRESHOLDS = (0.01, 0.05, 0.1, 0.3)
 def masked_images(images: ArrayLike, maps: ArrayLike, thresholds: Sequence[float] = THRESHOLDS) -> np.ndarray:
     """Keeps the pixels that heatmaps point to and inpaints the others (Tables 2b and 3 of the paper).
 
-    A pixel is kept where at least one of the image's heatmaps, enlarged to the image, has γ times its maximum or more. A
-    heatmap of zeros keeps nothing, and an image of which nothing is kept becomes black. Inpainting (Navier-Stokes, OpenCV)
-    sees nothing of the pixels that are not kept.
+    A pixel is kept if at least one of the image's heatmaps, enlarged to the image, reaches γ times its maximum there. A
+    heatmap of zeros keeps nothing, and an image without kept pixels becomes black. Inpainting (Navier-Stokes, OpenCV) does not
+    see the other pixels.
 
     Args:
         images: array (n, height, width, channels) of pixels in 0..255, one channel or three; rounded to integers.
@@ -41,7 +41,7 @@ def masked_images(images: ArrayLike, maps: ArrayLike, thresholds: Sequence[float
 
     Raises:
         ValueError: for shapes that do not fit, NaN, pixels outside 0..255, negative heat, or thresholds outside (0, 1].
-        ImportError: where OpenCV is missing.
+        ImportError: if OpenCV is missing.
 
     Examples:
 
@@ -57,12 +57,12 @@ def masked_images(images: ArrayLike, maps: ArrayLike, thresholds: Sequence[float
 
 @dataclasses.dataclass(frozen=True)
 class MaskedAccuracy:
-    """Accuracy on images that show only what heatmaps point to, all in [0, 1].
+    """Accuracy on images reduced to the pixels that heatmaps point to, all in [0, 1].
 
     Attributes:
-        original: accuracy on the images as they are.
+        original: accuracy on the unchanged images.
         masked: float64 (thresholds,), accuracy on the masked and inpainted images; higher is better.
-        kept: float64 (thresholds,), mean share of pixels that were kept. More pixels are easier: compare at a like share.
+        kept: float64 (thresholds,), mean share of kept pixels. More pixels are easier: compare at equal shares.
     """
 
     original: float
@@ -77,7 +77,7 @@ def masked_accuracy(
     labels: ArrayLike,
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> MaskedAccuracy:
-    """Classifies images of which only what heatmaps point to is left (Tables 2b and 3 of the paper); see `masked_images`.
+    """Classifies images reduced to the pixels that heatmaps point to (Tables 2b and 3 of the paper); see `masked_images`.
 
     Args:
         predict: function from float32 images (n, height, width, channels) in 0..255 to logits (n, classes), as in
@@ -91,9 +91,9 @@ def masked_accuracy(
         A `MaskedAccuracy`.
 
     Raises:
-        ValueError: as for `masked_images`, and for logits of another shape or labels out of range.
+        ValueError: as for `masked_images`, and for logits of the wrong shape or labels out of range.
         TypeError: for labels that are not integers.
-        ImportError: where OpenCV is missing.
+        ImportError: if OpenCV is missing.
 
     Examples:
 
@@ -119,12 +119,12 @@ def masked_accuracy(
 
 @dataclasses.dataclass(frozen=True)
 class HeatmapAgreement:
-    """How alike two heatmaps of each image and feature are.
+    """Similarity of two heatmaps of each image and feature.
 
     Attributes:
-        correlation: float64 (images, features) in [-1, 1], of the two maps' pixels; higher is more alike, and NaN where a map
+        correlation: float64 (images, features) in [-1, 1], of the two maps' pixels; higher is more similar, and NaN if a map
             is constant.
-        difference: float64 (images, features) in [0, ∞], ‖a − b‖ / ‖a‖ over the pixels; lower is more alike.
+        difference: float64 (images, features) in [0, ∞], ‖a − b‖ / ‖a‖ over the pixels; lower is more similar.
     """
 
     correlation: np.ndarray
@@ -134,8 +134,8 @@ class HeatmapAgreement:
 def heatmap_agreement(maps: ArrayLike, others: ArrayLike) -> HeatmapAgreement:
     """Compares heatmaps before and after a change that should not matter, as the constant shift of Figure 10.
 
-    Add a constant to the images and take it back in the bias of the first layer (`shifted_bias`): the network computes the
-    same from other inputs, and a reliable method gives the same heatmaps (Kindermans et al.).
+    Add a constant to the images and compensate for it in the bias of the first layer (`shifted_bias`): the network computes
+    the same from shifted inputs, and a reliable method gives the same heatmaps (Kindermans et al.).
 
     Args:
         maps: float array (images, features, h, w), of the original network and images.
@@ -158,10 +158,10 @@ def heatmap_agreement(maps: ArrayLike, others: ArrayLike) -> HeatmapAgreement:
     others = check_array("others", others, maps.shape)
     first, second = (array.reshape(*array.shape[:2], -1) for array in (maps, others))
     change, size = np.linalg.norm(first - second, axis=-1), np.linalg.norm(first, axis=-1)
-    centred = [array - array.mean(axis=-1, keepdims=True) for array in (first, second)]
+    centered = [array - array.mean(axis=-1, keepdims=True) for array in (first, second)]
     constant = (np.ptp(first, axis=-1) == 0) | (np.ptp(second, axis=-1) == 0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        correlation = (centred[0] * centred[1]).sum(axis=-1) / np.prod(np.linalg.norm(centred, axis=-1), axis=0)
+        correlation = (centered[0] * centered[1]).sum(axis=-1) / np.prod(np.linalg.norm(centered, axis=-1), axis=0)
         return HeatmapAgreement(
             correlation=np.where(constant, np.nan, np.clip(correlation, -1, 1)),
             difference=np.where(change == 0, 0.0, change / size),
@@ -169,10 +169,10 @@ def heatmap_agreement(maps: ArrayLike, others: ArrayLike) -> HeatmapAgreement:
 
 
 def shifted_bias(kernel: ArrayLike, bias: ArrayLike, shift: ArrayLike) -> np.ndarray:
-    """The bias with which a first layer gives for inputs plus a constant what it gave without (Kindermans et al.).
+    """Bias of a first layer that compensates for a constant added to the inputs (Kindermans et al.).
 
-    Exact for dense layers and for convolutions without padding. A convolution that pads with zeros has to pad with `shift`
-    instead: the border comes out otherwise.
+    Exact for dense layers and for convolutions without padding. A convolution that pads with zeros must pad with `shift`
+    instead: the border differs otherwise.
 
     Args:
         kernel: float array (..., inputs, outputs), of a dense or convolutional layer.
@@ -202,11 +202,11 @@ def shifted_bias(kernel: ArrayLike, bias: ArrayLike, shift: ArrayLike) -> np.nda
 
 @dataclasses.dataclass(frozen=True)
 class PixelCurves:
-    """Softmax probability of the target while pixels are deleted or inserted, those with the most heat first.
+    """Softmax probability of the target while pixels are deleted or inserted, hottest first.
 
     Attributes:
-        shares: float64 (steps + 1,), the share of pixels that are deleted or inserted, from 0 to 1.
-        deletion: float64 (n, steps + 1) in [0, 1], from the image to one of its mean colour.
+        shares: float64 (steps + 1,), the share of deleted or inserted pixels, from 0 to 1.
+        deletion: float64 (n, steps + 1) in [0, 1], from the image to one of its mean color.
         insertion: float64 (n, steps + 1) in [0, 1], from the blurred image to the image.
     """
 
@@ -237,15 +237,15 @@ def pixel_curves(
     blur: float = 5.0,
     progress: bool = True,
 ) -> PixelCurves:
-    """Deletes and inserts pixels by their heat and watches the probability of the target (Petsiuk et al.).
+    """Deletes and inserts pixels by their heat and records the probability of the target (Petsiuk et al.).
 
-    Deleted pixels get the mean colour of their own image. The blurred image is that of a Gaussian cut off at its standard
-    deviation: the authors' 11x11 window for the default of 5 pixels, on images of 224x224. Among pixels of equal heat those
-    first in reading order come first. Curves depend on the model: compare heatmaps, and heatmaps of noise, for one model.
+    Deleted pixels get the mean color of their own image. The blurred image is that of a Gaussian cut off at its standard
+    deviation: the authors' 11x11 window for the default of 5 pixels, on images of 224x224. Ties go to the first pixel in
+    reading order. Curves depend on the model: compare heatmaps with each other, and with noise, on one model.
 
     Args:
-        predict: function from float32 images (n, height, width, channels) in 0..255 to logits (n, classes), as in
-            `lambda images: model.predict(images, verbose=0)`. It is asked twice for each step, with all images.
+        predict: function from float32 images (n, height, width, channels) in 0..255 to logits (n, classes), as in `lambda
+            images: model.predict(images, verbose=0)`. It is called twice for each step, with all images.
         images: array (n, height, width, channels) of pixels in 0..255.
         maps: float array (n, h, w), heatmaps of the targets; they may be negative.
         targets: integers (n,), the classes that the maps explain.
@@ -259,7 +259,7 @@ def pixel_curves(
     Raises:
         ValueError: for shapes that do not fit, NaN, targets out of range, or steps or a blur out of range.
         TypeError: for targets that are not integers.
-        ImportError: where SciPy is missing.
+        ImportError: if SciPy is missing.
 
     Examples:
 
@@ -296,8 +296,8 @@ def pixel_curves(
 
 
 def _kept_pixels(maps, size, thresholds):
-    """Booleans (thresholds, n, height, width), True where a map of the image reaches the share of its maximum."""
-    # float32 as the heat, so that heat of exactly γ is kept.
+    """Booleans (thresholds, n, height, width), True if a map of the image reaches the share of its maximum."""
+    # float32 like the heat, so that heat of exactly γ is kept.
     thresholds = check_array("thresholds", thresholds, ("thresholds",), "float32")
     if not ((0 < thresholds) & (thresholds <= 1)).all():
         raise ValueError(f"`thresholds` must lie in (0, 1]. Received: thresholds={thresholds.tolist()}")
@@ -317,8 +317,8 @@ def _inpaint(image, kept):
         import cv2
     except ImportError as error:
         raise ImportError(f"This needs OpenCV: pip install 'keras-interp[inpaint]'. Received: {error}") from error
-    # OpenCV takes the pixels at the border for known, and would show what is hidden there: the border is made one that is not
-    # part of the image. Its Navier-Stokes method continues a constant as such; Telea's drifts.
+    # OpenCV treats border pixels as known and would reveal hidden ones, so a border outside the image is added. Its
+    # Navier-Stokes method continues constants exactly; Telea's drifts.
     padded, hidden = np.pad(image, ((1, 1), (1, 1), (0, 0))), np.pad(~kept, 1, constant_values=True)
     filled = cv2.inpaint(padded, hidden.astype("uint8"), 3, cv2.INPAINT_NS)
     return filled[1:-1, 1:-1].reshape(image.shape)

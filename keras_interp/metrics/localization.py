@@ -1,4 +1,4 @@
-"""How well class activation maps find the object (section 4.3 of the LSG paper): with masks, or by the model's own confidence.
+"""Localization by class activation maps (section 4.3 of the LSG paper), measured with masks or the model's own confidence.
 
 The maps are those of `Explanation.class_activation_map`, (n, h, w) at the resolution of the last feature maps. Every function
 here enlarges them bilinearly to the size of the masks or images first.
@@ -15,7 +15,7 @@ from keras_interp.typing import ArrayLike, Size
 
 
 def upsample_bilinear(maps: ArrayLike, size: Size) -> np.ndarray:
-    """Enlarges maps by bilinear interpolation between pixel centres; beyond the outermost centres the edge value goes on.
+    """Enlarges maps by bilinear interpolation between pixel centers; beyond the outermost centers the edge value goes on.
 
     The same as `keras.ops.image.resize` without antialiasing, as two small matrix products.
 
@@ -27,7 +27,7 @@ def upsample_bilinear(maps: ArrayLike, size: Size) -> np.ndarray:
         float32 array (n, height, width), within the range of each map.
 
     Raises:
-        ValueError: for another rank, NaN, or a size smaller than the maps'.
+        ValueError: for the wrong rank, NaN, or a size smaller than the maps'.
 
     Examples:
 
@@ -52,7 +52,7 @@ def boxes_to_masks(boxes: ArrayLike, size: Size) -> np.ndarray:
         Booleans (n, height, width), True inside the box.
 
     Raises:
-        ValueError: for another shape, or boxes that are empty or reach beyond the image.
+        ValueError: for the wrong shape, or boxes that are empty or reach beyond the image.
 
     Examples:
 
@@ -74,16 +74,16 @@ def boxes_to_masks(boxes: ArrayLike, size: Size) -> np.ndarray:
 def cam_iou(maps: ArrayLike, masks: ArrayLike, top_share: float = 0.3) -> np.ndarray:
     """Overlap of each map's highest pixels with the object: intersection over union, one value per image.
 
-    The follow-up of the LSG paper (CSG, ECCV 2020) takes the top 30% and calls an image localised above .3. Exactly the share
-    of pixels is taken: among equal values those first in reading order.
+    The follow-up of the LSG paper (CSG, ECCV 2020) takes the top 30% and calls an image localized above .3. Exactly the share
+    of pixels is taken; ties go to the first in reading order.
 
     Args:
         maps: float array (n, h, w), class activation maps.
-        masks: booleans (n, height, width), True on the object; each with a pixel at least.
+        masks: booleans (n, height, width), True on the object; each with at least one pixel.
         top_share: share of pixels to take, in (0, 1).
 
     Returns:
-        float64 array (n,) in [0, 1]; higher is better. An object of another area than `top_share` cannot reach 1.
+        float64 array (n,) in [0, 1]; higher is better. An object whose area differs from `top_share` cannot reach 1.
 
     Raises:
         ValueError: for shapes that do not fit, NaN, masks that are empty or not booleans, or a share outside (0, 1).
@@ -103,7 +103,7 @@ def pointing_game(maps: ArrayLike, masks: ArrayLike) -> float:
 
     Args:
         maps: float array (n, h, w), class activation maps.
-        masks: booleans (n, height, width), True on the object, or see `boxes_to_masks`; each with a pixel at least.
+        masks: booleans (n, height, width), True on the object, or see `boxes_to_masks`; each with at least one pixel.
 
     Returns:
         A float in [0, 1]; higher is better. Maps of noise score about the objects' mean share of the image.
@@ -126,7 +126,7 @@ class CamFaithfulness:
     """Mean softmax probability of the target, in [0, 1], over images shown whole or in part.
 
     Attributes:
-        original: for the images as they are.
+        original: for the unchanged images.
         kept: with only the map's highest pixels kept; higher is better.
         removed: with the map's highest pixels removed; lower is better.
     """
@@ -144,10 +144,10 @@ class CamFaithfulness:
 def cam_faithfulness(
     predict: Callable[[np.ndarray], ArrayLike], images: ArrayLike, maps: ArrayLike, targets: ArrayLike, top_share: float = 0.3
 ) -> CamFaithfulness:
-    """Asks the model whether the pixels that a map points to are those that its decision rests on; needs no object masks.
+    """Tests whether the model's decision depends on the pixels that a map points to; needs no object masks.
 
-    Pixels that are taken away get the mean colour of their own image. A deletion and insertion test at one share instead of a
-    curve. Compare models only at a like `original`, and beside a map of noise: an unsure model has little to lose.
+    Removed pixels get the mean color of their own image. This is a deletion and insertion test at one share instead of a
+    curve. Compare models only at similar `original`, and with a noise map: an unsure model has little to lose.
 
     Args:
         predict: function from float32 images (n, height, width, channels) in 0..255 to logits (n, classes), as in
@@ -195,14 +195,14 @@ def target_confidences(predict: Callable[[np.ndarray], ArrayLike], images: np.nd
 
 
 def _interpolation_matrix(old, new):
-    """The float32 matrix (new, old) that interpolates linearly from `old` to `new` pixel centres."""
-    centres = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
-    # A pixel counts by how close it is, from 1 at its centre to 0 at its neighbour's.
-    return np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(old))).astype("float32")
+    """The float32 matrix (new, old) that interpolates linearly from `old` to `new` pixel centers."""
+    centers = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
+    # A pixel's weight falls from 1 at its center to 0 at its neighbor's.
+    return np.maximum(0, 1 - np.abs(centers[:, None] - np.arange(old))).astype("float32")
 
 
 def _top_pixels(maps, top_share):
-    """Booleans like `maps`, True on the given share of each map's pixels (one at least), the highest ones."""
+    """Booleans like `maps`, True on the given share of each map's highest pixels (at least one)."""
     if not 0.0 < top_share < 1.0:
         raise ValueError(f"`top_share` must lie in (0, 1). Received: top_share={top_share}")
     flat = maps.reshape(len(maps), -1)
@@ -217,5 +217,5 @@ def _maps_like_masks(maps, masks):
     maps = check_array("maps", maps, (len(masks), "h", "w"), "float32")
     empty = np.flatnonzero(~masks.any(axis=(1, 2)))
     if empty.size:
-        raise ValueError(f"Every mask must mark a pixel at least. Received: no pixels in masks {empty[:8].tolist()}")
+        raise ValueError(f"Every mask must mark at least one pixel. Received: no pixels in masks {empty[:8].tolist()}")
     return upsample_bilinear(maps, masks.shape[1:]), masks

@@ -1,4 +1,4 @@
-"""Masking the filters of a class: what it loses by it, and what others lose."""
+"""Effects of masking the filters of a class, on this class and on the others."""
 
 import dataclasses
 
@@ -37,7 +37,7 @@ def class_means(pooled: ArrayLike, labels: ArrayLike, num_classes: int) -> np.nd
 
 
 def most_active_filters(pooled: ArrayLike, labels: ArrayLike, num_classes: int, count: int) -> np.ndarray:
-    """The filters with the largest mean activation for each class, A_c of Table 2: what to mask in a network without a gate.
+    """Mask of the filters with the largest mean activation for each class, A_c of Table 2, for networks without a gate.
 
     Args:
         pooled: float array (n, filters).
@@ -107,7 +107,7 @@ def masked_confusion(pooled: ArrayLike, kernel: ArrayLike, bias: ArrayLike, labe
 
     Returns:
         float64 array (classes, classes), rows true and columns predicted, in [0, 1]; each row sums to 1, or is NaN for a class
-        without examples. Filters are class-specific where only the masked classes' diagonal entries fall.
+        without examples. Filters are class-specific if only the masked classes' diagonal entries fall.
 
     Raises:
         ValueError: for shapes that do not fit, NaN, labels out of range, or a mask that is not boolean.
@@ -125,7 +125,7 @@ def masked_confusion(pooled: ArrayLike, kernel: ArrayLike, bias: ArrayLike, labe
 
 @dataclasses.dataclass(frozen=True)
 class MaskingEffect:
-    """Recalls with every filter at work, and with each class's own filters set to zero; NaN for classes without examples.
+    """Recalls with all filters, and with each class's own filters set to zero; NaN for classes without examples.
 
     Attributes:
         base_recall: float64 (classes,) in [0, 1], no filter masked.
@@ -137,13 +137,13 @@ class MaskingEffect:
 
     @property
     def own_recall(self) -> np.ndarray:
-        """Recall of each class without its own filters, (classes,); near zero where its filters alone speak for it."""
+        """Recall of each class without its own filters, (classes,); near zero if only its own filters support it."""
         return np.diagonal(self.masked_recall)
 
     @property
     def drop(self) -> np.ndarray:
-        """Recall lost, (classes, classes) in [-1, 1]: row, whose filters are masked; column, who suffers. Class-specific
-        filters have a large diagonal and little beside it."""
+        """Recall lost, (classes, classes) in [-1, 1]: the row's filters are masked, the column is affected. Class-specific
+        filters have a large diagonal and small other entries."""
         return self.base_recall - self.masked_recall
 
     @property

@@ -1,4 +1,4 @@
-"""How well a regression predicts: functions of predictions and targets."""
+"""Regression metrics: functions of predictions and targets."""
 
 import numpy as np
 

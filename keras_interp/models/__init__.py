@@ -1,4 +1,4 @@
-"""One file for each method: the whole of it, from the graph to the explanation."""
+"""The models, one file for each method, from the graph to the explanation."""
 
 from keras_interp.models.classifier import Classifier, Regressor
 from keras_interp.models.dynamic_k import DynamicKClassifier, convert

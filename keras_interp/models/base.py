@@ -1,4 +1,4 @@
-"""What the models of all methods share: a task, named outputs, inputs that are checked, and a loss that fits."""
+"""The base of all models: a task, named outputs, checked inputs, and a matching loss."""
 
 import contextlib
 import inspect
@@ -29,7 +29,7 @@ from keras_interp.typing import Tensor
 PIXELS = (0.0, 255.0)
 # Of networks of dense layers.
 TASKS = ("classification", "regression")
-# Functions of Keras that take probabilities where nothing else is said.
+# Keras loss functions that expect probabilities by default.
 PROBABILITY_LOSSES = ("sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy")
 
 
@@ -42,14 +42,14 @@ class InterpretableModel(keras.Model):
         class_names: names of the outputs.
         task: "classification"; "multilabel" for classes of which an input may have several, or none; or "regression".
         target_mean, target_scale: for a regression, mean and standard deviation of the target in its own unit. The loss is
-            that of the standardised target; predictions and other metrics are in the target's unit.
+            computed on the standardized target; predictions and other metrics are in the target's unit.
         name: name of the model.
-        dtype: dtype policy that the model is trained in, by default the global one; "mixed_float16" makes `compile` scale the
-            loss. The layers keep their own.
+        dtype: dtype policy for training; defaults to the global one. "mixed_float16" makes `compile` scale the loss. The
+            layers keep their own.
 
     Attributes:
-        input_range: smallest and largest value that an input may have: (0, 255) for images, None for tables, which have none.
-            Set it to None for a backbone that takes other values than raw pixels.
+        input_range: smallest and largest allowed input value: (0, 255) for images, None for tables. Set it to None for a
+            backbone that does not take raw pixels.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class InterpretableModel(keras.Model):
         dtype: Any = None,
     ) -> None:
         super().__init__(inputs=inputs, outputs=outputs, name=name)
-        # Not for computing, which the layers do each in their own: it tells `compile` whether to scale the loss.
+        # Layers compute in their own policies; this one only tells `compile` whether to scale the loss.
         self.dtype_policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         self.class_names = tuple(class_names)
         self.task = task
@@ -76,12 +76,12 @@ class InterpretableModel(keras.Model):
 
     @property
     def schema(self) -> TableSchema | None:
-        """What the columns of numbers stand for, of a model made for a `data.Table`: names, categories, gaps; or None.
+        """Meaning of the numeric columns of a model made for a `data.Table`: names, categories, gaps; or None.
 
-        A model with a schema takes data frames as people have them, with text, booleans and gaps.
+        A model with a schema takes raw data frames, with text, booleans and gaps.
 
         Raises:
-            ValueError: where it is set to a schema with another number of columns.
+            ValueError: for a schema with a different number of columns.
         """
         return self._schema
 
@@ -89,18 +89,18 @@ class InterpretableModel(keras.Model):
     def schema(self, schema: TableSchema | None) -> None:
         if schema is not None:
             self.column_names = schema.column_names
-        # Past Keras's attribute tracking, which would wrap its parts.
+        # Bypasses Keras's attribute tracking, which would wrap its parts.
         self.__dict__["_schema"] = schema
 
     @property
     def column_names(self) -> tuple[str, ...]:
-        """Names of a table's columns, in the order in which the model takes them; () where it knows none.
+        """Names of a table's columns, in the model's order; () if unknown.
 
-        A data frame, or a dict of columns, is brought into this order by its names; a column "name=category" is 1 where the
-        column "name" says "category". A model without names takes those of the first named table that it is fitted to.
+        Data frames and dicts of columns are reordered by name; a column "name=category" is 1 where the column "name" holds
+        "category". A model without names adopts those of the first named table that it is fitted to.
 
         Raises:
-            ValueError: where it is set to names that are not unique, or not one for each column.
+            ValueError: for names that are not unique, or not one per column.
         """
         return self._column_names
 
@@ -108,22 +108,20 @@ class InterpretableModel(keras.Model):
     def column_names(self, names: Iterable[str] | None) -> None:
         names = tuple(names or ())
         if names and (len(self.input_shape) != 2 or len(names) != self.input_shape[-1] or len(set(names)) < len(names)):
-            raise ValueError(
-                f"Each of {self.input_shape[1:]} columns must have a name of its own. Received: {len(names)} names"
-            )
+            raise ValueError(f"Each of {self.input_shape[1:]} columns must have a unique name. Received: {len(names)} names")
         self._column_names = names
 
     def _facts(self):
-        """The part of the config that is no option of a constructor."""
+        """The part of the config that is not a constructor option."""
         facts = {"column_names": list(self.column_names)} if self.column_names else {}
         facts |= {} if self.schema is None else {"schema": self.schema.to_config()}
         return {**facts, "input_range": self.input_range} if len(self.input_shape) == 4 else facts
 
     @classmethod
     def _with_facts(cls, config):
-        """The model of a config: of the constructor's options, and of `_facts`."""
+        """Model from a config of constructor options and `_facts`."""
         config = dict(config)
-        if "labels" in config:  # As they were called before 0.1.0.
+        if "labels" in config:  # The name before 0.1.0.
             config["class_names"] = config.pop("labels")
         facts = {name: config.pop(name) for name in ("column_names", "input_range") if name in config}
         schema = config.pop("schema", None)
@@ -140,7 +138,7 @@ class InterpretableModel(keras.Model):
 
     @property
     def num_classes(self) -> int:
-        """Number of classes; a regression has none."""
+        """Number of classes; 0 for a regression."""
         return 0 if self.task == "regression" else self.num_outputs
 
     def default_optimizer(self) -> keras.optimizers.Optimizer:
@@ -148,7 +146,7 @@ class InterpretableModel(keras.Model):
         return CoupledSGD(0.01, momentum=0.9, nesterov=True, weight_decay=5e-4)
 
     def compile_by_default(self, optimizer: Any = None) -> Self:
-        """Compiles the model with the loss and the metrics of its task, by default for fine-tuning; returns it."""
+        """Compiles the model with the loss and metrics of its task, by default for fine-tuning; returns it."""
         optimizer = optimizer or self.default_optimizer()
         if self.task == "classification":
             self.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
@@ -171,7 +169,7 @@ class InterpretableModel(keras.Model):
         return kernel * np.float32(self.target_scale), bias * np.float32(self.target_scale) + np.float32(self.target_mean)
 
     def standardize(self, targets: Any) -> Any:
-        """Targets, or predictions, in the unit of the loss: standard deviations for a regression, else as they are."""
+        """Targets or predictions in the unit of the loss: standard deviations for a regression, else unchanged."""
         return (targets - self.target_mean) / self.target_scale if self.task == "regression" else targets
 
     def compute_loss(
@@ -189,31 +187,31 @@ class InterpretableModel(keras.Model):
 
     @staticmethod
     def values_like(y: Tensor, y_pred: Tensor) -> Tensor:
-        """The values of a regression, (batch,) or (batch, 1), in the shape of the predictions (batch, 1), as float32.
+        """Regression values, (batch,) or (batch, 1), as float32 in the shape of the predictions (batch, 1).
 
-        A loss or metric that is a function would make a matrix (batch, batch) of the two shapes.
+        A loss or metric function would broadcast the two shapes to a matrix (batch, batch).
         """
         return ops.reshape(ops.cast(y, "float32"), ops.shape(y_pred))
 
     def checked_batch(self, x: Any, y: Any) -> tuple[Any, Tensor]:
-        """The targets of a batch of a stream as the loss can take them, and whether the batch is as it should be.
+        """Targets of a streamed batch, made safe for the loss, and whether the batch is valid.
 
-        A step cannot raise on a value. A label out of range is an error, NaN or a loss of zero, depending on the backend, and
-        a NaN pixel may get lost in a ReLU: here such a label becomes 0, and the loss is to be NaN, at which training stops.
+        A step cannot raise on a value. Depending on the backend, a label out of range gives an error, NaN or a loss of zero,
+        and a NaN pixel may vanish in a ReLU: such labels are replaced by 0 and the loss is set to NaN, which stops training.
 
         Args:
             x: tensors of inputs, or None.
-            y: tensor of class numbers (batch,) or (batch, 1), or a dict with these as "label"; other targets pass as they are.
+            y: tensor of labels (batch,) or (batch, 1), or a dict with these as "label"; other targets pass unchanged.
 
         Returns:
-            The targets, and a boolean scalar: False for class numbers out of range or with fractions, inputs that are NaN,
+            The targets, and a boolean scalar: False for labels out of range or with fractions, inputs that are NaN,
             infinite, or out of `input_range`.
         """
         usable = ops.convert_to_tensor(True)
         for values in keras.tree.flatten(x):
             if values is None or (dtype := keras.backend.standardize_dtype(values.dtype)) in ("bool", "uint8"):
                 continue
-            # What an explanation module trains on are no images.
+            # An explanation module does not train on images.
             if self.input_range is not None and _rank(values) == len(self.input_shape):
                 low, high = self.input_range
                 inside = ops.logical_and(values >= low - RANGE_TOLERANCE, values <= high + RANGE_TOLERANCE)
@@ -231,7 +229,7 @@ class InterpretableModel(keras.Model):
                 fits = ops.abs(ops.sum(values, axis=-1) - 1) < 1e-3
             return y, ops.logical_and(usable, ops.all(fits))
         if not keras.backend.is_float_dtype(labels.dtype):
-            # In 8 bits, 256 classes would be 0.
+            # 256 classes overflow to 0 in 8 bits.
             labels = ops.cast(labels, "int32")
         fits = ops.logical_and(labels >= 0, labels < self.num_classes)
         if keras.backend.is_float_dtype(labels.dtype):
@@ -240,10 +238,10 @@ class InterpretableModel(keras.Model):
         return {**y, "label": labels} if isinstance(y, dict) else labels, ops.logical_and(usable, ops.all(fits))
 
     def prune(self) -> None:
-        """Sets weights that cannot act to zero, which keeps a stored model small. Nothing to do for most models."""
+        """Sets weights without effect to zero, which keeps a saved model small. A no-op for most models."""
 
     def training_callbacks(self) -> list[keras.callbacks.Callback]:
-        """Callbacks that every `fit` of this model runs with, before the user's."""
+        """Callbacks that every `fit` of this model runs before the user's."""
         return []
 
     def check_inputs(self, inputs: Any) -> np.ndarray:
@@ -259,24 +257,24 @@ class InterpretableModel(keras.Model):
         return check_inputs(inputs, self.input_shape, self.column_names, self.input_range, dtype)
 
     def check_columns(self, dataset: Any) -> None:
-        """Raises for a dataset whose columns have other names than the model's, or another order.
+        """Raises if a dataset's columns differ from the model's in names or order.
 
         Raises:
-            ValueError: with what brings them into the order.
+            ValueError: with a way to reorder them.
         """
         names = tuple(getattr(dataset, "column_names", ()) or ())
         if names and self.column_names and names != self.column_names:
             raise ValueError(
-                "The columns must be those of the model, in its order: make the dataset of `table[list(model.column_names)]`, "
-                "or give `dataset.select_columns(model.column_names)`. "
+                "The columns must be those of the model, in its order: build the dataset from "
+                "`table[list(model.column_names)]`, or pass `dataset.select_columns(model.column_names)`. "
                 f"Received: columns {list(names)} for {list(self.column_names)}"
             )
 
     def check_data(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any, Any]:
-        """Inputs, targets and weights as Keras can take them, or raises.
+        """Returns inputs, targets and weights in a form that Keras accepts, or raises.
 
         Arrays, lists, tensors and data frames become arrays, see `check_inputs` and `check_targets`. `data.Batches` of arrays
-        are checked, and so is the first batch of a `keras.utils.PyDataset`; a stream passes as it is.
+        are checked, and so is the first batch of a `keras.utils.PyDataset`; a stream passes unchanged.
         """
         if isinstance(x, Batches):
             inputs, targets = (getattr(x.dataset, part, None) for part in ("inputs", "targets"))
@@ -296,7 +294,7 @@ class InterpretableModel(keras.Model):
         return x, y, sample_weight
 
     def _adopt_names(self, x):
-        """Takes over the column names of a table that the model is fitted to, where it has none."""
+        """Adopts the column names of the table that the model is fitted to, if it has none."""
         table = getattr(x, "dataset", x)
         if is_named_table(table) and not self._is_table(table):
             return
@@ -320,17 +318,17 @@ class InterpretableModel(keras.Model):
         sample_weight: Any = None,
         **kwargs: Any,
     ) -> keras.callbacks.History:
-        """As `keras.Model.fit`, after checking inputs and targets where they are arrays, and that the loss takes logits.
+        """Like `keras.Model.fit`, after checking array inputs and targets, and that the loss takes logits.
 
-        Inputs may be arrays, lists, tensors or data frames, see `column_names`. Labels are class numbers, or names out of
-        `class_names`; those of a stream may be one-hot, where the loss takes that.
+        Inputs may be arrays, lists, tensors or data frames, see `column_names`. Labels are class indices or names out of
+        `class_names`; those of a stream may be one-hot if the loss takes that.
 
         Raises:
-            ValueError: for arrays of another shape, NaN or infinite inputs, pixels or labels out of range, or a loss of
-                probabilities or with an `ignore_class`: give such examples the weight 0.
+            ValueError: for arrays of the wrong shape, NaN or infinite inputs, pixels or labels out of range, or a loss that
+                takes probabilities or has an `ignore_class`: give such examples the weight 0.
             TypeError: for labels that are not integers.
-            FloatingPointError: at the first loss that is NaN or infinite, which a stream's bad inputs and labels make it. The
-                model then has the weights, and the optimizer the state, of before that epoch.
+            FloatingPointError: at the first NaN or infinite loss, which bad inputs or labels in a stream cause. Model and
+                optimizer are then restored to their state before that epoch.
         """
         table = x
         x, y, sample_weight = self.check_data(x, y, sample_weight)
@@ -344,7 +342,7 @@ class InterpretableModel(keras.Model):
             self.check_data(validation_data)
         if getattr(self.loss, "ignore_class", None) is not None:
             raise ValueError(
-                f"Give examples that are to be ignored a `sample_weight` of 0. Received: ignore_class={self.loss.ignore_class}"
+                f"Give examples to ignore a `sample_weight` of 0. Received: ignore_class={self.loss.ignore_class}"
             )
         if self.task != "regression" and (
             isinstance(self.loss, str)
@@ -352,13 +350,13 @@ class InterpretableModel(keras.Model):
             or getattr(self.loss, "from_logits", True) is False
         ):
             raise ValueError(
-                "The model's outputs are logits, so the loss must be one of logits, as "
+                "The model outputs logits, so the loss must take logits, as "
                 f"keras.losses.{self._loss_name}(from_logits=True). Received: loss={self.loss!r}"
             )
         callbacks = callbacks if isinstance(callbacks, (list, tuple)) else [] if callbacks is None else [callbacks]
         guard = StopAtNaN()
         if getattr(self, "optimizer", None) is not None and not self.optimizer.built:
-            # So that the guard can keep its state too, which would otherwise be made in the first step.
+            # Built now, so that the guard can keep its state; it would otherwise be created in the first step.
             with self.distribute_strategy.scope() if keras.backend.backend() == "tensorflow" else contextlib.nullcontext():
                 self.optimizer.build(self.trainable_variables)
         try:
@@ -377,7 +375,7 @@ class InterpretableModel(keras.Model):
                 **kwargs,
             )
         except FloatingPointError:
-            # Only now: Keras's JAX trainer puts its own last state back when a callback raises.
+            # Only now: when a callback raises, Keras's JAX trainer restores its own last state.
             guard.restore()
             raise
 
@@ -391,17 +389,17 @@ class InterpretableModel(keras.Model):
         *args: Any,
         **kwargs: Any,
     ) -> Any:
-        """As `keras.Model.evaluate`, after the checks of `fit`. The loss of a stream with bad inputs or labels is NaN."""
-        if not kwargs.get("_use_cached_eval_dataset"):  # Then `fit` has checked them.
+        """Like `keras.Model.evaluate`, after the checks of `fit`. The loss is NaN for a stream with bad inputs or labels."""
+        if not kwargs.get("_use_cached_eval_dataset"):  # `fit` has checked these.
             self._warn_of_scaled_stream(x)
             x, y, sample_weight = self.check_data(x, y, sample_weight)
         return super().evaluate(x, y, batch_size, verbose, sample_weight, *args, **kwargs)
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.predict`, after checking inputs: arrays as a whole, streams batch by batch.
+        """Like `keras.Model.predict`, after checking inputs: arrays as a whole, streams batch by batch.
 
         Raises:
-            ValueError: for inputs of another shape, NaN or infinite values, pixels out of range, or columns that are missing.
+            ValueError: for inputs of the wrong shape, NaN or infinite values, pixels out of range, or missing columns.
         """
         stream = hasattr(x, "element_spec") or inspect.isgenerator(x)
         spread = keras.backend.backend() == "tensorflow" and self.distribute_strategy.num_replicas_in_sync > 1
@@ -413,11 +411,11 @@ class InterpretableModel(keras.Model):
         return super().__call__(self.check_inputs(inputs) if self._is_table(inputs) else inputs, *args, **kwargs)
 
     def _is_table(self, inputs):
-        # A dict may also be Keras's own way to name the input.
+        # A dict may also be Keras's way to name the input.
         return is_named_table(inputs) and not (isinstance(inputs, Mapping) and set(inputs) == {self.inputs[0].name})
 
     def _indexed(self, class_weight):
-        """Weights of classes under their indices, of such under indices or names."""
+        """Class weights by index, from weights by index or name."""
         if class_weight is None or self.task != "classification":
             return class_weight
         indexed = {}
@@ -427,7 +425,7 @@ class InterpretableModel(keras.Model):
         return indexed
 
     def _warn_of_scaled_stream(self, x):
-        """Warns where the first batch of a `tf.data.Dataset` of float images looks divided by 255."""
+        """Warns if the first batch of a `tf.data.Dataset` of float images looks divided by 255."""
         spec = getattr(x, "element_spec", None)
         spec = spec[0] if isinstance(spec, tuple) else spec
         if self.input_range is None or spec is None or not getattr(spec, "dtype", None) or not spec.dtype.is_floating:
@@ -438,27 +436,27 @@ class InterpretableModel(keras.Model):
             self.check_inputs(values)
 
     def train_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.train_on_batch`, after the checks of `fit`."""
+        """Like `keras.Model.train_on_batch`, after the checks of `fit`."""
         return super().train_on_batch(*self._check_batch(x, y, sample_weight), *args, **kwargs)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.test_on_batch`, after the checks of `fit`."""
+        """Like `keras.Model.test_on_batch`, after the checks of `fit`."""
         return super().test_on_batch(*self._check_batch(x, y, sample_weight), *args, **kwargs)
 
     def predict_on_batch(self, x: Any) -> Any:
-        """As `keras.Model.predict_on_batch`, after the checks of `predict`."""
+        """Like `keras.Model.predict_on_batch`, after the checks of `predict`."""
         return super().predict_on_batch(self.check_data(x)[0])
 
     def _check_batch(self, x, y, sample_weight):
-        """As `check_data`, for a batch of a stream, whose labels may be one-hot."""
+        """Like `check_data`, for a batch of a stream, whose labels may be one-hot."""
         labels = _labels_of(y)
         if self.task == "classification" and np.ndim(labels) == 2 and np.shape(labels)[1] == self.num_classes:
             return self.check_data(x)[0], y, sample_weight
         return self.check_data(x, y, sample_weight)
 
     def check_targets(self, targets: Any) -> Any:
-        """Returns class numbers, or the values of a regression, as an array (n,), or raises; of a multilabel model, 0 and 1 in
-        an array (n, classes)."""
+        """Returns labels, or regression values, as an array (n,), or raises; for a multilabel model, 0 and 1 in an array
+        (n, classes)."""
         if self.task == "classification":
             return check_labels(targets, self.num_classes, self.class_names)
         if self.task == "multilabel":
@@ -480,12 +478,12 @@ class InterpretableModel(keras.Model):
         )
 
     def explained_outputs(self, target: Any, outputs: np.ndarray) -> np.ndarray:
-        """The numbers (n,) of the outputs that a `target` of `explain` names, for outputs (n, classes)."""
+        """Output indices (n,) for a `target` of `explain`, given outputs (n, classes)."""
         if target is None:
             return outputs.argmax(axis=-1)
         targets = [target] * len(outputs) if isinstance(target, str) or np.ndim(target) == 0 else list(target)
         if len(targets) != len(outputs):
-            raise ValueError(f"`target` must name one class or one for each of {len(outputs)} inputs. Received: {target}")
+            raise ValueError(f"`target` must be one class or one for each of {len(outputs)} inputs. Received: {target}")
         numbers = [self.class_names.index(t) if isinstance(t, str) and t in self.class_names else t for t in targets]
         if not all(isinstance(n, (int, np.integer)) and 0 <= n < self.num_outputs for n in numbers):
             raise ValueError(
@@ -496,10 +494,10 @@ class InterpretableModel(keras.Model):
 
 
 def output_names(num_outputs: int | None, class_names: Sequence[str] | None, argument: str = "num_outputs") -> tuple[str, ...]:
-    """Names of the outputs: those given, or their numbers.
+    """Names of the outputs: those given, or their indices as text.
 
     Raises:
-        ValueError: where neither is given, or they do not agree.
+        ValueError: if neither is given, or they disagree.
     """
     class_names = tuple(class_names) if class_names is not None else ()
     count = num_outputs or len(class_names)
@@ -519,7 +517,7 @@ def readout(
     target_scale: float = 1.0,
     kernel_regularizer: Any = None,
 ) -> Tensor:
-    """The last layers of a model: float32 logits, or for a regression the value in the target's unit."""
+    """Adds the last layers of a model: float32 logits, or a regression value in the target's unit."""
     check_options(locals(), task=(*TASKS, "multilabel"))
     logits = layers.Dense(num_outputs, kernel_regularizer=kernel_regularizer, dtype="float32", name="logits")(features)
     if task != "regression":
@@ -533,25 +531,25 @@ def readout(
 
 
 def is_array(x: Any) -> bool:
-    """Whether these are examples that are there as a whole, and not a stream of batches."""
+    """True for examples in memory, False for a stream of batches."""
     return isinstance(x, (list, tuple, Mapping)) or hasattr(x, "__array__") or is_named_table(x)
 
 
 def is_one_hot(labels: Tensor) -> bool:
-    """Whether labels are rows of one number for each class, and not class numbers."""
+    """True for one-hot rows, False for class indices."""
     return _rank(labels) == 2 and labels.shape[-1] != 1
 
 
-def class_numbers(labels: Tensor) -> Tensor:
-    """Class numbers, an int32 tensor (batch,), of these (batch,) or (batch, 1), or of one-hot rows (batch, classes)."""
+def class_indices(labels: Tensor) -> Tensor:
+    """Class indices, an int32 tensor (batch,), from indices (batch,) or (batch, 1), or one-hot rows (batch, classes)."""
     return ops.argmax(labels, axis=-1) if is_one_hot(labels) else ops.reshape(ops.cast(labels, "int32"), (-1,))
 
 
 def _labels_of(y) -> Any:
-    """The labels of a batch's targets, which may have other parts, or None."""
+    """Labels of a batch's targets, which may have other parts, or None."""
     return y.get("label") if isinstance(y, dict) else y
 
 
 def _rank(tensor):
-    # A stream of TensorFlow may leave it open.
+    # A TensorFlow stream may leave it unknown.
     return tensor.shape.rank if hasattr(tensor.shape, "rank") else len(tensor.shape)

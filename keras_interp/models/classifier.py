@@ -1,4 +1,4 @@
-"""Models that are linear in their last features: the plain baselines, and what the gated classifier builds on."""
+"""Models that are linear in their last features: the plain baselines, and the base of the gated classifier."""
 
 import re
 import typing
@@ -21,7 +21,7 @@ CLASS_TASKS = ("classification", "multilabel")
 
 
 class Features(typing.NamedTuple):
-    """What `features` computes of n inputs, as float32 arrays.
+    """Result of `features` for n inputs, as float32 arrays.
 
     Attributes:
         maps: last feature maps (n, h, w, filters), or the last units (n, units) of a model without maps.
@@ -57,10 +57,9 @@ class LinearReadout(InterpretableModel):
 
     @property
     def head(self) -> keras.Model:
-        """The part of the model after the pooled features (batch, filters), sharing its last layer.
+        """Submodel from the pooled features (batch, filters) to the outputs, sharing the last layer.
 
-        An uncompiled `keras.Model` from features, as `features` gives them, to outputs: to train the last layer alone, compute
-        the features once and fit this.
+        An uncompiled `keras.Model`: to train the last layer alone, compute the `features` once and fit this.
         """
         return self._head
 
@@ -71,10 +70,10 @@ class LinearReadout(InterpretableModel):
 
     @property
     def concepts(self) -> list[str] | None:
-        """What each unit responds to, as Network Dissection names it: a list, with "" for a unit without a concept; or None.
+        """Concept of each unit, as named by Network Dissection: a list, with "" for a unit without one; or None.
 
         Raises:
-            ValueError: where it is set to another number of names than there are units.
+            ValueError: for a number of names that differs from the number of units.
         """
         return None if self._concepts is None else list(self._concepts)
 
@@ -86,7 +85,7 @@ class LinearReadout(InterpretableModel):
 
     @property
     def unit_names(self) -> tuple[str, ...]:
-        """Names of the filters of the last feature maps, or of the last units, with their concepts where these are known."""
+        """Names of the filters of the last feature maps, or of the last units, with their concepts if known."""
         concepts = self.concepts or ("",) * self.num_filters
         return tuple(f"{self._unit} {number}" + (f" ({name})" if name else "") for number, name in enumerate(concepts))
 
@@ -95,7 +94,8 @@ class LinearReadout(InterpretableModel):
         return "filter" if self._feature_view.outputs[0].ndim == 4 else "unit"
 
     def features(self, images: Inputs, batch_size: int = 256) -> Features:
-        """Last feature maps, pooled features and logits of images, in one pass; of rows the last units, twice, and the logits.
+        """Last feature maps, pooled features and logits of images, in one pass; for rows, the last units (twice) and the
+        logits.
 
         Args:
             images: array (n, height, width, channels) of pixels in 0..255, or rows (n, columns).
@@ -105,7 +105,7 @@ class LinearReadout(InterpretableModel):
             `Features`: float32 arrays `maps` (n, h, w, filters), `pooled` (n, filters) and `logits` (n, classes).
 
         Raises:
-            ValueError: for images of another shape, NaN or infinite pixels, or features that are.
+            ValueError: for images of the wrong shape, or NaN or infinite pixels or features.
         """
         images = self.check_inputs(images)
         outputs = predict_all(self._feature_view, images, batch_size)
@@ -118,7 +118,7 @@ class LinearReadout(InterpretableModel):
 
         Args:
             images: array (n, height, width, channels) of pixels in 0..255, uint8 or float, or rows (n, columns).
-            target: the class to explain: None for the predicted one, a label's name or number, or a sequence of n of them.
+            target: the class to explain: None for the predicted one, a class name or index, or a sequence of n of them.
             batch_size: images in a batch.
 
         Returns:
@@ -126,7 +126,7 @@ class LinearReadout(InterpretableModel):
             times w_kc, and `class_activation_map` is their sum over the filters (Zhou et al., 2016).
 
         Raises:
-            ValueError: for images of another shape, NaN or infinite pixels, or an unknown target.
+            ValueError: for images of the wrong shape, NaN or infinite pixels, or an unknown target.
         """
         images = self.check_inputs(images)
         maps, pooled, logits = self._explained(images, batch_size)
@@ -146,23 +146,24 @@ class LinearReadout(InterpretableModel):
         )
 
     def _explained(self, images, batch_size):
-        """What contributes, by position where it has one, and in all; and the logits, see `features`."""
+        """Contributing features by position, if any, and pooled; and the logits, see `features`."""
         return self.features(images, batch_size)
 
     def acting_weights(self, pooled: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """The weights (n, filters) that pooled features (n, filters) act with on one output each, `targets` (n,)."""
+        """Weights (n, filters) with which pooled features (n, filters) act on one output each, `targets` (n,)."""
         return self.readout_weights()[0].T[targets]
 
     def units_of_classes(self, targets: np.ndarray) -> np.ndarray | None:
-        """Which filters belong to each class of `targets`, as booleans (n, filters); None where the model assigns none."""
+        """Mask of the filters that belong to each class of `targets`, booleans (n, filters); None if the model assigns
+        none."""
         return None
 
     def intervene(self, images: Inputs, values: Mapping[str | int, float], batch_size: int = 256) -> np.ndarray:
-        """Logits of images when some filters' pooled activations are set by hand.
+        """Logits of images when some filters' pooled activations are set manually.
 
         Args:
             images: array (n, height, width, 3) of pixels in 0..255.
-            values: {unit name or number: value}, as "filter 12" or 12; 0 drops the filter.
+            values: {unit name or index: value}, as "filter 12" or 12; 0 drops the filter.
             batch_size: images in a batch.
 
         Returns:
@@ -181,7 +182,7 @@ class LinearReadout(InterpretableModel):
         return predict_all(self._head, pooled, 1024)
 
     def unit_index(self, unit: int | str) -> int:
-        # The classes in a unit's name may change with training, its number does not.
+        # The classes in a unit's name may change with training, its index does not.
         named = re.fullmatch(rf"{self._unit} (\d+)(?: \(.*\))?", unit) if isinstance(unit, str) else None
         return super().unit_index(int(named[1]) if named else unit)
 
@@ -211,10 +212,10 @@ class LinearReadout(InterpretableModel):
 
 
 def pooled_features(backbone: keras.Model) -> tuple[Tensor, Tensor]:
-    """The output tensor of a backbone, and the same averaged over the map where it is feature maps.
+    """Output tensor of a backbone, and the same averaged over the map if it is feature maps.
 
     Raises:
-        TypeError: for a model without a graph. ValueError: for other inputs or outputs than one of each, or another rank.
+        TypeError: for a model without a graph. ValueError: for more than one input or output, or the wrong rank.
     """
     if not isinstance(backbone, keras.Model) or not getattr(backbone, "inputs", None):
         raise TypeError(
@@ -237,23 +238,23 @@ class Classifier(LinearReadout):
     """Backbone, global average pooling, one dense layer: a flat functional graph from raw pixels to float32 logits.
 
     The logit of class c is Σ_k w_kc · a_k + b_c over the filters k of the last feature maps, with a_k the filter's mean over
-    the map. `explain` shows these contributions and the class activation map; `intervene` sets filters to other values.
+    the map. `explain` shows these contributions and the class activation map; `intervene` sets filters to given values.
 
     Args:
         backbone: a functional `keras.Model` (or a built `Sequential`) with one input and one output: feature maps
             (batch, height, width, filters), or features (batch, filters).
-        num_classes: number of classes; may be left out where `class_names` are given.
+        num_classes: number of classes; optional if `class_names` is given.
         class_names: names of the classes, in the order of the logits. By default "0", "1", ...
         name: name of the model.
-        dtype: dtype policy that the model is trained in, by default the global one; "mixed_float16" makes `compile` scale the
-            loss. The layers of the backbone keep their own.
-        l1_weight: weight of the sum of magnitudes of the last layer's weights in the loss, at least 0.
-        task: "classification", or "multilabel" for classes of which an image may have several, or none: targets are then 0 and
-            1 in an array (n, classes), and each logit stands by itself.
+        dtype: dtype policy for training; defaults to the global one. "mixed_float16" makes `compile` scale the loss. The
+            layers of the backbone keep their own.
+        l1_weight: weight of the L1 norm of the last layer's weights in the loss, at least 0.
+        task: "classification", or "multilabel" if an image may have several classes, or none: targets are then 0 and 1 in an
+            array (n, classes), and each logit is independent.
 
     Raises:
         TypeError: for a backbone without a graph (a subclassed model).
-        ValueError: for a backbone of another output rank, or a number of class names that is not `num_classes`.
+        ValueError: for a backbone of the wrong output rank, or a number of class names that is not `num_classes`.
 
     Examples:
 
@@ -287,15 +288,15 @@ class Classifier(LinearReadout):
 
 @keras.saving.register_keras_serializable("keras_interp")
 class Regressor(LinearReadout):
-    """Backbone, global average pooling where it ends in maps, and one dense unit: for regressions what `Classifier` is.
+    """Backbone, global average pooling if it ends in maps, and one dense unit: the regression counterpart of `Classifier`.
 
     Args:
         backbone: as for `Classifier`.
-        target_mean, target_scale: mean and standard deviation of the target, in its own unit. The loss is that of the
-            standardised target; predictions and contributions are in the target's unit.
+        target_mean, target_scale: mean and standard deviation of the target, in its own unit. The loss is computed on the
+            standardized target; predictions and contributions are in the target's unit.
         class_names: names of the output, a sequence of one.
         name: name of the model.
-        dtype: dtype policy of the training, see `Classifier`.
+        dtype: dtype policy for training, see `Classifier`.
 
     Raises:
         TypeError, ValueError: as for `Classifier`, and for a scale that is not positive.

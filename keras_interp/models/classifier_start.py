@@ -1,4 +1,4 @@
-"""Where explanation modules can start: the classifier's own hidden layer, pruned for each class and grouped."""
+"""Start of explanation modules from the classifier's own hidden layer, pruned for each class and grouped."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,16 +11,16 @@ from keras import layers
 def prune_units(
     units: np.ndarray, logits: np.ndarray, weights: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """The units that a least-squares fit of logits needs most, by backward elimination: always those go that add least.
+    """Units that a least-squares fit of logits needs most, by backward elimination of those that add least.
 
     Args:
         units: activations (n, units).
-        logits: what they rebuild (n,).
+        logits: logits to rebuild (n,).
         weights: weights (n,) of the examples.
-        count: how many stay, where there are more.
+        count: largest number of units to keep.
 
     Returns:
-        Numbers (kept,) of the units that stay, their slopes (kept,) and the intercept of the fit.
+        Indices (kept,) of the remaining units, their slopes (kept,) and the intercept of the fit.
     """
     shares = weights / weights.sum()
     center, mean = shares @ units, shares @ logits
@@ -28,7 +28,7 @@ def prune_units(
     scaled *= np.sqrt(shares)[:, None]
     gram = (scaled.T @ scaled).astype("float64")
     moments = scaled.T @ (np.sqrt(shares) * (logits - mean))
-    # A little ridge, for units that are never active.
+    # A small ridge term, for units that are never active.
     gram += 1e-4 * max(np.trace(gram) / len(gram), 1e-12) * np.eye(len(gram))
     kept = np.arange(len(gram))
     while True:
@@ -36,14 +36,14 @@ def prune_units(
         slopes = inverse @ moments[kept]
         if len(kept) <= count:
             return kept, slopes, mean - center[kept] @ slopes
-        # What the squared error grows by without a unit, with the others fitted anew. An eighth of the units go at once.
+        # Growth of the squared error without a unit, with the others refitted. An eighth of the units is removed at once.
         costs = slopes**2 / np.diag(inverse)
         gone = min(len(kept) - count, max(len(kept) // 8, 1))
         kept = kept[np.sort(np.argsort(costs)[gone:])]
 
 
 def clusters(patterns: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Numbers (n,) of the clusters of patterns (n, dimensions) by their directions."""
+    """Cluster indices (n,) of patterns (n, dimensions), clustered by direction."""
     if min(count, len(patterns)) < 2:
         return np.zeros(len(patterns), int)
     from sklearn.cluster import KMeans
@@ -53,34 +53,34 @@ def clusters(patterns: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def check_start(classifier: keras.Model, layer: str, num_features: int, hidden_units: Sequence[int]) -> None:
-    """Raises where modules cannot start from the classifier."""
+    """Raises if modules cannot start from the classifier."""
     hidden_layer(classifier, layer)
     if num_features < 2 or min(hidden_units, default=0) < num_features:
         raise ValueError(
-            "`start='classifier'` needs two x-features or more, and hidden layers of as many units at least. "
+            "`start='classifier'` needs at least two x-features, and hidden layers of at least as many units. "
             f"Received: num_features={num_features}, hidden_units={hidden_units}"
         )
 
 
 def hidden_layer(classifier: keras.Model, layer: str) -> keras.Layer:
-    """The Dense layer with ReLU between a layer and the logits, where these three follow each other."""
+    """The Dense layer with ReLU between a layer and the logits, if these three follow each other."""
     explained, tensor, passed = classifier.get_layer(layer).output, classifier.outputs[0], []
     while tensor is not explained:
         operation, node, _ = tensor._keras_history
         passed.append(operation)
-        # Of this call: a layer may have others.
+        # Only this call: a layer may have others.
         sources = operation._inbound_nodes[node].input_tensors
         if len(sources) != 1:
             break
         tensor = sources[0]
-    # What changes nothing but the shape, or changes only in training.
+    # Layers that change only the shape, or act only in training.
     between = [one for one in passed if not isinstance(one, (layers.Dropout, layers.Flatten, layers.Identity))]
     between = [one for one in between if not (isinstance(one, layers.Activation) and _function_name(one) == "linear")]
     functions = [_function_name(one) for one in between]
     dense = [one for one in between if isinstance(one, layers.Dense)]
     own_activation = len(between) == 2 and functions == ["linear", "relu"]
     as_layer = functions == ["linear", "relu", "linear"] and isinstance(between[1], (layers.ReLU, layers.Activation))
-    # A Dense layer may also be at each place of a feature map.
+    # A Dense layer may also act at each position of a feature map.
     kernels: list[Any] = [one.kernel for one in dense]
     if (
         tensor is explained
@@ -90,13 +90,13 @@ def hidden_layer(classifier: keras.Model, layer: str) -> keras.Layer:
     ):
         return dense[1]
     raise ValueError(
-        "`start='classifier'` needs a layer that is followed by one hidden Dense layer with ReLU, and the logits. "
+        "`start='classifier'` needs a layer followed by one hidden Dense layer with ReLU and the logits. "
         f"Received: layer={layer!r}, with logits that come from {', '.join(one.name for one in reversed(passed))}"
     )
 
 
 def _function_name(operation):
-    """Name of the activation function of a layer, "" for none or one of another form."""
+    """Name of a layer's activation function; "" if it has none, or not a plain function."""
     if isinstance(operation, layers.ReLU):
         return "relu" if operation.max_value is None and not operation.negative_slope and not operation.threshold else ""
     return getattr(getattr(operation, "activation", None), "__name__", "")

@@ -1,4 +1,4 @@
-"""What all ways to find x-features share: a trained classifier, a layer of it, and a linear predictor of its logits."""
+"""Base of all methods to find x-features: a trained classifier, one of its layers, and a linear predictor of its logits."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -14,17 +14,17 @@ from keras_interp.graphs import keep_views, predict_all, set_weights
 from keras_interp.models.base import InterpretableModel, output_names
 from keras_interp.typing import ArrayLike, Inputs, Target
 
-# Images whose heatmaps are computed at once; each has kernels of its own, those of its module.
+# Images whose heatmaps are computed at once; each has its own kernels, those of its module.
 HEATMAP_BATCH = 32
 
 
 class ConceptExplainer(InterpretableModel):
-    """A trained classifier, with a few x-features E for some of its classes and a linear predictor v that rebuilds its logits.
+    """A trained classifier with a few x-features E for some of its classes and a linear predictor v that rebuilds its logits.
 
-    What is common to the ways to find x-features. A subclass says how with `fit`, `encode`, `predictor` and `_priors`.
+    A subclass defines how x-features are found, with `fit`, `encode`, `predictor` and `_priors`.
 
     Args:
-        classifier, layer, targets, labels, heatmap_layer, name: see `ExplanationModule`.
+        classifier, layer, targets, class_names, heatmap_layer, name: see `ExplanationModule`.
         positive_share, concept_names: see `ExplanationModule`.
 
     Attributes:
@@ -46,9 +46,9 @@ class ConceptExplainer(InterpretableModel):
         check_options(locals(), positive_share="(0, 1)")
         class_names = getattr(classifier, "class_names", None) if class_names is None else tuple(class_names)
         class_names = output_names(logits.shape[-1], class_names, "labels")
-        # What is trained has float32 under every policy: the loss needs no scale.
+        # The trained part is float32 under every policy: the loss needs no scaling.
         super().__init__(inputs, logits, class_names, name=name, dtype="float32")
-        # What another classifier takes is known where it scales pixels itself.
+        # The input range of a foreign classifier is known only if it scales pixels itself.
         own = isinstance(classifier, InterpretableModel)
         scales = any(isinstance(one, (layers.Rescaling, layers.Normalization)) for one in classifier.layers[:3])
         self.input_range = classifier.input_range if own else self.input_range if scales else None
@@ -58,11 +58,11 @@ class ConceptExplainer(InterpretableModel):
         self.positive_share = positive_share
         targets = range(len(class_names)) if targets is None else targets
         if isinstance(targets, str) or not hasattr(targets, "__iter__"):
-            raise TypeError(f"`targets` must be a sequence of names or numbers. Received: targets={targets!r}")
-        self.target_numbers = tuple(self._class_number(target) for target in targets)
-        if not self.target_numbers or len(set(self.target_numbers)) < len(self.target_numbers):
-            raise ValueError(f"`targets` must be different classes, one at least. Received: targets={targets}")
-        # How many x-features there are to name may be known only with the weights: the setter checks that.
+            raise TypeError(f"`targets` must be a sequence of names or indices. Received: targets={targets!r}")
+        self.target_indices = tuple(self._class_number(target) for target in targets)
+        if not self.target_indices or len(set(self.target_indices)) < len(self.target_indices):
+            raise ValueError(f"`targets` must be a non-empty sequence of unique classes. Received: targets={targets}")
+        # The number of x-features may be known only once weights are loaded: the setter checks it.
         self._concept_names = self._checked_names(concept_names or {})
         self.num_dimensions = activations.shape[-1]
         keep_views(
@@ -71,35 +71,35 @@ class ConceptExplainer(InterpretableModel):
             _classifier_view=keras.Model(inputs, logits, name="classifier"),
         )
         if heatmap_layer is not None:
-            # Rather now than after a training: the layer must be there, and a way to it.
+            # Fail early if the layer is missing or unreachable.
             self._propagation(layer)
 
     def _class_number(self, target):
         number = self.class_names.index(target) if isinstance(target, str) and target in self.class_names else target
         if isinstance(number, (int, np.integer)) and not isinstance(number, bool) and 0 <= number < self.num_classes:
             return int(number)
-        raise ValueError(f"A target must be a label or a number below {self.num_classes}. Received: {target!r}")
+        raise ValueError(f"A target must be a class name or an index below {self.num_classes}. Received: {target!r}")
 
     def set_classifier_weights(self, weights: Sequence[np.ndarray]) -> None:
-        """Gives the classifier other weights, those of `get_weights` of a model of the same graph."""
+        """Sets the classifier's weights to those from `get_weights` of a model with the same graph."""
         set_weights(self._classifier_view, weights)
 
     @property
     def targets(self) -> tuple[str, ...]:
         """Names of the classes that are explained, one for each module."""
-        return tuple(self.class_names[number] for number in self.target_numbers)
+        return tuple(self.class_names[number] for number in self.target_indices)
 
     @property
     def concept_names(self) -> dict[str | int, tuple[str, ...]]:
-        """What persons call the x-features: {target: names of its x-features, "" for one without}.
+        """Human-readable names of the x-features: {target: names of its x-features, "" if unnamed}.
 
-        Targets are given by their names; those that share a name with another class, by their numbers.
+        Keys are class names, or the index of a class that shares its name with another.
 
-        Set it with names or numbers of targets as keys. Targets that are left out have no names, and no x-features beyond the
-        last name. `explain` uses the names, and a saved model keeps them.
+        Set it with names or indices of targets as keys. Omitted targets and x-features beyond the last name stay unnamed.
+        `explain` uses the names, and a saved model keeps them.
 
         Raises:
-            ValueError: for a class that is not explained, or more names than x-features.
+            ValueError: for a class without a module, or more names than x-features.
             TypeError: for names that are not text.
 
         Examples:
@@ -112,7 +112,7 @@ class ConceptExplainer(InterpretableModel):
         ('blue wing', 'x-feature 1')
         """
         keys = (
-            name if self.class_names.count(name) == 1 else number for name, number in zip(self.targets, self.target_numbers)
+            name if self.class_names.count(name) == 1 else number for name, number in zip(self.targets, self.target_indices)
         )
         return {key: names for key, names in zip(keys, self._concept_names) if any(names)}
 
@@ -125,7 +125,7 @@ class ConceptExplainer(InterpretableModel):
         self._concept_names = checked
 
     def _checked_names(self, concept_names):
-        found: dict[int, tuple[str, ...]] = dict.fromkeys(self.target_numbers, ())
+        found: dict[int, tuple[str, ...]] = dict.fromkeys(self.target_indices, ())
         for target, names in concept_names.items():
             if (number := self._class_number(target)) not in found:
                 raise ValueError(f"The explained classes are {self.targets}. Received: names of {target!r}")
@@ -135,8 +135,8 @@ class ConceptExplainer(InterpretableModel):
         return tuple(found.values())
 
     def feature_names(self, target: str | int) -> tuple[str, ...]:
-        """Names of the x-features of a target, given by its name or number: its `concept_names`, or "x-feature 3"."""
-        module = self.target_numbers.index(self._class_number(target))
+        """Names of the x-features of a target, given by its name or index: its `concept_names`, or "x-feature 3"."""
+        module = self.target_indices.index(self._class_number(target))
         given, names = self._concept_names[module], _numbered(self.num_features)
         return tuple(given[number] or name if number < len(given) else name for number, name in enumerate(names))
 
@@ -151,27 +151,27 @@ class ConceptExplainer(InterpretableModel):
             float32 arrays (n, dimensions) and (n, classes).
 
         Raises:
-            ValueError: for images of another shape, NaN or infinite values.
-            NotImplementedError: in one of several JAX processes.
+            ValueError: for images of the wrong shape, or NaN or infinite values.
+            NotImplementedError: with several JAX processes.
         """
         images = self.check_inputs(images)
         return [np.asarray(output, "float32") for output in predict_all(self._activation_view, images, batch_size)]
 
     def x_features(self, images: Inputs, batch_size: int = 256) -> np.ndarray:
-        """The x-features of images (n, height, width, channels), or rows: a float32 array (n, modules, features)."""
+        """X-features of images (n, height, width, channels) or rows: a float32 array (n, modules, features)."""
         return self.encode(self.activations(images, batch_size)[0])
 
     def predict_targets(self, images: Inputs, batch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
-        """The rebuilt logits of the targets, and the classifier's own, both float32 arrays (n, modules).
+        """Rebuilt logits of the targets, and the classifier's own, both float32 arrays (n, modules).
 
         Raises:
-            ValueError: for images of another shape, NaN or infinite values.
+            ValueError: for images of the wrong shape, or NaN or infinite values.
         """
         z, logits = self.activations(images, batch_size)
-        return self.rebuild(z), logits[:, list(self.target_numbers)]
+        return self.rebuild(z), logits[:, list(self.target_indices)]
 
     def rebuild(self, z: np.ndarray) -> np.ndarray:
-        """The rebuilt logits (n, modules) of activations (n, dimensions), which `activations` gives, a float32 array."""
+        """Rebuilt logits, a float32 array (n, modules), from activations (n, dimensions) as `activations` returns them."""
         kernel, bias = self.predictor()
         return (self.encode(z) * kernel).sum(axis=-1) + bias
 
@@ -180,23 +180,22 @@ class ConceptExplainer(InterpretableModel):
 
         Args:
             images: array (n, height, width, channels) of raw pixels, or rows (n, columns).
-            target: the class to explain, one of `targets`: a name or number, or a sequence of n of them; None for the one with
+            target: the class to explain, one of `targets`: a name or index, or a sequence of n of them; None for the one with
                 the largest logit.
             batch_size: images in a batch.
             contrastive: as for `heatmaps`.
 
         Returns:
-            An `Explanation` whose contributions v_i · E_i and bias add up to the rebuilt logit of the target, which stands in
-            `logits` in the place of the classifier's own. For images, `maps` are the `heatmaps` with each contribution spread
-            over its map; where a heatmap is empty, evenly. The units have their `concept_names`, for each input those of its
-            target, see `Explanation.names_of`.
+            An `Explanation` whose contributions v_i · E_i and bias add up to the rebuilt logit of the target, which replaces
+            the classifier's own in `logits`. For images, `maps` spread each contribution over its heatmap, or evenly if that
+            is empty. The units have the `concept_names` of each input's target, see `Explanation.names_of`.
 
         Raises:
-            ValueError: for images of another shape, NaN or infinite values, or a class that is not explained.
+            ValueError: for images of the wrong shape, NaN or infinite values, or a class without a module.
         """
         images = self.check_inputs(images)
         z, logits = self.activations(images, batch_size)
-        numbers, modules = np.array(self.target_numbers), self._modules_of(target, logits)
+        numbers, modules = np.array(self.target_indices), self._modules_of(target, logits)
         kernel, bias = self.predictor()
         rows = np.arange(len(images))
         contributions = self.encode(z)[rows, modules] * kernel[modules]
@@ -217,47 +216,47 @@ class ConceptExplainer(InterpretableModel):
         )
 
     def _modules_of(self, target, logits):
-        """Numbers (n,) of the modules that a `target` of `explain` names."""
+        """Module indices (n,) for a `target` of `explain`."""
         if target is None:
-            return logits[:, list(self.target_numbers)].argmax(axis=1)
+            return logits[:, list(self.target_indices)].argmax(axis=1)
         classes = self.explained_outputs(target, logits)
-        if unknown := sorted(set(classes.tolist()) - set(self.target_numbers)):
+        if unknown := sorted(set(classes.tolist()) - set(self.target_indices)):
             raise ValueError(f"The explained classes are {self.targets}. Received: {[self.class_names[n] for n in unknown]}")
-        return np.array([self.target_numbers.index(number) for number in classes], int)
+        return np.array([self.target_indices.index(number) for number in classes], int)
 
     @staticmethod
     def _spread(contributions, heat):
-        """Contributions (n, features) over heatmaps (n, features, h, w): (n, h, w, features), whose means they are."""
+        """Contributions (n, features) spread over heatmaps (n, features, h, w): (n, h, w, features), whose means they are."""
         total = heat.sum(axis=(2, 3), keepdims=True)
         even = np.full_like(heat, 1 / heat[0, 0].size)
         shares = np.where(total > 0, heat / np.maximum(total, 1e-30), even)
         return np.moveaxis(shares * contributions[:, :, None, None] * heat[0, 0].size, 1, -1)
 
     def heatmaps(self, images: Inputs, target: Target = None, batch_size: int = 256, contrastive: bool = True) -> np.ndarray:
-        """Where in the image each x-feature comes from: winning probabilities of excitation backprop (section 2.4).
+        """Heatmaps of where each x-feature comes from: winning probabilities of excitation backprop (section 2.4).
 
         Args:
             images: array (n, height, width, channels) of raw pixels.
             target: as for `explain`.
             batch_size: images in a batch.
-            contrastive: whether what wins for the dual of an x-feature, whose weights are negated, is taken off, as in the
-                paper, see `ExcitationBackprop`. That tells the x-features apart. Without it, all of the evidence for each
-                counts, which shows the object as a whole: most of it is for the dual too.
+            contrastive: whether to subtract the winning probabilities of an x-feature's dual, whose weights are negated, as in
+                the paper, see `ExcitationBackprop`. That tells the x-features apart. Without it, all evidence for each counts,
+                which shows the object as a whole: most of it supports the dual too.
 
         Returns:
-            float32 array (n, features, h, w), at least 0, of the size of `heatmap_layer` or of the image.
+            float32 array (n, features, h, w), at least 0, in the size of `heatmap_layer` or of the image.
 
         Raises:
-            ValueError: as for `explain`; and for rows, or a layer on the way that excitation backprop is not defined for.
+            ValueError: as for `explain`; and for rows, or a layer on the way for which excitation backprop is undefined.
         """
         return self._heatmaps(*self._with_modules(images, target, batch_size), contrastive)
 
     def target_heatmaps(
         self, images: Inputs, target: Target = None, batch_size: int = 256, contrastive: bool = True
     ) -> np.ndarray:
-        """Where in the image a target's logit itself comes from, without x-features: the explanation that they compete with.
+        """Heatmap of a target's logit itself, without x-features: the explanation that they compete with.
 
-        Winning probabilities of excitation backprop, as `heatmaps`, in one map.
+        Winning probabilities of excitation backprop, like `heatmaps`, in one map.
 
         Args:
             images, target, batch_size, contrastive: as for `heatmaps`.
@@ -270,13 +269,13 @@ class ConceptExplainer(InterpretableModel):
         """
         images, _, modules = self._with_modules(images, target, batch_size)
         propagation = self._propagation(self._classifier_view.outputs[0]._keras_history.operation.name, contrastive)
-        return propagation(images, neurons=np.array(self.target_numbers)[modules][:, None], batch_size=HEATMAP_BATCH)
+        return propagation(images, neurons=np.array(self.target_indices)[modules][:, None], batch_size=HEATMAP_BATCH)
 
     def _with_modules(self, images, target, batch_size):
-        """Images, checked, with their activations and the numbers (n,) of the modules that `target` names."""
+        """Checked images, their activations, and the module indices (n,) for `target`."""
         images = self.check_inputs(images)
         if images.ndim != 4:
-            raise ValueError(f"Heatmaps are of images. Received: shape={images.shape}")
+            raise ValueError(f"Heatmaps need images. Received: shape={images.shape}")
         z, logits = self.activations(images, batch_size)
         return images, z, self._modules_of(target, logits)
 
@@ -292,18 +291,18 @@ class ConceptExplainer(InterpretableModel):
         return np.concatenate(pieces)
 
     def _propagation(self, start, contrastive=False):
-        # Kept, since each one is compiled anew.
+        # Kept, since each new one compiles again.
         kept, key = self.__dict__.setdefault("_propagations", {}), (start, self.heatmap_layer, contrastive)
         if key not in kept:
             kept[key] = ExcitationBackprop(self._classifier_view, start, self.heatmap_layer, contrastive)
         return kept[key]
 
     def fitting_data(self, x: Inputs, y: ArrayLike | None = None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """What a fit is made of: activations (n, dimensions) of the images, and logits and weights of the targets.
+        """Training data of a fit: activations (n, dimensions) of the images, and logits and weights of the targets.
 
         Args:
             x: images (n, height, width, channels) of raw pixels, or rows (n, columns).
-            y: class numbers (n,); by default the decisions of the classifier.
+            y: labels (n,); defaults to the classifier's decisions.
 
         Returns:
             A float32 array, and {"logits", "weights"}: float32 arrays (n, modules), see `example_weights`.
@@ -316,24 +315,24 @@ class ConceptExplainer(InterpretableModel):
             raise ValueError(f"There must be one label for each of the {len(x)} inputs. Received: {len(classes)} labels")
         z, logits = self.activations(x)
         classes = logits.argmax(axis=1) if classes is None else classes
-        return z, {"logits": logits[:, list(self.target_numbers)], "weights": self.example_weights(classes)}
+        return z, {"logits": logits[:, list(self.target_indices)], "weights": self.example_weights(classes)}
 
     def example_weights(self, classes: np.ndarray) -> np.ndarray:
         """Weights (n, modules) of examples of these classes (n,), with a mean of 1 for each module.
 
         Raises:
-            ValueError: for a target without examples, or without any of other classes.
+            ValueError: for a target without examples, or without examples of other classes.
         """
-        positive = np.asarray(classes)[:, None] == np.array(self.target_numbers)
+        positive = np.asarray(classes)[:, None] == np.array(self.target_indices)
         share = positive.mean(axis=0)
         for target, found in zip(self.targets, share):
             if not 0 < found < 1:
-                raise ValueError(f"A target needs examples of its class, and others. Received: {found:.0%} are {target!r}")
+                raise ValueError(f"A target needs examples of its class and of others. Received: {found:.0%} are {target!r}")
         weights = np.where(positive, self.positive_share / share, (1 - self.positive_share) / (1 - share))
         return weights.astype("float32")
 
     def encode(self, z: np.ndarray) -> np.ndarray:
-        """The x-features (n, modules, features) of activations (n, dimensions), a float32 array."""
+        """X-features of activations (n, dimensions), a float32 array (n, modules, features)."""
         raise NotImplementedError
 
     def predictor(self) -> tuple[np.ndarray, np.ndarray]:
@@ -341,7 +340,7 @@ class ConceptExplainer(InterpretableModel):
         raise NotImplementedError
 
     def _priors(self, z, modules, contrastive):
-        """What excitation backprop starts from: probabilities of the activations, which may be signed, for each x-feature.
+        """Start of excitation backprop: probabilities of the activations, possibly signed, for each x-feature.
 
         Args:
             z: activations (n, dimensions).
@@ -359,9 +358,9 @@ class ConceptExplainer(InterpretableModel):
             "layer": self.layer_name,
             "heatmap_layer": self.heatmap_layer,
             "positive_share": self.positive_share,
-            "targets": list(self.target_numbers),
+            "targets": list(self.target_indices),
             "class_names": list(self.class_names),
-            # As pairs: the keys of JSON are text, and some of these may be numbers.
+            # As pairs: JSON keys are text, and some of these may be integers.
             "concept_names": [[target, list(names)] for target, names in self.concept_names.items()],
             "name": self.name,
             **self._facts(),
@@ -392,7 +391,7 @@ def _explained_tensors(classifier, layer):
             for one in classifier.layers
             if isinstance(one, keras.Model) and layer in [part.name for part in one.layers]
         ]
-        hint = f" That is a layer of the nested model {inner[0]!r}: build the classifier in one graph." if inner else ""
+        hint = f" That layer lies in the nested model {inner[0]!r}: build the classifier in one graph." if inner else ""
         raise ValueError(f"`layer` must be one of {', '.join(candidates)}.{hint} Received: layer={layer!r}")
     if (made := _made_into_probabilities(classifier.outputs[0])) is not None:
         raise ValueError(
@@ -410,7 +409,7 @@ def _explained_tensors(classifier, layer):
 
 
 def _made_into_probabilities(output):
-    """Name of the layer or operation that makes a model's output probabilities, and the function's; None for logits."""
+    """Names of the layer or operation that makes a model's output probabilities, and of its function; None for logits."""
     operation = output._keras_history.operation
     activation = getattr(operation, "activation", None)
     names = (type(operation).__name__, getattr(activation, "__name__", ""))

@@ -1,9 +1,8 @@
-"""Dynamic-K: a classifier whose classes each listen to the K units that speak most for them.
+"""Dynamic-K: a classifier whose classes each use only the K units that contribute most to them.
 
-Paper: "Adaptive Activation Thresholding: Dynamic Routing Type Behavior for Interpretability in Convolutional Neural
-Networks". The last layer is a `DynamicKDense`; training is plain, with coupled weight decay, which takes the weights that
-are never chosen to zero: from 0.1 to below 1e-3 where the learning rates of all steps, times weight decay / (1 − momentum),
-sum up to 5.
+Paper: "Adaptive Activation Thresholding: Dynamic Routing Type Behavior for Interpretability in Convolutional Neural Networks".
+The last layer is a `DynamicKDense`; training is plain, with coupled weight decay, which drives weights that are never chosen
+to zero: from 0.1 to below 1e-3 if the learning rates of all steps, times weight decay / (1 − momentum), sum to 5.
 """
 
 from collections.abc import Sequence
@@ -26,16 +25,17 @@ from keras_interp.typing import ArrayLike, Inputs
 class DynamicKClassifier(LinearReadout):
     """Backbone, global average pooling, and a `DynamicKDense` layer (section 4).
 
-    The logit of class c is the sum of the K largest w_ic x_i over the units i, plus its bias, so K units explain it wholly.
+    The logit of class c is the sum of the K largest w_ic x_i over the units i, plus its bias, so K units explain it
+    completely.
 
     Args:
         backbone: a functional `keras.Model` that ends in feature maps, or in features, see `Classifier`.
-        num_classes: number of classes; may be left out where `class_names` are given.
-        k: number K of units that count for a class, at most the number of units.
+        num_classes: number of classes; optional if `class_names` is given.
+        k: number K of units used for a class, at most the number of units.
         class_names: names of the classes.
-        nonnegative: whether negative contributions are left out, see `DynamicKDense`.
+        nonnegative: whether to drop negative contributions, see `DynamicKDense`.
         name: name of the model.
-        dtype: dtype policy of the training, see `Classifier`.
+        dtype: dtype policy for training, see `Classifier`.
         task: "classification" or "multilabel", see `Classifier`.
 
     Raises:
@@ -68,12 +68,12 @@ class DynamicKClassifier(LinearReadout):
         super().__init__(backbone, layer, class_names, task, name=name, dtype=dtype)
 
     def acting_weights(self, pooled: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """The weights of the chosen units, 0 for all others, see `LinearReadout.acting_weights`."""
+        """Weights of the chosen units, 0 for all others, see `LinearReadout.acting_weights`."""
         _, counts = self.get_layer("logits").contributions(pooled, np.asarray(targets))
         return super().acting_weights(pooled, targets) * ops.convert_to_numpy(counts)
 
     def class_graph(self, images: Inputs, classes: ArrayLike, batch_size: int = 256) -> np.ndarray:
-        """How strongly each unit is connected to each class by the data: mean contributions (Figure 6).
+        """Strength of each unit's connection to each class on the data: mean contributions (Figure 6).
 
         Args:
             images: array (n, height, width, channels).
@@ -81,10 +81,10 @@ class DynamicKClassifier(LinearReadout):
             batch_size: images in a batch.
 
         Returns:
-            float32 array (classes, units); a class without images has NaN.
+            float32 array (classes, units), NaN for a class without images.
 
         Raises:
-            ValueError: for images of another shape, NaN or infinite pixels, or classes out of range or of another number.
+            ValueError: for images of the wrong shape, NaN or infinite pixels, or classes out of range or of the wrong length.
 
         Examples:
 
@@ -107,16 +107,16 @@ def convert(
 ) -> DynamicKClassifier:
     """Replaces the last dense layer of a trained classifier by a `DynamicKDense` with its weights, for fine-tuning.
 
-    The model itself is left as it is. Fine-tune the result whole, or its `head` alone on features that are computed once. For
-    the weights that are never chosen to vanish, compile it with a weight decay that fits the number of steps, see
-    `optimizers.vanishing_weight_decay`; the result is compiled with one of 5e-4.
+    The model itself stays unchanged. Fine-tune all of the result, or only its `head` on features that are computed once. It is
+    compiled with a weight decay of 5e-4; for unused weights to vanish, compile it with one that fits the number of steps, see
+    `optimizers.vanishing_weight_decay`.
 
     Args:
         model: a `Classifier` or `DynamicKClassifier`, or any functional `keras.Model` with one input whose last layer is a
-            `keras.layers.Dense`. Activations of that layer, or behind it, are dropped, since the result has logits, and so
-            are its regularizers.
-        k: number K of units that count for a class.
-        class_names: names of the classes; by default those of the model.
+            `keras.layers.Dense`. Activations in or after that layer are dropped, since the result has logits, and so are its
+            regularizers.
+        k: number K of units used for a class.
+        class_names: names of the classes; defaults to those of the model.
         nonnegative: see `DynamicKDense`.
         name: name of the new model.
 
@@ -124,7 +124,7 @@ def convert(
         A `DynamicKClassifier`, compiled for fine-tuning.
 
     Raises:
-        TypeError: for a model without a graph, one whose last layer is not dense, or whose output is not that of a classifier.
+        TypeError: for a model that has no graph, does not end in a dense layer, or is not a classifier.
         ValueError: for a k that the number of units does not allow.
 
     Examples:
@@ -156,13 +156,13 @@ def convert(
         raise TypeError(f"`convert` takes a classifier with one output (batch, classes). Received: outputs of shapes {shapes}")
     pooling = features._keras_history.operation  # pyright: ignore[reportAttributeAccessIssue]
     if isinstance(pooling, keras.layers.GlobalAveragePooling2D) and not pooling.keepdims:
-        features = pooling.input  # The maps, which explanations show.
-    # A copy, so that fine-tuning leaves the original as it is.
+        features = pooling.input  # Feature maps, for explanations.
+    # A copy, so that fine-tuning does not change the original.
     original = keras.Model(model.inputs[0], features)
     backbone = keras.models.clone_model(original)
     set_weights(backbone, original.get_weights())
     class_names = getattr(model, "class_names", None) if class_names is None else class_names
-    # Of layers that compute in float16 the training needs a scaled loss, whatever the model's own policy says.
+    # Layers that compute in float16 need a scaled loss, whatever the model's own policy is.
     halves = any(layer.dtype_policy.name == "mixed_float16" for layer in model.layers)
     dtype = "mixed_float16" if halves else model.dtype_policy.name
     converted = DynamicKClassifier(backbone, dense.units, k, class_names, nonnegative, name, dtype)

@@ -1,9 +1,9 @@
 """The explanation module: a few concepts inside any trained classifier, from which its decision can be rebuilt.
 
 Paper: "Embedding Deep Networks into Visual Explanations". A `SparseReconstructionAE` embeds the activations of one layer of a
-trained network into a few x-features for each class that is to be explained. A linear predictor on them rebuilds the logit of
-the class, so the x-features explain it, and a sparse reconstruction of the layer keeps them apart from each other. The
-network itself does not change.
+trained network into a few x-features for each class to explain. A linear predictor on them rebuilds the logit of the class, so
+the x-features explain it, and a sparse reconstruction of the layer keeps them apart from each other. The network itself does
+not change.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ COMPARISONS = {
 }
 
 
-# Where the first fit begins, see `ExplanationModule`.
+# Starting points of the first fit, see `ExplanationModule`.
 STARTS = ("random", "classifier")
 
 
@@ -40,13 +40,13 @@ STARTS = ("random", "classifier")
 class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
     """A trained classifier, with modules of x-features for some of its classes (Eq. 4).
 
-    `predict` gives the logits of the classifier, as they were. `fit` trains the modules, all together, on the activations of
-    the layer, which are computed once. A step minimises, summed over the modules,
+    `predict` gives the classifier's unchanged logits. `fit` trains all modules together on the activations of the layer, which
+    are computed once. A step minimizes, summed over the modules,
 
         mean w (vᵀE + c − y)² + β · mean_k penalty(Q_k) + λ ‖kernels‖²
 
     with y the logit of the module's class, Q_k the mean squared error, weighted by w, of the reconstruction of the k-th
-    dimension of the layer, and w weights under which the examples of the class count as much as `positive_share` says.
+    dimension of the layer, and w weights that give the examples of the class the share `positive_share` of the total.
 
     The paper compares it with an NN (`reconstruction_weight=0`), an SAE (`sparsity="mean"`) and a CAE (that, and
     `faithfulness_weight=0`), see `COMPARISONS`; with a `LassoModule`; and with `target_heatmaps`, without any x-features.
@@ -55,31 +55,31 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
     logit), each a mean over the modules.
 
     Args:
-        classifier: a functional `keras.Model` with one input that ends in logits, of ours or any other; a copy is kept.
+        classifier: any functional `keras.Model` with one input that ends in logits; a copy is kept.
         layer: name of the layer to explain, with an output (batch, dimensions), or feature maps, which are flattened. It
             must not lie inside a nested model; `heatmap_layer` may.
-        targets: names or numbers of the classes to explain, one module for each; by default all.
-        class_names: names of the classes; by default those of the classifier, or their numbers.
+        targets: names or indices of the classes to explain, one module for each; defaults to all.
+        class_names: names of the classes; defaults to those of the classifier, or their indices.
         num_features: number of x-features of a module.
         hidden_units: units of the encoder's hidden layers, see `SparseReconstructionAE`.
         sparsity: penalty of the reconstruction; "mean" is the plain mean error of a conventional autoencoder.
         sparsity_strength: q of the penalty.
-        faithfulness_weight: weight of the first term; with 0 the predictor is fitted after the training, by least squares.
+        faithfulness_weight: weight of the first term; with 0 the predictor is fitted by least squares after training.
         reconstruction_weight: β.
         pull_away_weight: weight of the pull-away term of the paper's later version, on v_i E_i.
         kernel_weight: λ; biases do not decay.
-        positive_share: share of all weight that the examples of the class have, in (0, 1).
+        positive_share: share of the total weight given to the examples of the class, in (0, 1).
         error_momentum: of the running estimate of Q_k over the batches, in [0, 1); 0 takes each batch by itself, which is
-            biased where batches are small, see `SparseReconstructionAE.reconstruction_penalty`.
+            biased for small batches, see `SparseReconstructionAE.reconstruction_penalty`.
         dropout: share of the first hidden layer that is dropped in training.
-        start: where the first fit begins. "random" is the paper's way. "classifier" is for a layer that is followed by one
+        start: starting point of the first fit. "random" follows the paper. "classifier" is for a layer that is followed by one
             hidden Dense layer with ReLU and the logits: each encoder starts as that layer, pruned to the units that the logit
-            of its class needs most. Units that speak for the class and are excited by the same activations in its images form
-            an x-feature with a weight of 1; all that speak against it, the last one, of weight -1. In the zoo's models, with a
-            few dozen images of a class, that rebuilds new logits better, and x-features share the work. It needs two
-            x-features and scikit-learn.
-        seed: seed of initial values and noise.
-        heatmap_layer: name of an earlier layer with feature maps where heatmaps end, see `heatmaps`; by default the input.
+            of its class needs most. Units that support the class and respond to the same activations in its images form an
+            x-feature with a weight of 1; all units that oppose it form the last one, with a weight of -1. In the zoo's models,
+            with a few dozen images per class, this rebuilds new logits better and spreads the work over the x-features. It
+            needs at least two x-features and scikit-learn.
+        seed: seed for initial values and noise.
+        heatmap_layer: name of an earlier layer with feature maps where heatmaps end, see `heatmaps`; defaults to the input.
         concept_names: {target: names of its x-features}, see the property of that name.
         name: name of the model.
 
@@ -129,7 +129,7 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         check_options(locals(), **dict.fromkeys(names, "[0, inf)"), error_momentum="[0, 1)", start=STARTS)
         super().__init__(classifier, layer, targets, class_names, positive_share, heatmap_layer, concept_names, name)
         self.autoencoder = SparseReconstructionAE(
-            num_features, hidden_units, sparsity, sparsity_strength, len(self.target_numbers), dropout, seed, dtype="float32"
+            num_features, hidden_units, sparsity, sparsity_strength, len(self.target_indices), dropout, seed, dtype="float32"
         )
         self.autoencoder.build((None, self.num_dimensions))
         self.concept_names = concept_names or {}
@@ -140,11 +140,11 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         self.error_momentum = error_momentum
         self.start = start
         if start == "classifier":
-            # Rather now than after the activations were computed.
+            # Fail before the activations are computed.
             check_start(self._classifier_view, layer, num_features, tuple(hidden_units))
-        shape = (len(self.target_numbers), self.num_dimensions)
+        shape = (len(self.target_indices), self.num_dimensions)
         fixed = {"trainable": False, "autocast": False, "dtype": "float32", "aggregation": "mean"}
-        # Running mean of Q_k, and the share of it that batches have given so far.
+        # Running mean of Q_k, and the total weight of the batches in it so far.
         self.running_errors = self.add_weight(name="running_errors", shape=shape, initializer="zeros", **fixed)
         self.running_share = self.add_weight(name="running_share", shape=(), initializer="zeros", **fixed)
         self.means = NamedMeans(self.objective_metrics, "parts")
@@ -156,7 +156,7 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
     # --- The objective: Eq. 4.
 
     def compile_by_default(self, optimizer: Any = None) -> Self:
-        """Compiles the model for the training of its modules; returns it."""
+        """Compiles the model to train its modules; returns it."""
         self.compile(optimizer or keras.optimizers.Adam(1e-3))
         return self
 
@@ -177,9 +177,9 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         return ops.sum(loss), {"y_pred": predictions, "parts": ops.stack([ops.mean(part) for part in parts])}
 
     def _estimate(self, errors):
-        """The running mean of Q_k with this batch."""
+        """Running mean of Q_k, including this batch."""
         kept = self.error_momentum
-        # Of the whole batch, not of the replica's share.
+        # Over the whole batch, not the replica's share.
         (total,) = sum_over_replicas([errors])
         running = kept * self.running_errors + (1 - kept) * total / num_replicas()
         share = kept * self.running_share + (1 - kept)
@@ -197,26 +197,25 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         """Trains the modules on the activations of the layer, which are computed once.
 
         Args:
-            x: images or rows as the classifier takes them; or `data.Batches` of them, of which the examples, the batch size
-                and the seed count: random crops and mirror images would be others in each epoch.
-            y: class numbers (n,), which say who the positive examples of each target are; by default the decisions of the
-                classifier.
+            x: images or rows as the classifier takes them; or `data.Batches` of them, of which only the examples, the batch
+                size and the seed are used: random crops and mirror images would differ in each epoch.
+            y: labels (n,), which determine the positive examples of each target; defaults to the classifier's decisions.
             batch_size: examples in a batch.
             epochs: passes through the examples.
-            **kwargs: as for `keras.Model.fit`, without what concerns its data.
+            **kwargs: as for `keras.Model.fit`, except data arguments.
 
         Returns:
             The history of `keras.Model.fit`.
 
         Raises:
-            ValueError: for inputs of another shape, NaN, labels out of range or of another number, a target without
-                examples, or an argument that has no meaning here.
-            FloatingPointError: at the first loss that is NaN or infinite.
+            ValueError: for inputs of the wrong shape, NaN, labels out of range or of the wrong length, a target without
+                examples, or an argument that does not apply.
+            FloatingPointError: at the first NaN or infinite loss.
         """
         foreign = ("validation_data", "validation_split", "sample_weight", "class_weight")
         if others := [name for name in foreign if kwargs.pop(name, None) is not None]:
             raise ValueError(
-                "The examples have weights by `positive_share`; compare `predict_targets` on held-out images. "
+                "Examples are weighted by `positive_share`; compare `predict_targets` on held-out images. "
                 f"Received: {', '.join(others)}"
             )
         if isinstance(x, Batches):
@@ -226,14 +225,14 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         return self.fit_activations(*self.fitting_data(x, y), batch_size, epochs, **kwargs)
 
     def check_data(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any, Any]:
-        # The batches of `fit_activations` hold activations, of inputs that were checked.
+        # The batches of `fit_activations` hold activations of inputs that were checked.
         return (x, y, sample_weight) if isinstance(x, Batches) else super().check_data(x, y, sample_weight)
 
     def _check_batch(self, x, y, sample_weight):
         return x, y, sample_weight
 
     def _adopt_names(self, x):
-        # The classifier's own, if it has any.
+        # The classifier keeps its own, if any.
         pass
 
     def fit_activations(
@@ -246,7 +245,7 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         process: tuple[int, int] = (0, 1),
         **kwargs: Any,
     ) -> keras.callbacks.History:
-        """As `fit`, on what `fitting_data` gives, which modules with other options, and later epochs, can share.
+        """Like `fit`, on the result of `fitting_data`, which modules with other options, and later epochs, can share.
 
         Args:
             z, targets: activations, and logits and weights, of `fitting_data`.
@@ -254,7 +253,7 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
             seed, process: as for `data.Batches`.
             **kwargs: as for `fit`.
         """
-        # No step was made yet, nor before the model was saved.
+        # No step has been taken yet, nor before the model was saved.
         if self.start == "classifier" and not ops.convert_to_numpy(self.running_share):
             self._start_from_classifier(z, targets)
         batches = Batches((z, targets), min(batch_size, len(z)), seed=seed, process=process)
@@ -265,7 +264,7 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         return history
 
     def _start_from_classifier(self, z, targets):
-        """Starts the modules as the classifier's hidden layer, pruned, see `start`."""
+        """Starts the modules from the classifier's pruned hidden layer, see `start`."""
         hidden = hidden_layer(self._classifier_view, self.layer_name)
         kernel = ops.convert_to_numpy(hidden.kernel)
         bias = np.zeros(kernel.shape[1]) if hidden.bias is None else ops.convert_to_numpy(hidden.bias)
@@ -273,18 +272,18 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         starts = [[ops.convert_to_numpy(weight).copy() for weight in pair] for pair in self.autoencoder.encoder]
         count, *later = self.autoencoder.hidden_units
         places = min((size // self.num_features for size in later), default=1)
-        predictor, intercepts = np.zeros((len(self.target_numbers), self.num_features, 1)), []
+        predictor, intercepts = np.zeros((len(self.target_indices), self.num_features, 1)), []
         for module, (logits, shares) in enumerate(zip(targets["logits"].T, targets["weights"].T)):
             kept, slopes, intercept = prune_units(units, logits, shares, count)
             intercepts.append([intercept])
-            # The examples of the class have one weight, all others another one, and smaller logits.
+            # Examples of the class share one weight; all others have another, and smaller logits.
             own = max((shares == one for one in np.unique(shares)), key=lambda rows: logits[rows].mean())
             excitations = np.maximum(kernel[:, kept], 0.0).T * z[own].mean(axis=0)
             seed = (self.autoencoder.seed + module) % 2**32
             feature = np.full(len(kept), self.num_features - 1)
             feature[slopes > 0] = clusters(excitations[slopes > 0], self.num_features - 1, seed)
             predictor[module, feature, 0] = np.where(slopes > 0, 1.0, -1.0)
-            # Each x-feature has some units of its own in the later hidden layers, and its units of the first share these.
+            # Each x-feature has some units of its own in the later hidden layers, shared by its units of the first.
             place = np.zeros(len(kept), int)
             for one in range(self.num_features):
                 place[feature == one] = clusters(excitations[feature == one], places, seed)
@@ -293,7 +292,7 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
             rows, values = np.arange(len(kept)), np.abs(slopes)
             for number, size in enumerate((*later, self.num_features), start=1):
                 columns = feature * (size // self.num_features) + (place if size > self.num_features else 0)
-                # What stays as it was gets to no prediction yet; with nothing at all it could not learn.
+                # Unassigned units do not reach a prediction yet; at exactly zero they could not learn.
                 starts[number][0][module][:, np.unique(columns)] = 0.0
                 starts[number][0][module][rows, columns] = values
                 rows, values = columns, 1.0
@@ -304,7 +303,7 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         self.autoencoder.predictor_bias.assign(intercepts)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        """Not that of Keras, whose loss would need activations: see `predict_targets` and `metrics.logit_faithfulness`."""
+        """Unsupported, since the loss needs activations: see `predict_targets` and `metrics.logit_faithfulness`."""
         raise NotImplementedError("Compare the two outputs of `predict_targets`, see `metrics.logit_faithfulness`.")
 
     def _fit_predictors(self, z, targets):
@@ -326,12 +325,12 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         return np.concatenate([ops.convert_to_numpy(piece) for piece in pieces])
 
     def predictor(self) -> tuple[np.ndarray, np.ndarray]:
-        """Kernels v (modules, features) and biases (modules,) of the linear predictors, float32 arrays."""
+        """Kernels v (modules, features) and biases (modules,) of the linear predictors, as float32 arrays."""
         kernel, bias = self.autoencoder.predictor_kernel, self.autoencoder.predictor_bias
         return ops.convert_to_numpy(kernel)[..., 0], ops.convert_to_numpy(bias)[:, 0]
 
     def _priors(self, z, modules, contrastive):
-        """Winning probabilities of the activations, signed where they are contrastive: (n, features, dimensions)."""
+        """Winning probabilities of the activations, signed if contrastive: (n, features, dimensions)."""
         priors = np.zeros((len(z), self.num_features, self.num_dimensions), "float32")
         for module in np.unique(modules):
             rows = modules == module
@@ -339,8 +338,8 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
         return priors
 
     def _priors_of(self, module, z, contrastive):
-        """As `_priors`, of one module, as a tensor."""
-        # One row for each image, so that all x-features of it share what lies below them.
+        """Like `_priors`, for one module, as a tensor."""
+        # One row per image, so that its x-features share the layers below them.
         hidden, inputs = z[:, None], []
         kernels = [ops.convert_to_tensor(kernel)[module] for kernel, _ in self.autoencoder.encoder]
         biases = [ops.convert_to_tensor(bias)[module] for _, bias in self.autoencoder.encoder]
@@ -353,7 +352,7 @@ class ExplanationModule(ObjectiveTrainer, ConceptExplainer):
             priors = priors - winning_probabilities(inputs[-1], -kernels[-1], own)
         for below, kernel in zip(inputs[-2::-1], kernels[-2::-1]):
             priors = winning_probabilities(below, kernel, priors)
-        # What is not active adds nothing to the logit, from wherever.
+        # Inactive x-features add nothing to the logit.
         return priors * ops.cast(ops.swapaxes(hidden, 1, 2) > 0, "float32")
 
     def get_config(self) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """Feature leveling: a network that hands each feature to its linear output layer at the level where the feature is ready.
 
 Paper: "Not All Features Are Equal: Feature Leveling Deep Neural Networks for Better Interpretation". Before each hidden layer
-a hard-concrete gate splits the features: those that the output layer can use as they are (level k) go there, the others go on.
-The output is linear in all levels, so it is explained by their contributions; an L0 term closes gates, and layers behind
-closed gates disappear. `L0Network` is the paper's baseline by Louizos et al. (2017), whose gates prune instead.
+a hard-concrete gate splits the features: those that the output layer can use directly (level k) go there, the others go on.
+The output is linear in all levels, so their contributions explain it; an L0 term closes gates, and layers behind closed gates
+disappear. `L0Network` is the paper's baseline by Louizos et al. (2017), whose gates prune instead.
 """
 
 import functools
@@ -28,35 +28,35 @@ class FeatureLevelingNetwork(GatedNetwork):
 
     With f_0 the scaled input and f_k the output of hidden layer k, gate k splits f_{k-1} into the level features l_k and the
     input h_k of hidden layer k, see `HardConcreteGate`; the output is a linear function of (l_1, ..., l_K, f_K). The loss is
-    the task's plus λ times the mean over the levels of the gates' expected L0. Where the layers are convolutions, the maps of
-    a level are reduced by strided convolutions without activation and bias, so that the output stays linear in them.
+    the task's plus λ times the mean over the levels of the gates' expected L0. In a convolutional network, strided
+    convolutions without activation and bias reduce the maps of a level, so that the output stays linear in them.
 
-    The log holds `gate<k>_open`, how many gates are open at test time, and `gate<k>_expected`, the expected L0 in training.
+    The log holds `gate<k>_open`, the number of gates open at test time, and `gate<k>_expected`, the expected L0 in training.
 
     Args:
-        hidden_units: numbers of units, or of filters, of the hidden layers.
-        num_outputs: number of classes; may be left out where `class_names` are given. A regression has one output.
+        hidden_units: number of units, or filters, of each hidden layer.
+        num_outputs: number of classes; optional if `class_names` is given. A regression has one output.
         input_shape: (columns,), or (height, width, channels), which dense layers flatten.
         task: "classification", with integer labels, or "regression".
         class_names: names of the outputs.
         preprocessing: a Keras layer that scales raw inputs, as `backbones.unit_scaling()` or `backbones.column_scaling(rows)`.
         activation: activation of the hidden layers.
         kernel_size: size of the kernels of convolutions; None for dense layers.
-        strides: steps of the convolutions; by default 1, 2, 1, 2, ...
-        reduced_filters: filters of the convolutions that reduce the maps of a level.
-        reduced_size: height and width to which they reduce at least.
+        strides: strides of the convolutions; defaults to 1, 2, 1, 2, ...
+        reduced_filters: number of filters of the convolutions that reduce the maps of a level.
+        reduced_size: largest height and width that remain after this reduction.
         l0_weight: λ of Eq. 8, at least 0.
         l0_reduction: "mean" over a level's gates; "sum" over them divided by `num_samples`, as Louizos et al.; or "weighted",
             the penalty of the authors' code: a mean in which each gate weighs 1 + ½ mean(w²), plus ½ mean(b²) of its layer;
-            the authors add up the levels, so that their weight of the penalty is λ divided by the number of levels.
+            the authors sum over the levels, so their penalty weight is λ divided by the number of levels.
         num_samples: number of training examples, for "sum".
-        gate_learning_rate_multiplier: how much faster than the weights the gates learn.
+        gate_learning_rate_multiplier: learning rate of the gates relative to the weights.
         gate_options: further arguments of `HardConcreteGate`.
         column_names: names of a table's columns.
         target_mean, target_scale: mean and standard deviation of a regression's target, see `Regressor`.
-        seed: seed of gates and their noise.
+        seed: seed for gates and their noise.
         name: name of the model.
-        dtype: dtype policy of the training, see `Classifier`.
+        dtype: dtype policy for training, see `Classifier`.
 
     Raises:
         ValueError: for options outside their ranges, or shapes that do not fit.
@@ -73,13 +73,13 @@ class FeatureLevelingNetwork(GatedNetwork):
     """
 
     def _level_units(self, number):
-        """Numbers of the units of level `number` (from 0) that the output takes: those with a gate, at any position, of 0."""
+        """Indices of the units of level `number` (from 0) that the output takes: those with a gate, at any position, of 0."""
         if number == len(self.hidden_units):
             return np.arange(self.hidden_units[-1])
         return units_where(self.gate_values()[number] == 0)
 
     def _parts(self):
-        """For the input zero, what each level passes to the output, and the rows of the output's kernel that take it."""
+        """Features that each level passes to the output for a zero input, and the matching rows of the output's kernel."""
         kernel = ops.convert_to_numpy(self.get_layer("logits").kernel)
         origin = np.zeros((1, *self.input_shape[1:]), "float32")
         parts = [ops.convert_to_numpy(part)[0] for part in as_list(self._part_view(origin, training=False))]
@@ -91,19 +91,19 @@ class FeatureLevelingNetwork(GatedNetwork):
         return [layer for layer in self.layers if layer.name.startswith(prefix)]
 
     def _compact_bias(self):
-        """The output's bias, with what the layers add that no input reaches."""
+        """The output's bias, plus the constant contributions of layers that no input reaches."""
         parts, rows = self._parts()
         bias = ops.convert_to_numpy(self.get_layer("logits").bias)
         return bias + sum(part @ row for part, row in zip(parts[self.depth + 1 :], rows[self.depth + 1 :]))
 
     def compact(self) -> keras.Model:
-        """The same function without gates, and without the units, weight rows and layers that closed gates make dead.
+        """The same function without gates, and without the units, weight rows and layers that closed gates disable.
 
-        Gates per position stay as constant masks where they are neither open nor closed for a whole map.
+        Per-position gates stay as constant masks unless they are open or closed for a whole map.
 
         Returns:
-            A plain functional `keras.Model` of Keras's own layers with the same inputs and outputs, equal up to rounding;
-            `count_params()` of it is the honest size of the network. Where all gates are closed it is a linear model.
+            A plain functional `keras.Model` of Keras's own layers with the same inputs and outputs, equal up to rounding; its
+            `count_params()` is the true size of the network. If all gates are closed it is a linear model.
         """
         gates, rows = self.gate_values(), self._parts()[1]
         inputs = keras.Input(self.input_shape[1:], name="inputs")
@@ -144,7 +144,7 @@ class FeatureLevelingNetwork(GatedNetwork):
         return model
 
     def prune(self) -> None:
-        """Sets to zero all weights that closed gates keep from acting, and moves what unreached layers add into the bias.
+        """Sets all weights disabled by closed gates to zero, and moves the constants of unreached layers into the bias.
 
         The outputs stay the same up to rounding; the zeros take no room in a compressed file.
         """
@@ -167,18 +167,18 @@ class FeatureLevelingNetwork(GatedNetwork):
             layer.kernel.assign(ops.convert_to_numpy(layer.kernel) * reached[:, None])
             layer.bias.assign(ops.convert_to_numpy(layer.bias) * (number < depth))
 
-    # --- What the levels say.
+    # --- Explanations by levels.
 
     def input_levels(self) -> np.ndarray:
-        """The level of each input feature, an int array (columns,), or shaped like an image: 1 where the output takes it, else
-        the lowest level of a hidden unit or map that the output takes and that depends on it; 0 where none does. With
-        convolutions a channel counts as a whole, apart from the pixels that the output takes."""
+        """Level of each input feature, an int array (columns,), or shaped like an image: 1 if the output takes it, else the
+        lowest level of a hidden unit or map that the output takes and that depends on it; 0 if none does. With convolutions a
+        channel counts as a whole, except the pixels that the output takes."""
         gates = self.gate_values()
-        # Whether each unit depends on each input, by weights that are not zero.
+        # Dependence of each unit on each input, through nonzero weights.
         size = gates[0].shape[-1]
         depends, found = np.eye(size, dtype=bool), np.zeros(size, int)
         for number in range(self.depth + 1):
-            # What the output takes at level 1 is known for each feature below, not for a channel as a whole.
+            # Level 1 is handled per feature below, not per channel.
             reached = depends[:, self._level_units(number)].any(axis=1) & (number > 0)
             found = np.where((found == 0) & reached, number + 1, found)
             if number < self.depth:
@@ -191,7 +191,7 @@ class FeatureLevelingNetwork(GatedNetwork):
         return found.reshape(shape) if found.size == np.prod(shape) else np.broadcast_to(found, shape).copy()
 
     def _unit_groups(self):
-        """For each unit, the level features that make it up: one, or with a schema all those of level 1 of one column."""
+        """Level features of each unit: one, or with a schema all level-1 features of one column."""
         first = self._level_units(0)
         counts = [len(self._level_units(number)) for number in range(self.depth + 1)]
         if self.schema is None:
@@ -201,7 +201,7 @@ class FeatureLevelingNetwork(GatedNetwork):
 
     @property
     def unit_levels(self) -> np.ndarray:
-        """The level, from 1, of each unit that the output takes: integers (units,)."""
+        """Level, from 1, of each unit that the output takes: integers (units,)."""
         counts = [len(self._level_units(number)) for number in range(self.depth + 1)]
         levels = np.repeat(np.arange(1, len(counts) + 1), counts)
         return levels[[group[0] for group in self._unit_groups()]]
@@ -210,7 +210,7 @@ class FeatureLevelingNetwork(GatedNetwork):
     def unit_names(self) -> tuple[str, ...]:
         """Names of the units that the output takes, as in "level 1: longitude" or "level 2: unit 17".
 
-        With a `schema` the units of level 1 are the table's columns as a person knows them, all categories of one together.
+        With a `schema` the units of level 1 are the table's original columns, all categories of one together.
         """
         names = []
         for number in range(self.depth + 1):
@@ -226,10 +226,10 @@ class FeatureLevelingNetwork(GatedNetwork):
         return tuple(names[group[0]] for group in self._unit_groups())
 
     def _column_view(self, inputs, scaled, level_gradients):
-        """What an `Explanation` has of a table's columns, as keyword arguments: names, values, and what each adds."""
+        """Keyword arguments of an `Explanation` about a table's columns: names, values and contributions."""
         if inputs.ndim != 2:
             return {}
-        # The network is linear around each row, so that gradients times inputs are what the columns add.
+        # The network is linear around each row, so gradients times inputs are the columns' contributions.
         added = (level_gradients * scaled[:, None]).sum(axis=1)
         if self.schema is None:
             names = self.column_names or tuple(f"column {index}" for index in range(inputs.shape[1]))
@@ -251,7 +251,7 @@ class FeatureLevelingNetwork(GatedNetwork):
         }
 
     def _effects(self):
-        """The effect of each level's features on each output, arrays (outputs, ...) shaped like the level; exact, since the
+        """Effect of each level's features on each output, arrays (outputs, ...) shaped like the level; exact, since the
         outputs are linear in them."""
         shapes = [output.shape[1:] for output in self._level_view.outputs[1:-1]]
         origins = [ops.zeros((self.num_outputs, *shape), "float32") for shape in shapes]
@@ -271,7 +271,7 @@ class FeatureLevelingNetwork(GatedNetwork):
 
         Args:
             inputs: images (n, height, width, channels) of pixels in 0..255, or rows (n, columns).
-            target: the class to explain: None for the predicted one, a label's name or number, or a sequence of n of them.
+            target: the class to explain: None for the predicted one, a class name or index, or a sequence of n of them.
             batch_size: inputs in a batch.
 
         Returns:
@@ -281,7 +281,7 @@ class FeatureLevelingNetwork(GatedNetwork):
             position, brought to one size.
 
         Raises:
-            ValueError: for inputs of another shape, NaN or infinite values, or an unknown target.
+            ValueError: for inputs of the wrong shape, NaN or infinite values, or an unknown target.
         """
         inputs = self.check_inputs(inputs)
         scaled, *levels, logits = predict_all(self._level_view, inputs, batch_size)
@@ -316,7 +316,7 @@ class FeatureLevelingNetwork(GatedNetwork):
         )
 
     def level_contributions(self, inputs: Inputs, batch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
-        """What each level adds to each output.
+        """Contribution of each level to each output.
 
         Args:
             inputs: as for `explain`.
@@ -326,7 +326,7 @@ class FeatureLevelingNetwork(GatedNetwork):
             float32 arrays (n, levels, outputs) and (outputs,): the contributions, and the bias, which add up to the outputs.
 
         Raises:
-            ValueError: for inputs of another shape, NaN or infinite values.
+            ValueError: for inputs of the wrong shape, NaN or infinite values.
         """
         inputs = self.check_inputs(inputs)
         parts = as_list(predict_all(self._part_view, inputs, batch_size))
@@ -335,23 +335,23 @@ class FeatureLevelingNetwork(GatedNetwork):
         return contributions * np.float32(self.target_scale), self._output_bias()
 
     def _output_bias(self):
-        """The part of the outputs that no level accounts for, in their unit."""
+        """Part of the outputs that no level accounts for, in their unit."""
         return (self._compact_bias() * self.target_scale + self.target_mean).astype("float32")
 
     def intervene(self, inputs: Inputs, values: Mapping[str | int, float], batch_size: int = 256) -> np.ndarray:
-        """Outputs when some of the features that the output takes are set by hand.
+        """Outputs when some of the features that the output takes are set manually.
 
         Args:
             inputs: as for `explain`.
-            values: {unit name or number among `unit_names`: value}; 0 drops the feature. A map is set as a whole.
+            values: {unit name or index among `unit_names`: value}; 0 drops the feature. A map is set as a whole.
             batch_size: inputs in a batch.
 
         Returns:
             float32 array (n, outputs).
 
         Raises:
-            KeyError: for an unknown unit, or one that no output takes.
-            ValueError: for another value than 0 of a column of categories.
+            KeyError: for an unknown unit, or one that the output does not take.
+            ValueError: for a value other than 0 for a categorical column.
         """
         inputs = self.check_inputs(inputs)
         _, *levels, _ = predict_all(self._level_view, inputs, batch_size)
@@ -362,7 +362,7 @@ class FeatureLevelingNetwork(GatedNetwork):
             group = groups[self.unit_index(unit)]
             if len(group) > 1 and value != 0:
                 raise ValueError(
-                    "A column of categories can be dropped, as {name: 0}; for another value change the table. "
+                    "A categorical column can only be dropped, as {name: 0}; for another value change the table. "
                     f"Received: {unit!r}: {value!r}"
                 )
             for index in group:
@@ -371,13 +371,13 @@ class FeatureLevelingNetwork(GatedNetwork):
 
 
 def _same_size(maps):
-    """Maps (n, h, w, units) of several sizes as one array of the largest size, scaled so that the mean is the contribution."""
+    """Merges maps (n, h, w, units) of several sizes into the largest size, scaled so that the mean is the contribution."""
     height, width = maps[0].shape[1:3]
     enlarged = []
     for level in maps:
         _, h, w, _ = level.shape
         rows, columns = np.arange(height) * h // height, np.arange(width) * w // width
-        # Each small pixel covers as many large ones as fall on it, so what it contributes is shared among these.
+        # Each small pixel covers several large ones, which share its contribution.
         shares = np.bincount(rows, minlength=h)[:, None] * np.bincount(columns, minlength=w)
         enlarged.append((level / shares[:, :, None])[:, rows][:, :, columns] * (height * width))
     return np.concatenate(enlarged, axis=-1)

@@ -1,4 +1,4 @@
-"""Layers with hard-concrete gates before them: what networks that level features share with those that prune them."""
+"""Base of the networks with hard-concrete gates before their layers, which level features or prune them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -18,7 +18,7 @@ from keras_interp.typing import Shape, Tensor
 class GatedNetwork(InterpretableModel):
     """Dense or convolutional layers with hard-concrete gates before them, and the expected L0 of the gates in the loss."""
 
-    # Whether closed gates hand features to the output layer, or prune them.
+    # True if closed gates hand features to the output layer, False if they prune them.
     leveled = True
 
     def __init__(
@@ -53,7 +53,7 @@ class GatedNetwork(InterpretableModel):
         reductions = ("mean", "sum", "weighted")
         check_options(locals(), hidden_units="integer [1, inf)", l0_weight="[0, inf)", l0_reduction=reductions, task=TASKS)
         if not hidden_units:
-            raise ValueError("`hidden_units` must have a number for each layer. Received: hidden_units=()")
+            raise ValueError("`hidden_units` must not be empty. Received: hidden_units=()")
         if input_shape is None or len(input_shape) not in ((3,) if kernel_size else (1, 3)) or None in tuple(input_shape):
             raise ValueError(
                 "`input_shape` must be (columns,) or (height, width, channels); convolutions take the latter. "
@@ -63,7 +63,7 @@ class GatedNetwork(InterpretableModel):
             raise ValueError(f"An `L0Network` has dense layers. Received: kernel_size={kernel_size}")
         if l0_reduction == "sum" and not num_samples:
             raise ValueError(
-                "A sum over gates is divided by the number of training examples: give `num_samples`. Received: None"
+                "The sum over gates is divided by the number of training examples: give `num_samples`. Received: None"
             )
         if strides is not None and len(strides) != len(hidden_units):
             raise ValueError(f"`strides` must be one for each of {len(hidden_units)} layers. Received: strides={strides}")
@@ -153,7 +153,7 @@ class GatedNetwork(InterpretableModel):
     # --- The objective: Eq. 8.
 
     def l0_penalty(self) -> Tensor:
-        """The expected L0 of the gates, mean over the levels, in the unit that `l0_reduction` says; a scalar tensor."""
+        """Expected L0 of the gates, mean over the levels, reduced by `l0_reduction`; a scalar tensor."""
         penalties = []
         # The layer that each gate feeds.
         fed = [*self.hidden_layers, self.get_layer("logits")]
@@ -173,7 +173,7 @@ class GatedNetwork(InterpretableModel):
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Tensor:
-        # Here and not in `compute_metrics`, where Keras's JAX trainer has no weights.
+        # Not in `compute_metrics`, where Keras's JAX trainer has no weights.
         counts = [*(gate.num_open() for gate in self.gates), *(gate.expected_open() for gate in self.gates)]
         self.gate_counts.update_state(ops.stack(counts), ops.ones(len(counts)))
         task_loss = super().compute_loss(x, y, y_pred, sample_weight, training)
@@ -184,15 +184,15 @@ class GatedNetwork(InterpretableModel):
         """An optimizer that suits fine-tuning."""
         return keras.optimizers.Adam(1e-3)
 
-    # --- What the closed gates make superfluous.
+    # --- Parts that closed gates make superfluous.
 
     def gate_values(self) -> list[np.ndarray]:
-        """The gates of test time, a list of float32 arrays."""
+        """Gates at test time, a list of float32 arrays."""
         return [ops.convert_to_numpy(gate.test_gate()) for gate in self.gates]
 
     @property
     def depth(self) -> int:
-        """Number of hidden layers that an input still reaches: those before the first gate that is closed as a whole."""
+        """Number of hidden layers that an input still reaches: those before the first fully closed gate."""
         reached = [bool((gate > 0).any()) for gate in self.gate_values()][: len(self.hidden_units)]
         return reached.index(False) if False in reached else len(reached)
 
@@ -210,22 +210,22 @@ class GatedNetwork(InterpretableModel):
 
 
 def units_where(accepted: np.ndarray) -> np.ndarray:
-    """Numbers of the units, the last axis, for which `accepted` holds at any position."""
+    """Indices of the units, the last axis, for which `accepted` holds at any position."""
     return np.flatnonzero(accepted.reshape(-1, accepted.shape[-1]).any(axis=0))
 
 
 def select(features: Tensor, units: np.ndarray) -> Tensor:
-    """The features or channels of these numbers; no operation where it is all of them."""
+    """Selects features or channels by index; a no-op if all are selected."""
     if len(units) == features.shape[-1]:
         return features
     if features.ndim == 4:
         return ops.take(features, units, axis=-1)
-    # Whole rows are faster to pick than single numbers of each row, and compilers fold the transpositions into the product.
+    # Picking whole rows is faster than single entries of each row, and compilers fold the transpositions into the product.
     return ops.transpose(ops.take(ops.transpose(features), units, axis=0))
 
 
 def masked(features: Tensor, gate: np.ndarray) -> Tensor:
-    """Maps times gates that differ between positions; a gate that does not is left to the weights."""
+    """Maps times gates that differ between positions; a constant gate is left to the weights."""
     return features if gate.ndim == 1 or (gate == 1).all() else ops.multiply(features, gate.astype("float32"))
 
 

@@ -17,9 +17,9 @@ from keras_interp.typing import Inputs, Target
 class L0Network(GatedNetwork):
     """Dense layers whose inputs and hidden units are pruned by hard-concrete gates (Louizos et al., 2017).
 
-    A gate stands before every layer, the output layer included, and what a closed gate keeps out is not used at all. The loss
-    is the task's plus λ times the mean over the layers of the gates' expected L0. Arguments as for `FeatureLevelingNetwork`,
-    without convolutions.
+    A gate stands before every layer, including the output layer, and features behind a closed gate are not used at all. The
+    loss is the task's plus λ times the mean over the layers of the gates' expected L0. Arguments as for
+    `FeatureLevelingNetwork`, without convolutions.
 
     Examples:
 
@@ -39,14 +39,14 @@ class L0Network(GatedNetwork):
 
         Args:
             inputs: images (n, height, width, channels) of pixels in 0..255, or rows (n, columns).
-            target: the class to explain: None for the predicted one, a label's name or number, or a sequence of n of them.
+            target: the class to explain: None for the predicted one, a class name or index, or a sequence of n of them.
             batch_size: inputs in a batch.
 
         Returns:
             An `Explanation` whose contributions and bias add up to the logit.
 
         Raises:
-            ValueError: for inputs of another shape, NaN or infinite values, or an unknown target.
+            ValueError: for inputs of the wrong shape, NaN or infinite values, or an unknown target.
         """
         inputs = self.check_inputs(inputs)
         _, units, logits = predict_all(self._level_view, inputs, batch_size)
@@ -56,11 +56,11 @@ class L0Network(GatedNetwork):
         return Explanation(inputs, logits, self.class_names, targets, self.unit_names, contributions, bias[targets])
 
     def intervene(self, inputs: Inputs, values: Mapping[str | int, float], batch_size: int = 256) -> np.ndarray:
-        """Outputs when some of the last hidden units are set by hand.
+        """Outputs when some of the last hidden units are set manually.
 
         Args:
             inputs: as for `explain`.
-            values: {unit name or number: value}, as "unit 12" or 12; 0 drops the unit.
+            values: {unit name or index: value}, as "unit 12" or 12; 0 drops the unit.
             batch_size: inputs in a batch.
 
         Returns:
@@ -77,18 +77,18 @@ class L0Network(GatedNetwork):
         return units @ kernel + bias
 
     def compact(self) -> keras.Model:
-        """The same function without gates, and without the inputs, units and weight rows that closed gates make dead.
+        """The same function without gates, and without the inputs, units and weight rows that closed gates disable.
 
         Returns:
             A plain functional `keras.Model` with the same inputs and outputs, equal up to rounding.
 
         Raises:
-            ValueError: where all gates before a layer are closed: the output is a constant.
+            ValueError: if all gates before a layer are closed, which makes the output constant.
         """
         units = [units_where(gate > 0) for gate in self.gate_values()]
         if not all(map(len, units)):
             raise ValueError(
-                "All gates before one layer are closed, so that the output is a constant: train again with a smaller "
+                "All gates before one layer are closed, so the output is constant: retrain with a smaller "
                 f"`l0_weight`. Received: {[len(open_units) for open_units in units]} open gates"
             )
         inputs = keras.Input(self.input_shape[1:], name="inputs")
@@ -107,7 +107,7 @@ class L0Network(GatedNetwork):
         return model
 
     def prune(self) -> None:
-        """Sets to zero all weights that closed gates keep from acting. The outputs stay the same."""
+        """Sets all weights disabled by closed gates to zero. The outputs stay the same."""
         gates = self.gate_values()
         for number, layer in enumerate([*self.hidden_layers, self.get_layer("logits")]):
             acts = gates[number + 1] > 0 if number < len(self.hidden_layers) else True

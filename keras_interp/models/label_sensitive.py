@@ -1,7 +1,7 @@
-"""Label-sensitive gates (LSG): a classifier whose last filters each answer for one or few classes.
+"""Label-sensitive gates (LSG): a classifier whose last filters each serve one or a few classes.
 
 Paper: "Training Interpretable Convolutional Neural Networks towards Class-Specific Filters". A matrix G (classes x filters)
-says which filters each class may use. The standard path, the one of test time, does not know G. In the gated path the feature
+defines which filters each class may use. The standard path, used at test time, does not use G. In the gated path the feature
 maps of an image of class y are multiplied by G_y; training through both paths (Algorithm 1) makes the filters class-specific,
 and an L1 term makes G sparse.
 """
@@ -22,7 +22,7 @@ from keras_interp.layers.label_sensitive_gate import (
     project_gate,
     union_of_rows,
 )
-from keras_interp.models.base import class_numbers
+from keras_interp.models.base import class_indices
 from keras_interp.models.classifier import Classifier
 from keras_interp.models.objective import ObjectiveTrainer
 from keras_interp.typing import ArrayLike, Tensor
@@ -32,11 +32,11 @@ from keras_interp.typing import ArrayLike, Tensor
 class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
     """A `Classifier` trained with label-sensitive gates.
 
-    The model itself is the standard path. With E the epoch that `fit` counts from its `initial_epoch`, it follows Algorithm 1:
-    where E % `period` == 1 (and E ≥ `first_gated_epoch`) a step minimises λ (CE_G + a |‖G‖₁ − s|), CE_G being the
-    cross-entropy through the gate, and G takes a plain gradient step and is projected; in all other epochs a step minimises
-    the standard cross-entropy and G does not move. Both are one pass through the backbone: the gate multiplies the pooled
-    features, which is the same as multiplying the maps.
+    The model itself is the standard path. With E the epoch, counted from `initial_epoch`, training follows Algorithm 1: if E %
+    `period` == 1 (and E ≥ `first_gated_epoch`) a step minimizes λ (CE_G + a |‖G‖₁ − s|), CE_G being the cross-entropy through
+    the gate, and G takes a plain gradient step and is projected; in all other epochs a step minimizes the standard
+    cross-entropy and G does not move. Both are one pass through the backbone: the gate multiplies the pooled features, which
+    is the same as multiplying the maps.
 
     The log of a step holds `accuracy` and the other compiled metrics for the standard path in every epoch, `gated_loss` and
     `gated_accuracy` for the gated path, and `gate_density`.
@@ -52,17 +52,17 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
         sparsity_weight: a of Eq. 2, for the sum norm ‖G‖₁.
         target_norm: s of Eq. 2; by default the number of filters, the smallest norm that the projection allows.
         gate_learning_rate: step size ε of G. The L1 term alone closes an entry in 1 / (λ · a · ε) gated steps, 1,667 by
-            default: choose it for the length of the training.
+            default: choose it to fit the length of the run.
         initial_gate: initial value of every entry of G.
-        fixed_gate: None to learn G; a number of filters for each class (`fixed_gate_matrix`), or a matrix
-            (num_classes, filters), to hold G fixed (section 4.4).
-        align_readout: whether the last layer starts in agreement with the fixed gate: the weights of a filter that one class
-            has to itself keep their length, but speak for that class and against all others alike. From random weights, as
-            in the paper, some of a class's filters stay weak beside those of similar classes.
+        fixed_gate: None to learn G. A number of filters per class (`fixed_gate_matrix`), or a matrix (num_classes, filters),
+            keeps G fixed (section 4.4).
+        align_readout: whether the last layer starts aligned with the fixed gate: the weights of a filter exclusive to one
+            class keep their norm but point towards that class and equally away from the others. From random weights, as in the
+            paper, some of a class's filters stay weaker than those of similar classes.
         name: name of the model.
-        dtype: dtype policy of the training, see `Classifier`.
-        task: "classification" or "multilabel", see `Classifier`. An image of several classes passes the gate through the union
-            of their rows, the largest entry of each filter; one without a class passes it whole.
+        dtype: dtype policy for training, see `Classifier`.
+        task: "classification" or "multilabel", see `Classifier`. An image with several classes uses the union of their gate
+            rows, the largest entry of each filter; one without a class passes ungated.
 
     Examples:
 
@@ -121,7 +121,7 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
         self.align_readout = align_readout
         if align_readout:
             self._align_readout()
-        # 1 while steps go through the gate, else 0. A variable, since a Python flag would be traced once and then be constant.
+        # 1 while steps go through the gate, else 0. A variable, since tracing would freeze a Python flag.
         self.phase = self.add_weight(
             name="phase", shape=(), initializer="zeros", dtype="float32", trainable=False, autocast=False, aggregation="mean"
         )
@@ -147,7 +147,7 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
         own = np.count_nonzero(gate, axis=0) == 1
         if self.fixed_gate is None or self.num_classes < 2 or not own.any():
             raise ValueError(
-                "`align_readout` is for a `fixed_gate` in which some filters have one class, of several, to themselves. "
+                "`align_readout` needs several classes and a `fixed_gate` with filters exclusive to one class. "
                 f"Received: fixed_gate={self.fixed_gate}"
             )
         directions = (gate[:, own] > 0).T - 1 / self.num_classes
@@ -169,7 +169,7 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
         if self.task == "multilabel":
             gated = pooled * ops.cast(union_of_rows(gate, y), pooled.dtype)
         else:
-            gated = self.gate_layer.apply(pooled, class_numbers(y), gate)
+            gated = self.gate_layer.apply(pooled, class_indices(y), gate)
         gated_logits = self.get_layer("logits")(gated)
         gated_loss = self.task_loss(y, gated_logits, sample_weight)
         gated_cost = self.gate_weight * (gated_loss + self.sparsity_weight * gate_sparsity_penalty(gate, self.target_norm))
@@ -189,18 +189,18 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
         ]
 
     def log_objective(self, y: Any, sample_weight: Any, outputs: Any) -> None:
-        """Updates the metrics of the gated path, means over examples as `loss` and `accuracy` are, and of the gate."""
+        """Updates the metrics of the gated path (means over examples, like `loss` and `accuracy`) and of the gate."""
         self.gated_loss.update_state(outputs["gated_loss"], sample_weight=ops.shape(outputs["y_pred"])[0])
-        labels = y if self.task == "multilabel" else class_numbers(y)
+        labels = y if self.task == "multilabel" else class_indices(y)
         self.gated_accuracy.update_state(labels, outputs["gated_logits"])
         self.gate_density.update_state(self.gate_layer.density())
 
     def is_gated_epoch(self, epoch: int) -> bool:
-        """Whether an epoch, counted from 0, trains through the gate."""
+        """True if an epoch, counted from 0, trains through the gate."""
         return self.scheme == "alternating" and epoch >= self.first_gated_epoch and epoch % self.period == 1
 
     def set_phase(self, gated: bool) -> None:
-        """Sets by hand which path the next steps train, for `train_on_batch` loops; `fit` does it epoch by epoch."""
+        """Sets the path that the next steps train, for `train_on_batch` loops; `fit` does it every epoch."""
         self.phase.assign(float(gated))
 
     def training_callbacks(self) -> list[keras.callbacks.Callback]:
@@ -213,7 +213,7 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
     def _warn_of_open_gate(self, epochs):
         if self.scheme == "alternating" and not any(map(self.is_gated_epoch, range(epochs))):
             warnings.warn(
-                f"No epoch went through the gate: those with number % {self.period} == 1 from {self.first_gated_epoch} on do, "
+                f"No epoch went through the gate: epochs with epoch % {self.period} == 1 from {self.first_gated_epoch} on do, "
                 "counted from `initial_epoch`. Fit more epochs at once, or give `initial_epoch`, or scheme='joint'.",
                 stacklevel=2,
             )
@@ -224,7 +224,7 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
                 stacklevel=2,
             )
 
-    # --- What the trained gate says.
+    # --- The trained gate.
 
     @property
     def gate(self) -> np.ndarray:
@@ -232,12 +232,12 @@ class LabelSensitiveClassifier(ObjectiveTrainer, Classifier):
         return ops.convert_to_numpy(self.gate_layer.gate)
 
     def units_of_classes(self, targets: np.ndarray, threshold: float = 0.5) -> np.ndarray:
-        """The filters whose gate exceeds `threshold`, for each class of `targets`: booleans (n, filters)."""
+        """Mask of the filters whose gate exceeds `threshold`, for each class of `targets`: booleans (n, filters)."""
         return self.gate[np.asarray(targets)] > threshold
 
     @property
     def unit_names(self) -> tuple[str, ...]:
-        """Each filter's number with the classes whose gate it passes above 0.5, as in "filter 12 (cat, dog)"."""
+        """Names of the filters with the classes whose gate exceeds 0.5, as in "filter 12 (cat, dog)"."""
         names = []
         for number, column in enumerate(self.gate.T > 0.5):
             owners = [label for label, passes in zip(self.class_names, column) if passes]

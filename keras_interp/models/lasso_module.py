@@ -13,13 +13,14 @@ from keras_interp.models.concept_explainer import ConceptExplainer
 
 @keras.saving.register_keras_serializable("keras_interp")
 class LassoModule(ConceptExplainer):
-    """The paper's feature selection baseline: x-features are the few dimensions of the layer that a Lasso picks.
+    """The paper's feature selection baseline: the x-features are a few dimensions of the layer, picked by a Lasso.
 
-    A target's logit is rebuilt as a linear function of the layer's activations with an L1 term, by scikit-learn, under the
-    same weights of the examples as in an `ExplanationModule`.
+    scikit-learn fits a target's logit as a linear function of the layer's activations with an L1 term, with the example
+    weights of an `ExplanationModule`.
 
     Args:
-        classifier, layer, targets, labels, positive_share, heatmap_layer, concept_names, name: as for `ExplanationModule`.
+        classifier, layer, targets, class_names, positive_share, heatmap_layer, concept_names, name: as for
+            `ExplanationModule`.
         alpha: weight α of the L1 term, as in `sklearn.linear_model.Lasso`.
 
     Raises:
@@ -52,7 +53,7 @@ class LassoModule(ConceptExplainer):
         check_options(locals(), alpha="(0, inf)")
         super().__init__(classifier, layer, targets, class_names, positive_share, heatmap_layer, concept_names, name)
         self.alpha = alpha
-        modules, fixed = len(self.target_numbers), {"trainable": False, "dtype": "float32", "initializer": "zeros"}
+        modules, fixed = len(self.target_indices), {"trainable": False, "dtype": "float32", "initializer": "zeros"}
         self.coefficients = self.add_weight(name="coefficients", shape=(modules, self.num_dimensions), **fixed)
         self.intercepts = self.add_weight(name="intercepts", shape=(modules,), **fixed)
 
@@ -61,7 +62,7 @@ class LassoModule(ConceptExplainer):
         self.fit_activations(*self.fitting_data(x, y))
 
     def fit_activations(self, z: np.ndarray, targets: Mapping[str, np.ndarray]) -> None:
-        """As `fit`, on what `fitting_data` gives, which modules of several α can share."""
+        """Like `fit`, on the result of `fitting_data`, which modules with other α can share."""
         from sklearn.linear_model import Lasso
 
         fits = [
@@ -81,7 +82,7 @@ class LassoModule(ConceptExplainer):
         return max(int(self.num_selected.max()), 1)
 
     def _selected(self):
-        """Numbers (modules, features) of the dimensions that were picked, and coefficients; those of weight 0 fill up."""
+        """Indices (modules, features) of the picked dimensions, and their coefficients, padded with dimensions of weight 0."""
         coefficients = ops.convert_to_numpy(self.coefficients)
         order = np.argsort(coefficients == 0, axis=1, kind="stable")[:, : self.num_features]
         return order, np.take_along_axis(coefficients, order, axis=1)
@@ -94,7 +95,7 @@ class LassoModule(ConceptExplainer):
         return self._selected()[1], ops.convert_to_numpy(self.intercepts)
 
     def _priors(self, z, modules, contrastive):
-        # All of the probability is on the one dimension, if the image has it at all; its dual has none.
+        # All probability is on the one dimension, if it is active in the image; its dual has none.
         dimensions, kernel = (part[modules] for part in self._selected())
         live = (np.take_along_axis(z, dimensions, axis=1) > 0) & (kernel != 0)
         priors = np.zeros((*dimensions.shape, self.num_dimensions), "float32")

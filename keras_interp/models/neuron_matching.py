@@ -1,4 +1,4 @@
-"""Which neuron of an XNet answers for which attribute, by drop losses (Algorithms 1 and 2 of the paper)."""
+"""Matching of an XNet's neurons and attributes by drop losses (Algorithms 1 and 2 of the paper)."""
 
 from typing import Any
 
@@ -12,18 +12,18 @@ from keras_interp.typing import ArrayLike
 
 
 class NeuronMatching(keras.callbacks.Callback):
-    """Gives each attribute the neuron for which the sum of drop losses is largest (Algorithms 1 and 2).
+    """Assigns neurons to attributes so that the sum of drop losses is largest (Algorithms 1 and 2).
 
     Args:
         dataset: an `ArrayDataset` with attributes, over which drop losses are measured.
         mode: "initial" to match once, before epoch 0, however often `fit` is called with this object; "em" before every epoch.
         batch_size: images in a batch.
 
-    The log of an epoch holds `neuron_<attribute>`, the number of the neuron.
+    The log of an epoch holds `neuron_<attribute>`, the index of the neuron.
 
     Raises:
-        ValueError: for an unknown mode, or a data set without attributes; in training, for other attributes than the model's.
-        NotImplementedError: in training, on several JAX processes.
+        ValueError: for an unknown mode or a dataset without attributes; in training, for attributes other than the model's.
+        NotImplementedError: when training on several JAX processes.
 
     Examples:
 
@@ -56,7 +56,7 @@ class NeuronMatching(keras.callbacks.Callback):
         self.model.check_dataset(self.dataset)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        # A later epoch is that of a resumed training, whose model has its matching.
+        # A later epoch belongs to a resumed run, whose model has its matching.
         if self.mode == "initial" and (self._matched or epoch > 0):
             return
         self._matched = True
@@ -77,10 +77,10 @@ def match_neurons(drop_losses: ArrayLike) -> np.ndarray:
         drop_losses: array (attributes, neurons), see `XNet.drop_loss_matrix`.
 
     Returns:
-        Numbers of the neurons, integers (attributes,), different ones.
+        Indices of the neurons, distinct integers (attributes,).
 
     Raises:
-        ValueError: for NaN or infinite values, or another rank than 2.
+        ValueError: for NaN or infinite values, or a rank other than 2.
 
     Examples:
 

@@ -1,4 +1,4 @@
-"""Training by an objective that is more than one loss: the part that all methods share, once for each backend."""
+"""Training with an objective that is more than one loss: the part that all methods share, once per backend."""
 
 import contextlib
 from collections.abc import Sequence
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from keras_interp.models.base import InterpretableModel
 
 
-# At run time a plain mixin, which may stand before any class of models; for type checkers a model.
+# At run time a plain mixin that can precede any model class; for type checkers a model.
 _Base = InterpretableModel if TYPE_CHECKING else object
 
 
 class ObjectiveTrainer(_Base):
-    """Mixin for an `InterpretableModel` whose objective has extra variables that the optimizer must leave alone.
+    """Mixin for an `InterpretableModel` whose objective has extra variables that the optimizer must not touch.
 
-    A method supplies three functions:
+    A method provides three functions:
 
     - `objective(extra, x, y, sample_weight)` returns the loss (a scalar, the mean over the replica's own batch, without the
-      layers' regularisation) and a structure of tensors for the log. `extra` are the extra variables as tensors.
+      layers' regularization) and a structure of tensors for the log. `extra` are the extra variables as tensors.
     - `update_extra(extra, gradients)` returns the new values of the extra variables; the gradients are summed over replicas.
     - `log_objective(y, sample_weight, outputs)` updates the method's metrics, the attributes named in `objective_metrics`.
 
@@ -36,40 +36,40 @@ class ObjectiveTrainer(_Base):
     gradient_sums: Any = None
 
     def task_loss(self, y: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> Tensor:
-        """The compiled loss (a regression's, standardised) as a mean over the replica's batch, for any number of replicas."""
+        """Compiled loss (standardized for a regression) as a mean over the replica's batch, for any number of replicas."""
         if self.loss is None:
             raise ValueError("Compile the model with a loss before training it. Received: loss=None")
         if self.task == "regression":
             y, y_pred = self.standardize(self.values_like(y, y_pred)), self.standardize(y_pred)
         loss = keras.losses.get(self.loss)
         if isinstance(loss, keras.losses.Loss):
-            # A Keras loss divides itself by the number of replicas.
+            # A Keras loss is divided by the number of replicas.
             return loss(y, y_pred, sample_weight=sample_weight) * num_replicas()
         values = loss(y, y_pred)
         if sample_weight is not None:
-            # Weights (batch, 1) would turn values (batch,) into a matrix.
+            # Weights (batch, 1) would broadcast values (batch,) to a matrix.
             values = values * ops.reshape(ops.cast(sample_weight, values.dtype), ops.shape(values))
         # A replica's share of a last, small batch may be empty.
         return ops.sum(values) / ops.maximum(ops.cast(ops.size(values), values.dtype), 1)
 
     def example_losses(self, y: Tensor, y_pred: Tensor) -> Tensor:
-        """The compiled loss of each example, a tensor (batch,)."""
+        """Compiled loss of each example, a tensor (batch,)."""
         loss = keras.losses.get(self.loss)
         return loss.call(y, y_pred) if isinstance(loss, keras.losses.Loss) else loss(y, y_pred)
 
     def update_extra(self, extra: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
-        """The new values of the extra variables; none by default."""
+        """New values of the extra variables; unchanged by default."""
         return extra
 
     def log_objective(self, y: Any, sample_weight: Any, outputs: Any) -> None:
-        """Updates the method's metrics; none by default."""
+        """Updates the method's metrics; a no-op by default."""
 
     def targets_of(self, y: Any) -> Any:
-        """The targets of the compiled loss and metrics, of what the data give; the same by default."""
+        """Targets of the compiled loss and metrics, from those of the data; the same by default."""
         return y
 
     def weights_of(self, sample_weight: Any) -> Any:
-        """The weights of the examples; where targets have several parts, `fit` gives each of them the same weights."""
+        """Weights of the examples; if targets have several parts, `fit` gives each of them the same weights."""
         return sample_weight["label"] if isinstance(sample_weight, dict) else sample_weight
 
     def make_train_function(self, force: bool = False) -> Any:
@@ -77,7 +77,7 @@ class ObjectiveTrainer(_Base):
         return super().make_train_function(force)
 
     def prepare_training(self) -> None:
-        """Makes what a step keeps beside the optimizer's state: sums of the extra variables' gradients over several steps."""
+        """Creates the state of a step outside the optimizer: sums of the extra variables' gradients over several steps."""
         # Not in `compile`: Keras does not compile a loaded model whose class overrides it.
         if self._unscaled_optimizer().gradient_accumulation_steps and self.gradient_sums is None and self.extra_variables:
             with self.distribute_strategy.scope() if keras.backend.backend() == "tensorflow" else contextlib.nullcontext():
@@ -89,16 +89,16 @@ class ObjectiveTrainer(_Base):
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Tensor:
-        """The compiled loss of outputs, for evaluation.
+        """Compiled loss of outputs, for evaluation.
 
         Raises:
-            NotImplementedError: with `training=True`: the objective is more than a loss of the outputs, and a loop that
-                minimises this one would leave out what makes the model interpretable.
+            NotImplementedError: with `training=True`: the objective is more than a loss of the outputs, and minimizing this
+                loss alone would omit what makes the model interpretable.
         """
         if training:
             raise NotImplementedError(
                 f"The objective of {type(self).__name__} is more than a loss of its outputs: train it with `fit` or "
-                "`train_on_batch`, or minimise `objective(extra, x, y, sample_weight)` in your own loop. For the plain loss, "
+                "`train_on_batch`, or minimize `objective(extra, x, y, sample_weight)` in your own loop. For the plain loss, "
                 "give training=False."
             )
         return super().compute_loss(x, self.targets_of(y), y_pred, self.weights_of(sample_weight), training)
@@ -122,7 +122,7 @@ class ObjectiveTrainer(_Base):
         with tf.GradientTape() as tape:
             tape.watch(extra)
             loss, outputs = self.objective(extra, x, y, sample_weight)
-            # Gradients are summed over replicas, and every replica has the same weight regularisation.
+            # Gradients are summed over replicas, and every replica has the same weight regularization.
             loss = nan_unless(usable, loss + self._layer_losses()) / num_replicas()
             scaled_loss = self.optimizer.scale_loss(loss)
         trainable = self.trainable_variables
@@ -179,20 +179,20 @@ class ObjectiveTrainer(_Base):
         return logs, (trainable, non_trainable, optimizer_state, metrics)
 
     def _layer_losses(self):
-        """Sum of the losses that layers added: regularisers of weights and activities."""
+        """Sum of the layers' losses: regularizers of weights and activities."""
         return sum(ops.sum(ops.cast(loss, "float32")) for loss in self.losses)
 
     def _extra_updates(self, extra, gradients, scale):
-        """Pairs of a variable and its new value: the extra variables, and what their gradients add up to over several steps.
+        """Pairs of a variable and its new value: the extra variables, and the sums of their gradients over several steps.
 
-        Where a gradient overflowed the old values stay, as a loss-scaled optimizer skips such a step too. Called before the
+        If a gradient overflowed, the old values stay, as a loss-scaled optimizer also skips such a step. Called before the
         optimizer counts the step.
         """
         gradients = [gradient / scale for gradient in gradients]
         finite = [ops.all(ops.isfinite(gradient)) for gradient in gradients]
         gradients = [ops.where(ok, g, ops.zeros_like(g)) for ok, g in zip(finite, gradients)]
         sums, moves = [], [True] * len(extra)
-        # With a scaled loss, an overflow is no step of the optimizer within.
+        # With a scaled loss, the inner optimizer does not count a step that overflowed.
         optimizer = self._unscaled_optimizer()
         if (steps := optimizer.gradient_accumulation_steps) and extra:
             last = (ops.convert_to_tensor(optimizer._iterations) + 1) % steps == 0
@@ -212,19 +212,19 @@ class ObjectiveTrainer(_Base):
         return self.get_metrics_result()
 
     def _get_metrics_result_or_logs(self, logs):
-        # Keras takes a log with other names than the metrics' for one of the user's own, and would give one mean over the
-        # replicas' means where an evaluation leaves the objective's metrics out.
+        # Keras treats a log with names other than the metrics' as the user's own, and would average over the replicas' means
+        # when an evaluation omits the objective's metrics.
         found = self.get_metrics_result()
         return {name: found[name] for name in logs} if isinstance(logs, dict) and set(logs) <= set(found) else logs
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
-        # Only evaluation comes through here: the objective's metrics have no value then, so they are left out of its log.
+        # Only evaluation gets here: the objective's metrics have no value then, so its log omits them.
         logs = super().compute_metrics(x, self.targets_of(y), y_pred, sample_weight=self.weights_of(sample_weight))
         return {name: value for name, value in logs.items() if name not in self.objective_metrics}
 
 
 def num_replicas() -> int:
-    """Number of replicas that share a batch, by whose sum of gradients a loss must be divided."""
+    """Number of replicas; losses are divided by it because gradients are summed."""
     if keras.backend.backend() != "tensorflow":
         return 1
     import tensorflow as tf
@@ -233,7 +233,7 @@ def num_replicas() -> int:
 
 
 def sum_over_replicas(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Sums of tensors over the replicas that share a batch, a list; a gradient does not pass."""
+    """Sums of tensors over the replicas that share a batch, as a list; no gradient flows through."""
     tensors = [ops.stop_gradient(tensor) for tensor in tensors]
     if num_replicas() == 1:
         return tensors
@@ -243,10 +243,10 @@ def sum_over_replicas(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 class GradientSums(keras.metrics.Metric):
-    """Sums of gradients over the parts of a step, where an optimizer accumulates them.
+    """Sums of gradients over the parts of a step, for optimizers that accumulate them.
 
-    A metric, since the state of metrics is passed through a step on every backend; it has no result, and an epoch's end
-    leaves it as it is. Keras does not save it: `zoo.train`'s checkpoints do, and a `.keras` file begins its first step anew.
+    A metric, since every backend passes the state of metrics through a step; it has no result and is not reset at the end of
+    an epoch. Keras does not save it: `zoo.train`'s checkpoints do, and a model from a `.keras` file starts a new step.
 
     Args:
         shapes: shapes of the gradients.
@@ -259,7 +259,7 @@ class GradientSums(keras.metrics.Metric):
             self.add_variable(shape, "zeros", name=f"sum_{number}")
 
     def update_state(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: a step assigns the sums."""
+        """No-op: a step assigns the sums."""
 
     def result(self) -> dict[str, Tensor]:
         return {}
@@ -269,7 +269,7 @@ class GradientSums(keras.metrics.Metric):
 
 
 class NamedMeans(keras.metrics.Metric):
-    """Means of several values, each under a name of its own in the log; all in one update, which costs little for many.
+    """Means of several values, each under its own name in the log; one cheap update for all.
 
     Args:
         names: names in the log.
@@ -280,13 +280,13 @@ class NamedMeans(keras.metrics.Metric):
 
     def __init__(self, names: Sequence[str], name: str = "means") -> None:
         super().__init__(name=name)
-        # Past Keras's attribute tracking, which would wrap it.
+        # Bypasses Keras's attribute tracking, which would wrap it.
         self.__dict__["log_names"] = tuple(names)
         self.totals = self.add_variable((len(names),), "zeros", name="totals")
         self.weights_of_totals = self.add_variable((len(names),), "zeros", name="weights")
 
     def update_state(self, totals: Tensor, weights: Tensor, sample_weight: Any = None) -> None:
-        """Adds sums (names,) of values, and the number or weight (names,) of the values in each."""
+        """Adds sums (names,) of values, and the count or total weight (names,) of the values in each."""
         self.totals.assign_add(totals)
         self.weights_of_totals.assign_add(weights)
 

@@ -1,9 +1,9 @@
 """Self-explaining neural networks (SENN): a linear model whose features and coefficients are networks of the input.
 
 Paper: Alvarez-Melis and Jaakkola, "Towards Robust Interpretability with Self-Explaining Neural Networks" (NeurIPS 2018). A
-concept encoder gives few concepts h_k(x), a second network their relevances θ_kc(x), and the logit of class c is
-Σ_k θ_kc(x) h_k(x). A decoder ties the concepts to the input, and a robustness loss makes θ change slowly, so that the network
-is close to the linear model that an explanation shows. This is the fully connected variant, a baseline of feature leveling.
+concept encoder computes a few concepts h_k(x), a second network their relevances θ_kc(x), and the logit of class c is Σ_k
+θ_kc(x) h_k(x). A decoder ties the concepts to the input, and a robustness loss makes θ change slowly, so that the network is
+close to the linear model that an explanation shows. This is the fully connected variant, a baseline of feature leveling.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,10 +26,10 @@ from keras_interp.typing import Inputs, Shape, Target, Tensor
 class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
     """A fully connected self-explaining network for classification or regression (section 3 of the paper).
 
-    The model is the graph from raw inputs to logits: two dense networks of the same size, encoder and relevances, which make
-    about twice the weights of the plain network. The decoder, a third one, serves training and `reconstruct` only.
+    The model is the graph from raw inputs to logits: two dense networks of the same size, encoder and relevances, with about
+    twice the weights of the plain network. The decoder, a third one, is used only in training and `reconstruct`.
 
-    A step minimises the task loss and, each with its weight,
+    A step minimizes the task loss and, with a weight each,
 
     - the reconstruction loss (section 4): squared error of the decoded concepts, a mean over examples and inputs;
     - the concept sparsity (section 4): |h|, a mean over examples and concepts;
@@ -39,29 +39,29 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
       the mean Σ_c ‖g_c‖². For one output it is exact.
 
     The log of a step holds the three as `reconstruction_loss`, `concept_sparsity` and `robustness_loss`, before their weights;
-    with a `robustness_weight` of 0 the last is neither computed nor logged. Sample weights count in the task loss alone.
+    with a `robustness_weight` of 0 the last is neither computed nor logged. Sample weights apply only to the task loss.
 
     Args:
-        hidden_units: numbers of units of the hidden layers of encoder and relevances; the decoder has them in reverse.
-        num_outputs: number of classes; may be left out where `class_names` are given, and for a regression.
+        hidden_units: number of units of each hidden layer of encoder and relevances; the decoder has them in reverse order.
+        num_outputs: number of classes; optional if `class_names` is given, and for a regression.
         input_shape: shape of one input: (columns,), or (height, width, channels), which is flattened.
         num_concepts: number of concepts.
         task: "classification" or "regression".
-        class_names: names of the outputs. By default "0", "1", ..., and "target" for a regression.
-        preprocessing: a layer that scales the raw inputs, as `keras_interp.backbones.unit_scaling()`; None leaves them.
+        class_names: names of the outputs. Defaults to "0", "1", ..., and "target" for a regression.
+        preprocessing: a layer that scales the raw inputs, as `keras_interp.backbones.unit_scaling()`, or None.
         reconstruction_weight: weight of the reconstruction loss.
         concept_sparsity_weight: weight of the concept sparsity.
         robustness_weight: weight of the robustness loss, the paper's λ.
-        target_mean, target_scale: mean and standard deviation of a regression's target, in its own unit. The loss is that of
-            the standardised target; predictions and contributions are in the target's unit.
+        target_mean, target_scale: mean and standard deviation of a regression's target, in its own unit. The loss is computed
+            on the standardized target; predictions and contributions are in the target's unit.
         name: name of the model.
-        dtype: dtype policy of the hidden layers and of the training, by default the global one; concepts, relevances and
-            logits are float32 in any case.
+        dtype: dtype policy of the hidden layers and for training; defaults to the global one. Concepts, relevances and logits
+            are always float32.
 
     Raises:
         TypeError: for a `preprocessing` that is not a layer.
-        ValueError: for sizes that are not positive, negative weights, an unknown task, a number of labels that is not
-            `num_outputs`, or a target that does not fit the task.
+        ValueError: for sizes that are not positive, negative weights, an unknown task, a number of class names that is not
+            `num_outputs`, or target options that do not fit the task.
 
     Examples:
 
@@ -103,7 +103,7 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
             )
         if task == "classification" and (target_mean, target_scale) != (0, 1):
             raise ValueError(
-                "`target_mean` and `target_scale` are those of a regression's target. "
+                "`target_mean` and `target_scale` are for regressions. "
                 f"Received: task='classification', target_mean={target_mean}, target_scale={target_scale}"
             )
         if preprocessing is not None and not isinstance(preprocessing, keras.Layer):
@@ -135,7 +135,7 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
         self.reconstruction_weight = float(reconstruction_weight)
         self.concept_sparsity_weight = float(concept_sparsity_weight)
         self.robustness_weight = float(robustness_weight)
-        # Of the global seed. Keras saves no state of a generator: a loaded model draws other signs.
+        # From the global seed. Keras does not save a generator's state: a loaded model draws other signs.
         self.seed_generator = keras.random.SeedGenerator()
         self.reconstruction_loss = keras.metrics.Mean(name="reconstruction_loss")
         self.concept_sparsity = keras.metrics.Mean(name="concept_sparsity")
@@ -171,7 +171,8 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
         shape = ops.shape(concepts)[0], self.num_outputs
         signs = 2.0 * ops.cast(keras.random.randint(shape, 0, 2, seed=self.seed_generator), "float32") - 1.0
         combine = self.get_layer("logits")
-        # The concepts come from outside the function, so its gradient holds them constant; that of the loss reaches them.
+        # The concepts come from outside the function, so its gradient treats them as constant; the loss's gradient reaches
+        # them.
         gradient = input_gradient(lambda x: signs * combine([concepts, self._relevances(x)]), scaled)
         return ops.mean(ops.sum(ops.square(gradient), axis=-1))
 
@@ -181,7 +182,7 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
         for name in self.objective_metrics:
             getattr(self, name).update_state(outputs[name], sample_weight=examples)
 
-    # --- What the network says of itself.
+    # --- Explanations.
 
     @property
     def unit_names(self) -> tuple[str, ...]:
@@ -199,7 +200,7 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
             float32 arrays (n, concepts), (n, concepts, outputs), (n, outputs).
 
         Raises:
-            ValueError: for inputs of another shape, or NaN or infinite values.
+            ValueError: for inputs of the wrong shape, or NaN or infinite values.
         """
         found = predict_all(self._view, self.check_inputs(inputs), batch_size)[1:]
         check_features(*found)
@@ -210,7 +211,7 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
 
         Args:
             inputs: raw inputs (n, ...).
-            target: the class to explain: None for the predicted one, a label's name or number, or a sequence of n of them.
+            target: the class to explain: None for the predicted one, a class name or index, or a sequence of n of them.
             batch_size: inputs in a batch.
 
         Returns:
@@ -218,7 +219,7 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
             the target's unit, and its mean is the bias.
 
         Raises:
-            ValueError: for inputs of another shape, NaN or infinite values, or an unknown target.
+            ValueError: for inputs of the wrong shape, NaN or infinite values, or an unknown target.
         """
         inputs = self.check_inputs(inputs)
         concepts, relevances, outputs = self.activations(inputs, batch_size)
@@ -234,11 +235,11 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
         )
 
     def intervene(self, inputs: Inputs, values: Mapping[str | int, float], batch_size: int = 256) -> np.ndarray:
-        """Outputs for inputs when some concepts are set by hand; the relevances stay those of the inputs.
+        """Outputs for inputs when some concepts are set manually; the relevances stay those of the inputs.
 
         Args:
             inputs: raw inputs (n, ...).
-            values: {concept's name or number: value}, as "concept 3" or 3; 0 drops the concept.
+            values: {concept's name or index: value}, as "concept 3" or 3; 0 drops the concept.
             batch_size: inputs in a batch.
 
         Returns:
@@ -255,7 +256,7 @@ class SelfExplainingNetwork(ObjectiveTrainer, InterpretableModel):
         return logits * np.float32(self.target_scale) + np.float32(self.target_mean)
 
     def reconstruct(self, inputs: Inputs, batch_size: int = 256) -> np.ndarray:
-        """What the decoder makes of the concepts of inputs.
+        """Inputs as the decoder rebuilds them from their concepts.
 
         Args:
             inputs: raw inputs (n, ...).

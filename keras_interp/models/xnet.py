@@ -1,9 +1,9 @@
-"""XNet: a classifier with a layer of neurons that each answer for a named attribute.
+"""XNet: a classifier with a layer of neurons that each stand for a named attribute.
 
-Paper: "XNet: Towards Training Explainable Neural Networks". Between the pooled features and the logits stands a dense layer of
+Paper: "XNet: Towards Training Explainable Neural Networks". Between the pooled features and the logits is a dense layer with
 one neuron for each attribute, as "bald" or "bangs". The drop loss of a neuron is the classification loss on the images with
-its attribute when the neuron is dropped. Training minimises the classification loss minus α times the smallest drop loss
-(Eq. 2), so that the classification of these images comes to rest on that neuron.
+its attribute when the neuron is dropped. Training minimizes the classification loss minus α times the smallest drop loss (Eq.
+2), so that the classification of these images comes to depend on that neuron.
 """
 
 import warnings
@@ -27,45 +27,45 @@ from keras_interp.typing import ArrayLike, Inputs, Tensor
 REDUCTIONS = ("min", "sum", "mean")
 
 
-TARGETS = 'An XNet trains on targets {"label": class numbers, "attributes": 0 or 1 (batch, attributes)}.'
+TARGETS = 'An XNet trains on targets {"label": labels, "attributes": 0 or 1 (batch, attributes)}.'
 
 
 @keras.saving.register_keras_serializable("keras_interp")
 class XNet(ObjectiveTrainer, LinearReadout):
     """Backbone, global average pooling, one neuron for each attribute, an `XLayer`, and the logits (section 2.1).
 
-    The logit of class c is Σ_j w_jc · h_j + b_c over the neurons j. A training step minimises
+    The logit of class c is Σ_j w_jc · h_j + b_c over the neurons j. A training step minimizes
 
         L(θ, X) − α · min_j L(θ̂_j, X_j)
 
     with X_j the images of the batch that have attribute j, and θ̂_j the network without neuron j (Eq. 2). The backbone runs
-    once. An attribute that no image of the batch has is left out; without any, so is the whole term. Over replicas the sums
-    and counts of each attribute are added up first, so that the smallest is that of the whole batch.
+    once. Attributes that no image of the batch has are left out; if none remain, so is the whole term. Sums and counts of each
+    attribute are first added over the replicas, so the minimum is over the whole batch.
 
-    Training data are pairs (images, {"label": class numbers, "attributes": 0 or 1 (batch, attributes)}), as
-    `data.Batches` gives them; `evaluate` takes plain class numbers too. The log holds `task_loss`, `drop_loss` (what α
-    multiplies, at most the cap) and `drop_loss_<attribute>`, uncapped, in nats; and `active_neurons`, how many neurons are
-    active on any example of the epoch. `accuracy` is that of the whole network. Weights of examples count in all losses: one
-    of weight 0 is as if it were not there, one of weight 2 as if it were there twice.
+    Training data are pairs (images, {"label": labels, "attributes": 0 or 1 (batch, attributes)}), as `data.Batches` gives
+    them; `evaluate` takes plain labels too. The log holds `task_loss`, `drop_loss` (the factor of α, at most the cap) and
+    `drop_loss_<attribute>`, uncapped, in nats; and `active_neurons`, the number of neurons active on any example of the epoch.
+    `accuracy` is that of the whole network. Sample weights apply to all losses: an example of weight 0 counts as absent, one
+    of weight 2 as present twice.
 
     Args:
-        backbone: a functional `keras.Model` that ends in feature maps, or in features, see `Classifier`. Better one that ends
-            in a batch normalisation, as `backbones.resnet(..., normalize_output=True)`: the features behind a ReLU have large
-            means, through which the first steps of a high learning rate push neurons below zero on every image, for good.
+        backbone: a functional `keras.Model` that ends in feature maps, or in features, see `Classifier`. Prefer one that ends
+            in a batch normalization, as `backbones.resnet(..., normalize_output=True)`: features behind a ReLU have large
+            means, so the first steps at a high learning rate can permanently deactivate neurons (dying ReLUs).
         attributes: names of the attributes, one neuron for each.
-        num_classes: number of classes; may be left out where `class_names` are given.
+        num_classes: number of classes; optional if `class_names` is given.
         class_names: names of the classes.
         alpha: weight α of the drop loss, at least 0; 0 is the paper's baseline.
         reduction: "min" for Eq. 2, or "sum" (Eq. 1) or "mean" over the attributes, with which only one neuron's drop loss
             rises (section 4).
-        drop_loss_cap: None, or a bound in nats from which on a drop loss is not raised any further. Without it the objective
-            has no lower bound.
+        drop_loss_cap: None, or a bound in nats above which a drop loss is not raised further. Without it the objective has no
+            lower bound.
         activation: activation of the neurons.
         name: name of the model.
-        dtype: dtype policy of the training, see `Classifier`; neurons and logits are always float32.
+        dtype: dtype policy for training, see `Classifier`; neurons and logits are always float32.
 
     Raises:
-        TypeError, ValueError: as for `Classifier`; and for no attributes or two of the same name, a negative α, an unknown
+        TypeError, ValueError: as for `Classifier`; and for missing or duplicate attributes, a negative α, an unknown
             reduction, or a cap that is not positive.
 
     Examples:
@@ -96,7 +96,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
         class_names = output_names(num_classes, class_names, "num_classes")
         attributes = tuple(attributes) if not isinstance(attributes, str) else ()
         if not attributes or len(set(attributes)) < len(attributes):
-            raise ValueError(f"`attributes` must be different names, one at least. Received: attributes={attributes}")
+            raise ValueError(f"`attributes` must be a non-empty sequence of unique names. Received: attributes={attributes}")
         check_options(locals(), alpha="[0, inf)", reduction=REDUCTIONS, drop_loss_cap="(0, inf) or None")
         count = len(attributes)
         maps, pooled = pooled_features(backbone)
@@ -114,7 +114,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
         self.alpha = float(alpha)
         self.reduction = reduction
         self.drop_loss_cap = drop_loss_cap
-        # Which neuron answers for each attribute, a permutation matrix (attributes, neurons); see `NeuronMatching`.
+        # The neuron of each attribute, a permutation matrix (attributes, neurons); see `NeuronMatching`.
         self.matching = self.add_weight(
             name="matching",
             shape=(count, count),
@@ -149,7 +149,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
         self._check_shape(y["attributes"].shape)
         labels, attributes = y["label"], ops.cast(y["attributes"], "float32")
         count = len(self.attributes)
-        # Arrays were checked; of a stream, what is neither 0 nor 1 makes the loss NaN, at which training stops.
+        # Arrays were checked; in a stream, values other than 0 and 1 make the loss NaN, which stops training.
         attributes = ops.where((attributes == 0) | (attributes == 1), attributes, float("nan"))
         members = ops.transpose(ops.reshape(attributes, (-1, count)))
         weights = ops.ones_like(members[0])
@@ -160,7 +160,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
         task_loss = self.task_loss(labels, logits, sample_weight)
         # (attributes, batch): the loss of each example without the neuron of each attribute.
         losses = ops.take(self._dropped_losses(neurons, labels), ops.argmax(self.matching, axis=1), axis=0)
-        # Means with the examples' weights, in nats: an example of weight 0 is not there, one of weight 2 is there twice.
+        # Weighted means, in nats: an example of weight 0 counts as absent, one of weight 2 as present twice.
         sums, totals = ops.sum(losses * members, axis=1), ops.sum(members, axis=1)
         all_sums, all_totals, size, weight = sum_over_replicas(
             [sums, totals, ops.cast(ops.size(weights), "float32"), ops.sum(weights)]
@@ -172,7 +172,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
         raised, limit = chosen, 0.0
         if self.drop_loss_cap is not None:
             reached = ops.cast(drop_losses >= self.drop_loss_cap, "float32")
-            # What has reached the cap counts with it: the objective does not jump, and has no gradient there.
+            # Drop losses beyond the cap count as the cap: the objective does not jump, and has no gradient there.
             raised, limit = chosen * (1.0 - reached), self.drop_loss_cap * ops.sum(chosen * reached)
         # The share of this replica, in the unit of the mean over its part of the batch.
         drop_loss = num_replicas() * ops.sum(raised * sums / divisor) + limit
@@ -180,8 +180,8 @@ class XNet(ObjectiveTrainer, LinearReadout):
         outputs["active"] = ops.sum(ops.cast(neurons != 0, "float32"), axis=0)
         outputs["drop_loss"] = ops.sum(raised * drop_losses) + limit
         outputs["has_drop_loss"] = ops.cast(ops.any(present), "float32")
-        # A Keras loss divides a weighted sum by the number of examples, so that the task loss grows with the weights: so must
-        # what is set against it.
+        # A Keras loss divides a weighted sum by the number of examples, so the task loss grows with the weights: the drop loss
+        # must, too.
         reduction = getattr(self.loss, "reduction", "sum_over_batch_size")
         if reduction == "mean_with_sample_weight":
             share = 1.0
@@ -190,14 +190,14 @@ class XNet(ObjectiveTrainer, LinearReadout):
         return task_loss - self.alpha * share * drop_loss, outputs
 
     def _dropped_losses(self, neurons, labels):
-        """The loss (neurons, batch) of each example with each neuron dropped, by the compiled loss."""
+        """Compiled loss (neurons, batch) of each example with each neuron dropped."""
         logits = self.get_layer("logits")(self.get_layer("x_layer")(neurons, drop="all"))
         logits = ops.reshape(logits, (-1, self.num_classes))
         labels = ops.tile(labels, (self.num_filters, *(1,) * (len(labels.shape) - 1)))
         return ops.reshape(self.example_losses(labels, logits), (self.num_filters, -1))
 
     def _chosen_attributes(self, drop_losses, present):
-        """How much each attribute's drop loss (attributes,) counts, of those that are present."""
+        """Weights (attributes,) of the drop losses of the attributes that are present."""
         counted = ops.cast(present, "float32")
         if self.reduction == "min":
             smallest = ops.argmin(ops.where(present, drop_losses, np.inf))
@@ -208,7 +208,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
         """Updates the metrics of the drop losses."""
         examples = ops.cast(ops.shape(outputs["y_pred"])[0], "float32")
         self.task_metric.update_state(outputs["task_loss"], sample_weight=examples)
-        # A batch without any attribute has no drop loss.
+        # A batch without attributes has no drop loss.
         self.drop_metric.update_state(outputs["drop_loss"], sample_weight=examples * outputs["has_drop_loss"])
         self.attribute_metrics.update_state(outputs["sums"], outputs["weights"])
         self.active_neurons.update_state(outputs["active"])
@@ -229,14 +229,14 @@ class XNet(ObjectiveTrainer, LinearReadout):
         )
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        """As `keras.Model.fit`, on targets with labels and attributes; arrays are checked before the first step.
+        """Like `keras.Model.fit`, on targets with labels and attributes; arrays are checked before the first step.
 
-        Warns where no neuron was active in a whole epoch.
+        Warns if no neuron was active in a whole epoch.
 
         Raises:
-            TypeError: for targets without attributes. ValueError: as for `Classifier`; and for attributes of another number or
-                other names, that are not 0 or 1, or that no example has; and for `class_weight`, which Keras takes for plain
-                targets only: give `sample_weight`.
+            TypeError: for targets without attributes. ValueError: as for `Classifier`; and for attributes that differ in
+                number or names, are not 0 or 1, or occur in no example; and for `class_weight`, which Keras supports only for
+                plain targets: give `sample_weight`.
         """
         if kwargs.get("class_weight") is not None:
             raise ValueError("Give `sample_weight` instead of `class_weight`. Received: class_weight")
@@ -282,7 +282,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
             raise TypeError(f"{TARGETS} Received: {sorted(y) if isinstance(y, dict) else type(y).__name__}")
 
     def _check_shape(self, shape):
-        # A TensorFlow stream may leave it open.
+        # A TensorFlow stream may leave it unknown.
         shape, count = (None, None) if getattr(shape, "rank", 2) is None else tuple(shape), len(self.attributes)
         if len(shape) != 2 or shape[-1] not in (None, count):
             raise ValueError(
@@ -290,7 +290,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
             )
 
     def check_targets(self, targets: Any) -> Any:
-        """Returns class numbers (n,), or these with attributes, as a dict, or raises."""
+        """Returns labels (n,), or these with attributes, as a dict, or raises."""
         if not isinstance(targets, dict):
             return super().check_targets(targets)
         self._check_names(targets)
@@ -298,7 +298,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
         return {"label": labels, "attributes": self._attribute_rows(targets["attributes"], len(labels)).astype("float32")}
 
     def _checked_targets(self, y):
-        """Targets to train on: of each attribute, there is an example at least."""
+        """Targets to train on, with at least one example of each attribute."""
         self._check_names(y)
         checked = self.check_targets(y)
         self._checked_attributes(checked["attributes"], len(checked["label"]))
@@ -312,41 +312,41 @@ class XNet(ObjectiveTrainer, LinearReadout):
         return attributes
 
     def _checked_attributes(self, attributes, count):
-        """The same, each attribute with an example at least."""
+        """The same, with at least one example of each attribute."""
         attributes = self._attribute_rows(attributes, count)
         for attribute, found in zip(self.attributes, attributes.sum(axis=0)):
             if not found:
-                raise ValueError(f"No example has an attribute that a neuron is to answer for. Received: {attribute!r}")
+                raise ValueError(f"No example has the attribute of a neuron. Received: {attribute!r}")
         return attributes
 
     def check_dataset(self, dataset: Any) -> None:
-        """Raises unless an `ArrayDataset` has this model's attributes, each in one example at least.
+        """Raises unless an `ArrayDataset` has this model's attributes, each in at least one example.
 
         Raises:
-            TypeError: for a data set without attributes. ValueError: for other attributes, or one that no example has.
+            TypeError: for a dataset without attributes. ValueError: for different attributes, or one that no example has.
         """
         if getattr(dataset, "attributes", None) is None:
-            raise TypeError(f"An XNet needs a data set with attributes. Received: {type(dataset).__name__} without")
+            raise TypeError(f"An XNet needs a dataset with attributes. Received: {type(dataset).__name__} without")
         self.check_columns(dataset)
         if tuple(dataset.attribute_names) != self.attributes:
             raise ValueError(f"The attributes must be {self.attributes}. Received: {tuple(dataset.attribute_names)}")
         self._checked_attributes(dataset.attributes, len(dataset))
 
-    # --- Which neuron answers for which attribute.
+    # --- Matching of neurons and attributes.
 
     @property
     def neuron_of_attribute(self) -> np.ndarray:
-        """Number of the neuron that answers for each attribute, integers (attributes,)."""
+        """Index of each attribute's neuron, integers (attributes,)."""
         return ops.convert_to_numpy(self.matching).argmax(axis=1)
 
     def match(self, neurons: ArrayLike) -> None:
-        """Sets which neuron answers for each attribute.
+        """Sets the neuron of each attribute.
 
         Args:
-            neurons: a permutation of the neurons' numbers, one for each attribute.
+            neurons: a permutation of the neuron indices, one for each attribute.
 
         Raises:
-            ValueError: for anything else than a permutation.
+            ValueError: for anything but a permutation.
         """
         neurons = np.asarray(neurons)
         if neurons.dtype.kind not in "ui" or sorted(neurons.tolist()) != list(range(self.num_filters)):
@@ -356,12 +356,12 @@ class XNet(ObjectiveTrainer, LinearReadout):
     def orient(self, labels: np.ndarray, attributes: np.ndarray) -> None:
         """Turns each neuron, before training, towards the class that most examples with its attribute have.
 
-        The neuron's weight to that class becomes positive, those to the others negative, and its bias 1, so that it is
-        active. The paper leaves this to chance: a neuron that happens to speak against the class of its images, or that is
-        silent, has a drop loss that training cannot raise.
+        The neuron's weight to that class becomes positive, those to the others negative, and its bias 1, so that it is active.
+        The paper leaves this to chance: training cannot raise the drop loss of a neuron that happens to oppose the class of
+        its images, or that is inactive.
 
         Args:
-            labels: class numbers (n,) of the training examples.
+            labels: integers (n,) of the training examples.
             attributes: 0 or 1 (n, attributes).
 
         Raises:
@@ -377,11 +377,11 @@ class XNet(ObjectiveTrainer, LinearReadout):
         bias = self.get_layer("explained").bias
         bias.assign(np.ones(bias.shape, "float32"))
 
-    # --- What the neurons say.
+    # --- Explanations by neurons.
 
     @property
     def unit_names(self) -> tuple[str, ...]:
-        """Each neuron's number with its attribute, as in "neuron 1 (bald)"."""
+        """Names of the neurons with their attributes, as in "neuron 1 (bald)"."""
         attribute = dict(zip(self.neuron_of_attribute.tolist(), self.attributes))
         return tuple(f"neuron {number} ({attribute[number]})" for number in range(self.num_filters))
 
@@ -390,27 +390,27 @@ class XNet(ObjectiveTrainer, LinearReadout):
         return "neuron"
 
     def unit_index(self, unit: int | str) -> int:
-        """The index of a neuron, given by its index, its name, or the attribute that it answers for."""
+        """The index of a neuron, given by its index, its name or its attribute."""
         if isinstance(unit, str) and unit in self.attributes:
             return int(self.neuron_of_attribute[self.attributes.index(unit)])
         if isinstance(unit, str) and "(" in unit and unit not in self.unit_names:
-            # Which neuron was meant, the number or the attribute, is open.
+            # Ambiguous: the number or the attribute could be meant.
             raise KeyError(f"The neurons are {self.unit_names}. Received: {unit!r}")
         return super().unit_index(unit)
 
     def drop_losses(self, images: Inputs, labels: ArrayLike | None = None, batch_size: int = 256) -> np.ndarray:
-        """The classification loss of each image without each neuron: L(θ̂_j, x).
+        """Classification loss of each image without each neuron: L(θ̂_j, x).
 
         Args:
             images: array (n, height, width, channels) of pixels in 0..255, or rows (n, columns).
-            labels: class numbers (n,); by default the predicted ones.
+            labels: integers (n,); defaults to the predicted ones.
             batch_size: images in a batch.
 
         Returns:
             float32 array (n, neurons), in nats.
 
         Raises:
-            ValueError: for images of another shape, NaN or infinite pixels, or labels out of range.
+            ValueError: for images of the wrong shape, NaN or infinite pixels, or labels out of range.
         """
         _, neurons, logits = self.features(images, batch_size)
         classes = logits.argmax(axis=-1) if labels is None else check_labels(labels, self.num_classes, self.class_names)
@@ -419,7 +419,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
         return self.drop_losses_of(neurons, classes)
 
     def drop_losses_of(self, neurons: np.ndarray, labels: ArrayLike) -> np.ndarray:
-        """As `drop_losses`, of activations (n, neurons) and labels (n,)."""
+        """Like `drop_losses`, from activations (n, neurons) and labels (n,)."""
         log_probabilities = ops.convert_to_numpy(ops.log_softmax(self.dropped_logits(neurons)))
         return -np.take_along_axis(log_probabilities, np.asarray(labels)[None, :, None], axis=2)[..., 0].T
 
@@ -429,9 +429,9 @@ class XNet(ObjectiveTrainer, LinearReadout):
         return (neurons @ kernel + bias) - neurons.T[..., None] * kernel[:, None]
 
     def backbone_features(self, images: Inputs, batch_size: int = 256) -> np.ndarray:
-        """The pooled features that the neurons are computed from.
+        """Pooled features that the neurons are computed from.
 
-        They are what a fast search or a probe starts from: an `XNet` on an input of features trains in seconds.
+        Useful for a fast search or a probe: an `XNet` on an input of features trains in seconds.
 
         Args:
             images: array (n, height, width, channels) of pixels in 0..255, or rows (n, columns).
@@ -441,17 +441,17 @@ class XNet(ObjectiveTrainer, LinearReadout):
             float32 array (n, filters).
 
         Raises:
-            ValueError: for images of another shape, or NaN or infinite pixels.
+            ValueError: for images of the wrong shape, or NaN or infinite pixels.
         """
         images = self.check_inputs(images)
         return predict_all(self._explained_view, images, batch_size)[1].astype("float32", copy=False)
 
     def drop_loss_matrix(self, images: Inputs, labels: ArrayLike, attributes: ArrayLike, batch_size: int = 256) -> np.ndarray:
-        """The mean drop loss of each neuron over the images with each attribute (Algorithm 1).
+        """Mean drop loss of each neuron over the images with each attribute (Algorithm 1).
 
         Args:
             images: array (n, height, width, channels) of pixels in 0..255, or rows (n, columns).
-            labels: class numbers (n,).
+            labels: integers (n,).
             attributes: 0 or 1 (n, attributes).
             batch_size: images in a batch.
 
@@ -476,7 +476,7 @@ class XNet(ObjectiveTrainer, LinearReadout):
             float32 array (n, h, w, neurons), whose mean over h and w is the activation.
 
         Raises:
-            ValueError: for images of another shape, NaN or infinite pixels, or a backbone without feature maps.
+            ValueError: for images of the wrong shape, NaN or infinite pixels, or a backbone without feature maps.
         """
         maps, _, _ = self._explained(self.check_inputs(images), batch_size)
         if maps.ndim == 2:
@@ -493,29 +493,29 @@ class XNet(ObjectiveTrainer, LinearReadout):
         kernel, bias = (ops.convert_to_numpy(weight) for weight in self.get_layer("explained").weights)
         parts = maps.astype("float32") @ kernel + bias
         if self.get_layer("explained").activation is keras.activations.relu:
-            # It lets through all of the sum, or nothing.
+            # ReLU passes the whole sum, or nothing.
             return parts * (neurons > 0)[:, None, None], neurons, logits
-        # What another activation adds to the sum has no place of its own.
+        # The change made by another activation has no position, so it is spread evenly.
         return parts + (neurons - parts.mean(axis=(1, 2)))[:, None, None], neurons, logits
 
     def saliency(self, images: Inputs, batch_size: int = 64) -> np.ndarray:
-        """Saliency maps of the neurons (Simonyan et al., 2013): how strongly each pixel moves each neuron.
+        """Saliency maps of the neurons (Simonyan et al., 2013): the sensitivity of each neuron to each pixel.
 
-        They are gradients of what the neuron sums up, before its activation, so that a silent neuron has a map too.
+        They are gradients of the neuron's sum before its activation, so an inactive neuron has a map too.
 
         Args:
             images: array (n, height, width, channels) of pixels in 0..255.
-            batch_size: maps, pairs of an image and a neuron, that are computed at once.
+            batch_size: maps (pairs of an image and a neuron) computed at once.
 
         Returns:
             float32 array (n, neurons, height, width): the largest magnitude over the channels, per unit of pixel value.
 
         Raises:
-            ValueError: for images of another shape, or NaN or infinite pixels.
+            ValueError: for images of the wrong shape, or NaN or infinite pixels.
         """
         images = self.check_inputs(images).astype("float32")
         if images.ndim != 4:
-            raise ValueError(f"Saliency maps are of images. Received: shape={images.shape}")
+            raise ValueError(f"Saliency maps need images. Received: shape={images.shape}")
         kernel = self.get_layer("explained").kernel
         pieces = []
         rows = max(batch_size // self.num_filters, 1)
@@ -533,16 +533,16 @@ class XNet(ObjectiveTrainer, LinearReadout):
         return ops.cast(self._explained_view(x, training=False)[1], "float32")
 
     def top_images(self, images: Inputs, labels: ArrayLike, count: int = 9, batch_size: int = 256) -> np.ndarray:
-        """The images with the highest drop loss for each neuron (Figures 5 and 6).
+        """Images with the highest drop loss for each neuron (Figures 5 and 6).
 
         Args:
             images: array (n, height, width, channels) of pixels in 0..255.
-            labels: class numbers (n,).
+            labels: integers (n,).
             count: images for each neuron.
             batch_size: images in a batch.
 
         Returns:
-            Numbers of the images, integers (neurons, count), highest drop loss first.
+            Indices of the images, integers (neurons, count), highest drop loss first.
 
         Raises:
             ValueError: as for `drop_losses`.
@@ -575,7 +575,7 @@ class ActiveNeurons(keras.metrics.Metric):
         self.examples = self.add_variable((count,), "zeros", name="examples")
 
     def update_state(self, examples: Tensor, sample_weight: Any = None) -> None:
-        """Adds numbers (neurons,) of examples on which each neuron is active."""
+        """Adds counts (neurons,) of examples on which each neuron is active."""
         self.examples.assign_add(examples)
 
     def result(self) -> Tensor:

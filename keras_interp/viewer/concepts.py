@@ -1,4 +1,4 @@
-"""What the concept viewer shows of an explanation module, computed as it is asked for."""
+"""Content of the concept viewer for an explanation module, computed on demand."""
 
 import functools
 import hashlib
@@ -16,12 +16,12 @@ from keras_interp.models.concept_explainer import ConceptExplainer
 from keras_interp.typing import ArrayLike
 from keras_interp.viewer.html import LEGEND, STUDY_REMARK, card, figure, grid, picture, result, signed, spoken
 
-# Images of the view of one x-feature, and thumbnails to choose an image from.
+# Number of images in the view of one x-feature, and of thumbnails to choose from.
 SHOWN, THUMBNAILS = 12, 60
 
 
 def check_model(model: Any) -> Any:
-    """Returns the model where it is an explanation module, or raises a TypeError."""
+    """Returns the model if it is an explanation module, or raises a TypeError."""
     if not isinstance(model, ConceptExplainer):
         raise TypeError(
             "The viewer shows the x-features of an ExplanationModule or LassoModule; other models have none. "
@@ -31,7 +31,7 @@ def check_model(model: Any) -> Any:
 
 
 class Concepts:
-    """What the page shows: the x-features of a model on images, with what persons noted of them.
+    """Content of the page: the x-features of a model on images, with the users' notes on them.
 
     Args:
         model, images, labels, part_names, notes: as for `build`.
@@ -79,7 +79,7 @@ class Concepts:
             raise ValueError(f"There must be an image of an explained class, {model.targets}. Received: none of them")
         self.cells = (*part_names, CONTEXT) if part_names else ()
         self.notes.apply(model)
-        # Kept, since a heatmap takes a pass through the whole network and back.
+        # Cached, since a heatmap takes a pass through the whole network and back.
         self._explained = functools.lru_cache(24)(self._explain)
         self._heat = functools.lru_cache(64)(self._heatmaps)
         self._decision = functools.lru_cache(64)(self._logits)
@@ -98,15 +98,15 @@ class Concepts:
         return self.model.num_features
 
     def of_class(self, label: str) -> np.ndarray:
-        """Numbers of the images of a class."""
+        """Indices of the images of a class."""
         return np.flatnonzero(self.labels == self.model.class_names.index(label))
 
     def names(self, target: str) -> tuple[str, ...]:
-        """Names of a target's x-features, "x-feature 3" where they have none."""
+        """Names of a target's x-features, "x-feature 3" if unnamed."""
         return self.model.feature_names(target)
 
     def given_name(self, target: str, feature: int) -> str:
-        """The name of an x-feature, "" where it has none."""
+        """The name of an x-feature, "" if unnamed."""
         return dict(enumerate(self.model.concept_names.get(target, ()))).get(feature, "")
 
     def _explain(self, target, numbers):
@@ -133,26 +133,26 @@ class Concepts:
         return int(self._contributions(target).mean(axis=0).argmax())
 
     def strongest(self, target: str, feature: int, count: int = SHOWN) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers of the images of the target's class with the largest v_i E_i, and these contributions."""
+        """Indices of the images of the target's class with the largest v_i E_i, and these contributions."""
         numbers = self.of_class(target)
         contributions = self._contributions(target)[:, feature]
         order = np.argsort(-contributions, kind="stable")[:count]
         return numbers[order], contributions[order]
 
     def sentence(self, number: int, target: str) -> str:
-        """Why an image belongs to a target, in words: "Classified as jay because of blue wing (+22.7) ..."."""
+        """Explanation of a target for an image, in words: "Classified as jay because of blue wing (+22.7) ..."."""
         contributions = self._explained(target, (int(number),)).contributions[0]
         predicted = self.model.class_names[int(self._decision(number).argmax())]
         return sentence(target, predicted, self.names(target), contributions)
 
     def question(self, target: str, position: int) -> tuple[int, int] | None:
-        """The study's question at a position: image number and x-feature, image by image; None past the last."""
+        """The study's question at a position: image index and x-feature, image by image; None past the last."""
         numbers = self.of_class(target)
         image, feature = divmod(position, self.num_features)
         return (int(numbers[image]), feature) if 0 <= image < len(numbers) else None
 
     def image_key(self, number: int) -> str:
-        """The key of an image in the notes, which depends on nothing but its pixels."""
+        """The key of an image in the notes, which depends only on its pixels."""
         return hashlib.sha256(np.ascontiguousarray(self.images[number], "uint8").tobytes()).hexdigest()[:16]
 
     def answered(self, target: str, number: int, feature: int, person: str) -> list[str] | None:
@@ -194,7 +194,7 @@ class Concepts:
     # --- Drawing.
 
     def _contribution(self, number, value, contributed, title=""):
-        """A card of an image with what an x-feature contributes, its value and where (h, w)."""
+        """A card of an image with an x-feature's contribution, its value and heatmap (h, w)."""
         text = f"{signed(value)} to the logit" if value else "not active here"
         if value and not np.ptp(contributed):
             text += ", from no place of its own"
@@ -253,7 +253,7 @@ class Concepts:
         heads = "".join(f"<th>{html.escape(cell)}</th>" for cell in (*self.cells, "locality"))
         rows = []
         for feature, (row, place) in enumerate(zip(counts, places)):
-            # Darker the more often, beside the row's largest.
+            # Darker for larger counts, relative to the row's largest.
             shades = [f'<td style="background:rgba(198,40,40,{0.6 * n / max(row.max(), 1):.2f})">{n or ""}</td>' for n in row]
             rows.append(f"<tr><th>x-feature {feature}</th>{''.join(shades)}<td>{figure(place)}</td></tr>")
         done = [other for other in self.targets if self.notes.counts(other, self.num_features, self.cells).any()]
@@ -269,13 +269,13 @@ class Concepts:
 
 
 def sentence(target: str, predicted: str, names: Sequence[str], contributions: np.ndarray) -> str:
-    """Why an image was put into a class, or not, in words.
+    """Explanation in words of why an image was put into a class, or not.
 
     Args:
-        target: name of the class that is explained.
-        predicted: name of the class that the network decided for.
+        target: name of the explained class.
+        predicted: name of the predicted class.
         names: names of the x-features.
-        contributions: v_i E_i of each (features,). Those that round to 0.0 are left out.
+        contributions: v_i E_i of each (features,). Those that round to 0.0 are omitted.
 
     Returns:
         A string.

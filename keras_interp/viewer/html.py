@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image, ImageFilter
 
-# Pixels of the side of a picture on the page, twice what it is shown at, for fine screens.
+# Pixels per side of a picture, twice the displayed size for high-resolution screens.
 SIDE = 448
 
 
@@ -42,7 +42,7 @@ CSS = """
 LEGEND = (
     '<p class="legend"><span><i style="background:linear-gradient(90deg,#f4e3df,#b2182b)"></i>speaks for the class (+)</span>'
     '<span><i style="background:linear-gradient(90deg,#dfe8f0,#2166ac)"></i>speaks against it (−)</span>'
-    "<span>Each heatmap has a scale of its own, and is smoothed a little.</span></p>"
+    "<span>Each heatmap has its own scale, and is slightly smoothed.</span></p>"
 )
 
 
@@ -95,15 +95,15 @@ def spoken(label: str) -> str:
 
 
 def as_image(image: np.ndarray) -> Image.Image:
-    """An image (height, width, channels) as a `PIL.Image` in colour."""
+    """An image (height, width, channels) as a `PIL.Image` in color."""
     pixels = np.clip(np.rint(image), 0, 255).astype("uint8")
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels[..., :3]).convert("RGB")
 
 
 def picture(image: np.ndarray, heat: np.ndarray | None = None, against: bool = False) -> str:
-    """An image as the source of an <img>, under a heatmap (h, w) unless that is the same everywhere.
+    """An image as the source of an <img>, under a heatmap (h, w) unless that is constant.
 
-    The heatmap is smoothed a little, and scaled to its largest value.
+    The heatmap is slightly smoothed, and scaled to its largest value.
     """
     picture = as_image(image)
     width, height = picture.size
@@ -112,10 +112,10 @@ def picture(image: np.ndarray, heat: np.ndarray | None = None, against: bool = F
     picture = picture.resize(size, Image.Resampling.BICUBIC)
     if heat is not None and np.ptp(heat):
         share = Image.fromarray((255 * (heat / heat.max())).astype("uint8")).resize(size, Image.Resampling.BICUBIC)
-        # Strided convolutions leave a lattice in winning probabilities, which the eye takes for a pattern of the image.
+        # Strided convolutions leave a lattice in winning probabilities, which looks like a pattern of the image.
         share = np.asarray(share.filter(ImageFilter.GaussianBlur(SIDE / 50)), "float32")[..., None]
         share /= max(share.max(), 1.0)
-        # As in `drawing`: red for, blue against. A grey and pale image, so that colour is heat.
+        # As in `drawing`: red for, blue against. A gray and pale image, so that color is heat.
         pale = 0.65 * np.asarray(picture.convert("L").convert("RGB"), "float32") + 0.35 * 255
         color = colormaps["RdBu_r"](0.5 - share[..., 0] / 2 if against else 0.5 + share[..., 0] / 2)[..., :3] * 255
         alpha = 0.8 * np.sqrt(share)

@@ -1,7 +1,7 @@
-"""The concept viewer: a local web page on which persons look at x-features, name them, vote on them and answer the study.
+"""The concept viewer: a local web page to look at x-features, name them, vote on them and take part in the study.
 
-It is the interactive visualisation of "Embedding Deep Networks into Visual Explanations" (section 2.4, Figure 3) and the page
-of its study with persons (Table 1b). The page needs Gradio: pip install 'keras-interp[view]'.
+It is the interactive visualization of "Embedding Deep Networks into Visual Explanations" (section 2.4, Figure 3) and the page
+of its user study (Table 1b). The page needs Gradio: pip install 'keras-interp[view]'.
 """
 
 import functools
@@ -17,7 +17,7 @@ from keras_interp.viewer.html import CSS, as_image, choice, spoken
 
 
 def require_gradio() -> Any:
-    """Returns the module `gradio`, or raises an ImportError that says how to install it."""
+    """Returns the module `gradio`, or raises an ImportError with the install command."""
     try:
         import gradio
     except ImportError as error:
@@ -37,9 +37,9 @@ def build(
     Args:
         model: an `ExplanationModule` or `LassoModule` of images.
         images: uint8 array (n, height, width, channels) of raw pixels.
-        labels: class numbers (n,); by default the decisions of the model.
-        part_names: names of the parts of an object that the study asks for; without any there is no study.
-        notes: `ConceptNotes`, which keep what persons say; by default in memory alone.
+        labels: integers (n,); defaults to the decisions of the model.
+        part_names: names of an object's parts for the study; without any there is no study.
+        notes: `ConceptNotes` that store the users' input; by default only in memory.
 
     Returns:
         A `gradio.Blocks`, for `serve`.
@@ -47,9 +47,9 @@ def build(
     Raises:
         ImportError: without Gradio.
         TypeError: for another model, or labels that are not integers.
-        ValueError: for images of another shape, NaN, labels out of range, none of a target's class, or notes of another model.
+        ValueError: for images of the wrong shape, NaN, labels out of range, no image of a target, or notes of another model.
 
-    Example, for a model and data of one's own:
+    Example, for your own model and data:
 
         app = viewer.build(module, images, labels, notes=ConceptNotes("concepts.json"))
         viewer.serve(app)
@@ -63,16 +63,16 @@ def serve(app: Any, host: str = "127.0.0.1", port: int | None = None, browser: b
 
     Args:
         app: what `build` returned.
-        host: address to listen on. Who can reach it can look at the images and change names, votes and answers.
-        port: port; by default the first free one from 7860.
+        host: address to listen on. Anyone who can reach it can see the images and change names, votes and answers.
+        port: port; defaults to the first free one from 7860.
         browser: whether to open the page in the browser.
-        block: whether to wait; else the server goes on in a thread until `app.close()`.
+        block: whether to wait; if not, the server runs in a thread until `app.close()`.
 
     Returns:
         The page's address.
 
     Raises:
-        OSError: when the port is taken.
+        OSError: if the port is taken.
     """
     gradio = require_gradio()
     fonts = ["system-ui", "sans-serif"]
@@ -86,7 +86,7 @@ def serve(app: Any, host: str = "127.0.0.1", port: int | None = None, browser: b
         prevent_thread_lock=True,
         ssr_mode=False,
         footer_links=[],
-        # The theme's own fonts would come from a server outside.
+        # The theme's own fonts would be loaded from an external server.
         theme=gradio.themes.Soft(text_size="lg", primary_hue="teal", neutral_hue="slate", font=fonts, font_mono=["monospace"]),
         css=CSS,
     )
@@ -168,7 +168,7 @@ class _Page:
                     label="Its name: what does it show?", value="", max_lines=1, max_length=60, elem_id="name"
                 )
                 save = gradio.Button("Save the name", variant="primary", elem_id="save_name")
-                gradio.Markdown("Would you trust a decision that rests on it?")
+                gradio.Markdown("Would you trust a decision based on it?")
                 with gradio.Row():
                     yes = gradio.Button("Yes", elem_id="trust_yes", min_width=100)
                     no = gradio.Button("No", elem_id="trust_no", min_width=100)
@@ -240,7 +240,7 @@ class _Page:
         def save_answer(target, person, position, ticked):
             asked = concepts.question(target, position)
             if asked is None or not ticked:
-                raise gradio.Error("Tick one part at least, or skip the heatmap.", print_exception=False)
+                raise gradio.Error("Tick at least one part, or skip the heatmap.", print_exception=False)
             number, feature = asked
             concepts.notes.answer(target, feature, concepts.image_key(number), ticked, person.strip())
             return show(target, person, concepts.next_question(target, position + 1, person.strip()))

@@ -1,4 +1,4 @@
-"""The zoo: trained models by name, and what it takes to train, measure and save them."""
+"""The zoo: trained models by name, and tools to train, measure and save them."""
 
 import importlib
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from keras_interp.zoo.store import download
     from keras_interp.zoo.training import train
 
-# Where each name is, from which it is taken when it is asked for.
+# Module of each name, imported on demand.
 _MODULES = {
     "ArtifactError": "artifacts",
     "HubError": "hub",

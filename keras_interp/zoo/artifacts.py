@@ -1,4 +1,4 @@
-"""Trained models on disk: Keras's own files, checked by sha256 and against an allow-list before anything is deserialised."""
+"""Trained models on disk: Keras's own files, checked by sha256 and against an allow-list before anything is deserialized."""
 
 import contextlib
 import datetime
@@ -25,7 +25,7 @@ from keras_interp.typing import PathLike
 FORMAT = 1
 CONFIG, METADATA, WEIGHTS, GOLDEN, METRICS = "config.json", "metadata.json", "model.weights.h5", "golden.npz", "metrics.json"
 LOG, CARD, EXPLANATION = "training_log.csv", "README.md", "explanation.png"
-# What `load` cannot do without, and all that makes an artifact.
+# Files that `load` needs, and all files of an artifact.
 REQUIRED = (CONFIG, METADATA, WEIGHTS)
 FILES = (*REQUIRED, GOLDEN, METRICS, LOG, CARD, EXPLANATION, CONCEPTS)
 
@@ -33,28 +33,28 @@ _PACKAGE = pathlib.Path(__file__).parent
 PINS = _PACKAGE / "pins.json"
 
 _KERAS_MODULES = ("keras", "keras.layers", "keras.initializers", "keras.regularizers", "keras.constraints")
-# Layers that carry code, or a path to it, in their config.
+# Layers whose config holds code, or a path to it.
 _CODE_LAYERS = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
 
 
 class ArtifactError(ValueError):
-    """A trained model's folder that is incomplete, altered, foreign, or of a newer format."""
+    """A model folder is incomplete, altered, foreign, or of a newer format."""
 
 
 def shipped_folder(name: str) -> pathlib.Path | None:
-    """The folder of a model that came with the checkout or the installed package, or None."""
+    """Folder of a model that came with the checkout or the installed package, or None."""
     folder = shipped_root() / name
     return folder if (folder / CONFIG).is_file() else None
 
 
 def checkout() -> pathlib.Path | None:
-    """The folder of the checkout that this package runs from, or None where it is installed without one."""
+    """Folder of the checkout that this package runs from, or None if it is installed without one."""
     root = _PACKAGE.parents[1]
     return root if (root / "pyproject.toml").is_file() else None
 
 
 def shipped_root() -> pathlib.Path:
-    """The folder of all models that came with the checkout or the installed package."""
+    """Folder of all models that came with the checkout or the installed package."""
     return root / "zoo" if (root := checkout()) else _PACKAGE / "weights"
 
 
@@ -66,15 +66,15 @@ def save(
     provenance: Mapping[str, Any] | None = None,
     custom_objects: Mapping[str, type] | None = None,
 ) -> pathlib.Path:
-    """Saves a model as a folder that `load`, and Keras itself, can read. No optimizer state.
+    """Saves a model, without optimizer state, as a folder that `load` and Keras itself can read.
 
     Args:
         model: a built `keras.Model` of this package.
-        folder: where to; an existing artifact's other files (metrics, card, figures) stay.
-        golden_inputs: uint8 array (n, height, width, 3); stored with their logits, so that loading can be checked.
-        storage_dtype: "float32", or "float16" to halve the file. The golden logits are those of what is stored.
-        provenance: dict for `metadata.json`: how the model came about.
-        custom_objects: {name: class} of layers of one's own, which `load` has to be given too.
+        folder: folder to write; an existing artifact's other files (metrics, card, figures) stay.
+        golden_inputs: uint8 array (n, height, width, 3); stored with their logits, to check loading.
+        storage_dtype: "float32", or "float16" to halve the file. The golden logits are those of the stored weights.
+        provenance: dict for `metadata.json`: the origin of the model.
+        custom_objects: {name: class} of your own layers, which `load` needs too.
 
     Returns:
         The folder as a `pathlib.Path`.
@@ -86,7 +86,7 @@ def save(
 
     folder = pathlib.Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # Without the compile state and the optimizer's variables; in a folder beside, so that a crash leaves no half file.
+    # Without compile state and optimizer variables; in a temporary folder, so that a crash leaves no partial file.
     model = _uncompiled_copy(model, storage_dtype, custom_objects)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         scratch = pathlib.Path(scratch)
@@ -140,7 +140,7 @@ def _rewrite_weights(path, storage_dtype):
             if isinstance(item, h5py.Dataset):
                 values = item[()]
                 values = values.astype(storage_dtype) if values.dtype.kind == "f" else values
-                # Compression costs a small array more than it saves.
+                # For a small array compression costs more than it saves.
                 target.create_dataset(name, data=values, compression="gzip" if values.size > 1000 else None)
             else:
                 target.require_group(name)
@@ -157,13 +157,13 @@ def load(
     """Loads a model folder, uncompiled, after checking it.
 
     Args:
-        folder: a folder in the layout of `save` or of `keras.saving`.
+        folder: folder in the layout of `save` or of `keras.saving`.
         pins: {file name: sha256} that the files must match, or None.
         custom_objects: {name: class} of layers beyond the allow-list that the caller trusts.
 
     Raises:
-        ArtifactError: when a file is missing, altered, truncated or of a newer format, or when the config names a class
-            outside the allow-list. Nothing of the artifact is ever executed.
+        ArtifactError: if a file is missing, altered, truncated or of a newer format, or the config names a class outside the
+            allow-list. Code in the artifact is never executed.
     """
     folder = pathlib.Path(folder)
     for name in REQUIRED:
@@ -177,12 +177,12 @@ def load(
     found = ours.get("format", FORMAT)
     if type(found) is not int or not 1 <= found <= FORMAT:
         raise ArtifactError(
-            f"This keras-interp reads artifacts up to format {FORMAT}; install a newer one. Received: format {found}"
+            f"This keras-interp reads artifacts up to format {FORMAT}; install a newer version. Received: format {found}"
         )
     check_config(config, custom_objects)
     try:
         model = keras.saving.deserialize_keras_object(config, custom_objects=custom_objects, safe_mode=True)
-    except Exception as error:  # A backend has errors of its own, as for a layer that does not fit into memory.
+    except Exception as error:  # Backends raise their own errors, as for a layer that does not fit into memory.
         raise ArtifactError(f"The config does not make a model. Received: {folder / CONFIG}: {error}") from error
     if not isinstance(model, keras.Model):
         raise ArtifactError(f"The config does not make a model. Received: {folder / CONFIG}: {type(model).__name__}")
@@ -197,10 +197,10 @@ def load(
 
 
 def _check_sizes(path, count):
-    """Raises a `ValueError` for a weight file that is out of proportion to the `count` numbers of its model, or holds links.
+    """Raises a `ValueError` for a weight file much larger than the `count` numbers of its model, or with links.
 
-    A small file can claim any size: compressed, as a dataset that was never written, or by groups that hold each other. What
-    an optimizer and metrics keep beside a model's weights is within the proportion.
+    A small file can claim any size: by compression, a dataset that was never written, or groups that hold each other. The
+    limit leaves room for the state of an optimizer and metrics.
     """
     seen = set()
 
@@ -240,7 +240,7 @@ def _read_json(path):
 
 
 def verify(folder: PathLike, pins: Mapping[str, str]) -> None:
-    """Raises an `ArtifactError` that names the first file whose sha256 is not the pinned one."""
+    """Raises an `ArtifactError` naming the first file whose sha256 is not the pinned one."""
     for name, expected in pins.items():
         path = pathlib.Path(folder) / name
         if not path.is_file():
@@ -248,7 +248,7 @@ def verify(folder: PathLike, pins: Mapping[str, str]) -> None:
         found = sha256(path)
         if found != expected:
             raise ArtifactError(
-                f"A file of the artifact is not the one that was published: sha256 {expected[:12]}... expected. "
+                f"A file of the artifact is not the published one: expected sha256 {expected[:12]}... "
                 f"Received: {path} with sha256 {found[:12]}..."
             )
 
@@ -260,12 +260,12 @@ def sha256(path: PathLike) -> str:
 
 
 def read_pins() -> dict[str, dict[str, str]]:
-    """The pinned files of all shipped models: {name: {file name: sha256}}."""
+    """Pinned files of all shipped models: {name: {file name: sha256}}."""
     return json.loads(PINS.read_text()) if PINS.is_file() else {}
 
 
 def read_metrics(name: str) -> dict[str, Any] | None:
-    """What was measured of a model that ships, with or without its weights: the content of its `metrics.json`, or None."""
+    """Measured figures of a model that ships, with or without weights: the content of its `metrics.json`, or None."""
     folder = shipped_root() / name
     if not (folder / METRICS).is_file():
         return None
@@ -274,12 +274,12 @@ def read_metrics(name: str) -> dict[str, Any] | None:
 
 
 def pins_of(name: str, folder: PathLike | None = None) -> dict[str, str]:
-    """The pinned files of a zoo model, as far as they are to be checked in a folder; all by default.
+    """Pinned files of a zoo model that must be checked in a folder; all by default.
 
-    Of a copy that came another way than with the installation it is what `load` needs: a card there can have been written on.
+    In a copy from outside the installation, only the files that `load` needs: users may have edited its card.
 
     Raises:
-        ArtifactError: where what a model cannot do without is not pinned: nothing ships unchecked.
+        ArtifactError: if a required file is not pinned: nothing ships unchecked.
     """
     pins = read_pins().get(name, {})
     if not set(REQUIRED) <= set(pins):
@@ -288,7 +288,7 @@ def pins_of(name: str, folder: PathLike | None = None) -> dict[str, str]:
 
 
 def pin(name: str, folder: PathLike) -> None:
-    """Pins the files of a shipped model as they are now, but for persons' notes. For maintainers; needs a checkout."""
+    """Pins the current files of a shipped model, except users' notes. For maintainers; needs a checkout."""
     files = sorted(path for path in pathlib.Path(folder).iterdir() if path.is_file() and path.name != CONCEPTS)
     pins = {**read_pins(), name: {path.name: sha256(path) for path in files}}
     PINS.write_text(json.dumps(pins, indent=1, sort_keys=True) + "\n")
@@ -301,9 +301,9 @@ def golden_difference(model: keras.Model, folder: PathLike) -> float:
 
 
 def check_golden(model: keras.Model, folder: PathLike) -> None:
-    """Raises an `ArtifactError` for a model whose outputs on the golden inputs are not those in its folder.
+    """Raises an `ArtifactError` if a model's outputs on the golden inputs differ from those in its folder.
 
-    They may differ by 0.001, or of larger ones by that share: backends and processors round otherwise.
+    Tolerance 1e-3, relative above 1: backends and processors round differently.
     """
     folder = pathlib.Path(folder)
     try:
@@ -314,16 +314,16 @@ def check_golden(model: keras.Model, folder: PathLike) -> None:
         raise ArtifactError(f"The golden outputs cannot be read. Received: {folder / GOLDEN}: {error}") from error
     if not difference <= 1e-3 * largest:
         raise ArtifactError(
-            f"The model does not give its golden outputs. Received: {folder}, where they differ by up to {difference:.3g}"
+            f"The model does not reproduce its golden outputs. Received: {folder}, where they differ by up to {difference:.3g}"
         )
 
 
 def check_config(config: Any, custom_objects: Mapping[str, type] | None = None) -> None:
-    """Checks every class that a Keras config names: this package's own, Keras's layers and operations without code in their
-    config, and those of `custom_objects`.
+    """Checks every class that a Keras config names. Allowed are this package's, Keras's layers and operations without code in
+    their config, and `custom_objects`.
 
     Raises:
-        ArtifactError: for any other, before anything is deserialised.
+        ArtifactError: for any other class, before anything is deserialized.
     """
     if isinstance(config, dict):
         if "class_name" in config:
@@ -337,14 +337,14 @@ def check_config(config: Any, custom_objects: Mapping[str, type] | None = None) 
 
 def _check_class(module, class_name, registered_name, custom_objects):
     if not isinstance(class_name, str) or not isinstance(registered_name, str | None):
-        raise ArtifactError(f"The config names a class by something else than a text. Received: {class_name!r}")
-    # What Keras will find under these names is what counts.
+        raise ArtifactError(f"The config must name a class by a string. Received: {class_name!r}")
+    # Check the classes that Keras will find under these names.
     if keras.saving.get_registered_object(registered_name or class_name, custom_objects) in custom_objects.values():
         return
     if module is None and class_name in ("__keras_tensor__", "__tuple__", "__numpy__", "__ellipsis__", "__slice__"):
         return
     registered = keras.saving.get_registered_object(f"keras_interp>{class_name}")
-    # Keras finds it by its registered name. The module is the one of when it was saved, which may have moved since.
+    # Keras finds it by its registered name; the module is that at saving time and may have moved.
     ours = str(module).split(".")[0] == "keras_interp" or module == getattr(registered, "__module__", None)
     if registered is not None and registered_name == f"keras_interp>{class_name}" and ours:
         return

@@ -1,11 +1,11 @@
-"""Model cards and the README's table of models, written from the registry and from what was measured."""
+"""Model cards and the README's table of models, written from the registry and the measured figures."""
 
 import json
 import pathlib
 import re
 import statistics
 
-import huggingface_hub  # Its names are looked up where they are used: most of it is slow to import.
+import huggingface_hub  # Names are looked up on use: most of it is slow to import.
 import keras
 
 from keras_interp import data
@@ -15,36 +15,36 @@ from keras_interp.zoo import artifacts
 from keras_interp.zoo.entry import Recipe
 from keras_interp.zoo.registry import ENTRIES
 
-LICENCE = "apache-2.0"
+LICENSE = "apache-2.0"
 # The tag by which models of this package are found on the Hub.
 TAG = "keras-interp"
-# Headings of the sections that are written here. A person's own sections have others.
-SECTIONS = r"Measured on .* \([\d,]+ examples\)|How it was trained|Limits|Licence|Citation"
+# Headings of generated sections; all others are the author's own. "Licence" is the heading of older cards.
+SECTIONS = r"Measured on .* \([\d,]+ examples\)|How it was trained|Limits|Licen[cs]e|Citation"
 
 
 def write_card(
     folder: PathLike,
     repo_id: str | None = None,
-    licence: str | None = None,
+    license: str | None = None,
     existing: str | None = None,
     model: keras.Model | None = None,
 ) -> pathlib.Path:
     """Writes the model card `README.md` of an artifact.
 
-    Sections of an older card, in the folder or in `existing`, stay where their headings are none of `SECTIONS`.
+    Sections of an older card, in the folder or in `existing`, are kept unless their headings match `SECTIONS`.
 
     Args:
-        folder: an artifact, with `metrics.json` where the model was measured.
-        repo_id: "user/repo" on the Hub, for which the card is; None for the zoo's own.
-        licence: the Hub's name of the licence of the weights; by default that of the zoo, or of the older card.
-        existing: text of the card that is there, or None.
-        model: the loaded model; needed for one from outside the zoo.
+        folder: an artifact, with `metrics.json` if the model was measured.
+        repo_id: "user/repo" on the Hub that the card is for; None for the zoo.
+        license: the Hub's name of the weights' license; defaults to that of the zoo, or of the older card.
+        existing: text of the existing card, or None.
+        model: the loaded model; required for a model from outside the zoo.
 
     Returns:
         The path of the card.
 
     Raises:
-        ValueError: for a model from outside the zoo without a licence.
+        ValueError: for a model from outside the zoo without a license.
     """
     folder = pathlib.Path(folder)
     path = folder / artifacts.CARD
@@ -58,18 +58,18 @@ def write_card(
         entry = None  # It was trained on other data by the zoo's recipe.
     picture = PICTURE if (folder / artifacts.EXPLANATION).is_file() else []
     known = {key: value for card in older[::-1] for key, value in card.data.to_dict().items()}
-    licence = licence or (entry and LICENCE) or known.get("license")
-    if not licence:
-        raise ValueError("The licence of the weights must be given, as in licence='apache-2.0'. Received: licence=None")
+    license = license or (entry and LICENSE) or known.get("license")
+    if not license:
+        raise ValueError("The license of the weights must be given, as in license='apache-2.0'. Received: license=None")
     if entry:
         task, datasets = f"{'image' if len(entry.input_shape) == 3 else 'tabular'}-{entry.task}", [entry.dataset]
-        text = _zoo_card(entry, metrics, metadata, repo_id, licence, picture)
+        text = _zoo_card(entry, metrics, metadata, repo_id, license, picture)
     else:
         task, datasets = None, known.get("datasets")
-        text = _own_card(model, metrics, metadata, repo_id, licence, picture)
+        text = _own_card(model, metrics, metadata, repo_id, license, picture)
     title = entry.name if entry else repo_id.split("/")[1]  # pyright: ignore[reportOptionalMemberAccess]
     fields = {
-        "license": licence,
+        "license": license,
         "library_name": "keras",
         "tags": [TAG, "keras", "interpretability", *([task] if task else [])],
         "datasets": datasets,
@@ -102,7 +102,7 @@ def _results(metrics, task, dataset):
 
 
 def _own_sections(text):
-    """The sections of a card's body that a person wrote, {heading: text}."""
+    """Hand-written sections of a card's body, {heading: text}."""
     sections, in_code = [], False
     for line in text.splitlines():
         in_code ^= line.startswith("```")
@@ -110,7 +110,7 @@ def _own_sections(text):
             sections.append([line])
         elif sections:
             sections[-1].append(line)
-    # The first one is the title, with what stands below it.
+    # The first one is the title and its text.
     return {lines[0]: "\n".join(lines).strip() for lines in sections[1:] if not re.fullmatch(f"## ({SECTIONS}) *", lines[0])}
 
 
@@ -135,13 +135,13 @@ PICTURE = [f"![Explained predictions]({artifacts.EXPLANATION})", ""]
 LIMITS = [
     "## Limits",
     "",
-    "A research model of a small data set; not for decisions about people. An explanation shows how the output comes "
+    "A research model of a small dataset; not for decisions about people. An explanation shows how the output comes "
     "about, not that the model is right.",
     "",
 ]
 
 
-def _zoo_card(entry, metrics, metadata, repo_id, licence, picture):
+def _zoo_card(entry, metrics, metadata, repo_id, license, picture):
     provenance = metadata["keras_interp"]["provenance"]
     options = {**entry.options, **provenance.get("options", {})}
     lines = [
@@ -168,9 +168,9 @@ def _zoo_card(entry, metrics, metadata, repo_id, licence, picture):
         f"{metadata['date_saved'][:10]}.",
         "",
         *LIMITS,
-        "## Licence",
+        "## License",
         "",
-        f"{'Code and weights: Apache-2.0' if licence == LICENCE else f'Code: Apache-2.0. Weights: {licence}'}. "
+        f"{'Code and weights: Apache-2.0' if license == LICENSE else f'Code: Apache-2.0. Weights: {license}'}. "
         f"{data.CREDITS[entry.dataset]}",
         "",
         "## Citation",
@@ -180,7 +180,7 @@ def _zoo_card(entry, metrics, metadata, repo_id, licence, picture):
     return "\n".join(lines)
 
 
-def _own_card(model, metrics, metadata, repo_id, licence, picture):
+def _own_card(model, metrics, metadata, repo_id, license, picture):
     labels = ", ".join(map(str, getattr(model, "class_names", None) or ()))
     lines = [
         f"# {repo_id.split('/')[1]}",
@@ -190,16 +190,16 @@ def _own_card(model, metrics, metadata, repo_id, licence, picture):
         *_use(f"hf://{repo_id}", model.input_shape[1:], isinstance(model, InterpretableModel)),
         *picture,
         *([f"Outputs: {labels}.", ""] if labels else []),
-        *(_measured(metrics) if metrics else ["It comes without measured figures.", ""]),
+        *(_measured(metrics) if metrics else ["No measured figures are included.", ""]),
         "## How it was trained",
         "",
         f"{model.count_params():,} parameters; saved {metadata.get('date_saved', '')[:10]} with Keras "
         f"{metadata['keras_version']}.",
         "",
         *LIMITS,
-        "## Licence",
+        "## License",
         "",
-        f"Weights: {licence}.",
+        f"Weights: {license}.",
         "",
         "## Citation",
         "",
@@ -209,15 +209,15 @@ def _own_card(model, metrics, metadata, repo_id, licence, picture):
 
 
 def _measured(metrics, entry=None):
-    """The section of measured figures, of a zoo model beside those of its twin and of the paper."""
-    twin_name, published = (entry.twin, entry.paper_metrics) if entry else (None, {})
-    twin = ((twin_name and artifacts.read_metrics(twin_name)) or {"values": {}})["values"]
+    """Section of measured figures, for a zoo model next to those of its baseline and the paper."""
+    baseline_name, published = (entry.baseline, entry.paper_metrics) if entry else (None, {})
+    baseline = ((baseline_name and artifacts.read_metrics(baseline_name)) or {"values": {}})["values"]
     spread = metrics.get("seeds")
     heads = [
         "metric",
         "ours",
         *(["all seeds"] if spread else []),
-        *([twin_name] if twin_name else []),
+        *([baseline_name] if baseline_name else []),
         *(["paper"] if entry else []),
         "what it is",
     ]
@@ -225,17 +225,17 @@ def _measured(metrics, entry=None):
     for metric, value in metrics["values"].items():
         cells = [metric, figure(value)]
         cells += [_spread(spread["values"][metric])] if spread else []
-        cells += [figure(twin.get(metric))] if twin_name else []
+        cells += [figure(baseline.get(metric))] if baseline_name else []
         cells += [figure(published.get(metric))] if entry else []
         rows.append([*cells, metrics["definitions"][metric]])
-    seeds = f" The column of all seeds has mean and standard deviation over the seeds {spread['seeds']}." if spread else ""
-    remark = entry.remark(metrics["values"], twin) if entry else ""
+    seeds = f" The column of all seeds shows mean and standard deviation over the seeds {spread['seeds']}." if spread else ""
+    remark = entry.remark(metrics["values"], baseline) if entry else ""
     return [
         f"## Measured on {metrics['split']} ({metrics['examples']:,} examples)",
         "",
         *(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)),
         "",
-        f"Figures of the last epoch. They are those of the weights as stored, written by `keras-interp evaluate`.{seeds}",
+        f"Figures of the last epoch, measured with the stored weights by `keras-interp evaluate`.{seeds}",
         "",
         *([remark, ""] if remark else []),
     ]

@@ -19,19 +19,19 @@ from keras_interp.zoo.store import find_folder, find_local, load_folder, locatio
 
 @dataclasses.dataclass(frozen=True)
 class ModelInfo:
-    """What is known about a zoo model.
+    """Facts about a zoo model.
 
     Attributes:
         name, description, method, paper, architecture, dataset, class_names, input_shape: as in the registry.
-        parameters: number of parameters of the shipped model; of a network with gates, of its compact form. None without
+        parameters: number of parameters of the shipped model, for a network with gates that of its compact form. None without
             weights.
-        metrics: measured figures, {metric: value}, of the test split; some models ship with them and without weights.
+        metrics: measured figures on the test split, {metric: value}; some models ship with figures but without weights.
         paper_metrics: the paper's figures under the same names.
-        recipe: how the shipped model was trained where it has weights, else how it is meant to be.
+        recipe: the recipe of the shipped weights, or the intended one.
         comparison: whether it is a row of a paper's comparisons.
-        trained: whether there are weights, with this installation, in the mirror or on the Hub.
-        location: where on the Hub, as "hf://user/repo@commit", or None.
-        licence: of the code and of the weights.
+        trained: whether weights are available with this installation, in the mirror or on the Hub.
+        location: its place on the Hub, as "hf://user/repo@commit", or None.
+        license: license of code and weights.
         revision: date of the shipped weights, or None.
         sha256: {file: sha256} of the shipped artifact.
     """
@@ -51,7 +51,7 @@ class ModelInfo:
     comparison: bool
     trained: bool
     location: str | None
-    licence: str
+    license: str
     revision: str | None
     sha256: Mapping
 
@@ -59,19 +59,19 @@ class ModelInfo:
 def list_models(
     pattern: str = "*", trained: bool | None = None, hub: str | None = None, comparisons: bool = False
 ) -> list[str]:
-    """Names of the zoo's models, or of those that somebody has on the Hub.
+    """Names of the zoo's models, or of a user's models on the Hub.
 
     Args:
         pattern: `fnmatch` pattern, as "lsg_*".
         trained: True for those with weights, False for those without, None for all.
         comparisons: whether `"*"` lists the rows of the papers' comparisons too: other methods, starts and depths.
-        hub: user or organisation, to list its repositories on the Hub that hold models of keras-interp instead.
+        hub: user or organization whose repositories with keras-interp models are listed instead.
 
     Returns:
         A list of names that `load` takes: those with weights first, each part sorted.
 
     Raises:
-        HubError: where the Hub does not answer.
+        HubError: if the Hub does not respond.
 
     Examples:
 
@@ -85,15 +85,15 @@ def list_models(
 
 
 def is_trained(name: str) -> bool:
-    """Whether a model has weights, with this installation, in the mirror or on the Hub."""
+    """True if a model has weights with this installation, in the mirror or on the Hub."""
     return find_local(name) is not None or location_of(name) is not None
 
 
 def info(name: str) -> ModelInfo:
-    """What is known about a model, see `ModelInfo`.
+    """Facts about a model, see `ModelInfo`.
 
     Raises:
-        KeyError: for an unknown name, with the nearest ones.
+        KeyError: for an unknown name, with similar ones.
     """
     facts = listing.describe(name, facts_of(get_entry(name)))
     return ModelInfo(**{**facts, "paper": Paper(**facts["paper"]), "recipe": Recipe(**facts["recipe"])})
@@ -110,11 +110,11 @@ def build(
 
     Args:
         name: name of the model.
-        num_classes: number of classes, or of a regression's outputs; by default the model's own.
-        input_shape: shape of one input, as (height, width, channels) or (columns,); by default the model's own.
+        num_classes: number of classes, or of a regression's outputs; defaults to the model's own.
+        input_shape: shape of one input, as (height, width, channels) or (columns,); defaults to the model's own.
         class_names: names of the outputs.
-        dataset: an `ArrayDataset` to take classes and input shape from, and for a model of a table the means and deviations
-            that it scales columns and target with; without it, they are left as they are.
+        dataset: an `ArrayDataset` that defines classes and input shape and, for tables, the means and deviations for scaling
+            columns and target; without it, they are not scaled.
 
     Returns:
         A compiled `keras.Model`.
@@ -128,26 +128,26 @@ def build(
 
 
 def load(name: str | pathlib.Path, weights: bool = True, custom_objects: Mapping[str, type] | None = None) -> keras.Model:
-    """Loads a trained model, ready to predict, explain and train on.
+    """Loads a trained model, ready to predict, explain and continue training.
 
     Args:
-        name: name of a zoo model; or a folder that `save`, `train` or `download` wrote; or "hf://user/repo", with
-            "@revision" after it for a branch, a tag or, best, a commit: a repository of `publish`, or another one in Keras's
-            layout, of layers of Keras and keras-interp. A zoo model comes from the installation, the mirror that the
-            environment variable `KERAS_INTERP_ZOO` names, or the Hub.
+        name: name of a zoo model; or a folder that `save`, `train` or `download` wrote; or "hf://user/repo", with "@revision"
+            after it for a branch, a tag or, best, a commit: a repository made by `publish`, or one in Keras's layout with
+            layers of Keras and keras-interp. A zoo model comes from the installation, the mirror that the environment variable
+            `KERAS_INTERP_ZOO` names, or the Hub.
         weights: False builds the zoo model without its weights.
-        custom_objects: {name: class} of layers of one's own that a model in a folder or on the Hub may use. They are trusted.
+        custom_objects: {name: class} of your own layers that a model in a folder or on the Hub may use. They are trusted.
 
     Returns:
         A compiled model that takes raw pixels in 0..255, or raw rows of a table. The x-features of an explanation module have
-        the names that persons gave them, where its folder has a `concepts.json`.
+        the names in its folder's `concepts.json`, if any.
 
     Raises:
-        KeyError: for an unknown name, with the nearest ones.
-        FileNotFoundError: for a zoo model whose weights are nowhere.
-        HubError: where the Hub does not give the model; the message says what helps.
-        ArtifactError: for files that were altered or are foreign. No code of theirs has run then.
-        ValueError: for a `concepts.json` that is damaged or of another model.
+        KeyError: for an unknown name, with similar ones.
+        FileNotFoundError: for a zoo model whose weights are not available.
+        HubError: if the Hub does not provide the model; the message suggests a fix.
+        ArtifactError: for altered or foreign files, before any of their code runs.
+        ValueError: for a `concepts.json` that is damaged or belongs to another model.
     """
     if isinstance(name, str) and name in ENTRIES:
         if not weights:
@@ -156,7 +156,7 @@ def load(name: str | pathlib.Path, weights: bool = True, custom_objects: Mapping
         model = load_folder(folder, artifacts.pins_of(name, folder))
     else:
         model = load_folder(find_folder(name), None, custom_objects)
-    # A plain Keras model, such as a compact form, knows no task.
+    # A plain Keras model, such as a compact form, has no task.
     return model.compile_by_default() if isinstance(model, InterpretableModel) else model
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints and the log of a run, from which it goes on where it stopped."""
+"""Checkpoints and log of a run, from which it resumes."""
 
 import csv
 import json
@@ -19,14 +19,14 @@ CHECKPOINT = "checkpoint.weights.h5"
 
 
 def prepare_output(output: pathlib.Path, settings: dict[str, Any], process_id: int) -> pathlib.Path:
-    """The folder of this process's checkpoints; refuses one with a checkpoint of other settings or data.
+    """Folder of this process's checkpoints; refuses a checkpoint of other settings or data.
 
-    Settings without a checkpoint are those of a start that failed: nothing would be mixed, so they are replaced.
+    Settings without a checkpoint are from a failed start and are replaced.
     """
     state = output / (BACKUP if process_id == 0 else f"{BACKUP}_{process_id}")
     state.mkdir(parents=True, exist_ok=True)
     path = state / "settings.json"
-    # Through JSON, in which a tuple is a list.
+    # JSON turns tuples into lists.
     settings = json.loads(json.dumps(settings))
     if path.is_file() and (state / CHECKPOINT).is_file():
         found = json.loads(path.read_text())
@@ -44,27 +44,27 @@ def prepare_output(output: pathlib.Path, settings: dict[str, Any], process_id: i
 
 
 def _differing(found, settings):
-    """Keys of two dicts under which they differ."""
+    """Keys at which two dicts differ."""
     return [key for key in dict.fromkeys([*found, *settings]) if found.get(key) != settings.get(key)]
 
 
 def agreed(epochs: int, num_processes: int) -> int:
-    """The number of finished epochs, after checking that all processes have restored the same."""
+    """Number of finished epochs, after checking that all processes restored the same."""
     if num_processes > 1:
         from jax.experimental import multihost_utils
 
         restored = np.unique(multihost_utils.process_allgather(np.array(epochs)))
         if len(restored) > 1:
             raise ValueError(
-                "The processes' checkpoints are of different epochs, as after a kill between two of them; copy the checkpoint "
+                "The processes' checkpoints are from different epochs, as after a kill between writes; copy the checkpoint "
                 f"of one to all others. Received: finished epochs {restored.tolist()}"
             )
     return epochs
 
 
 def save_checkpoint(model: keras.Model, path: pathlib.Path, epochs: int) -> None:
-    """Saves weights, optimizer state, what Keras leaves out (`_unsaved`) and the number of finished epochs in one file that
-    a crash cannot leave half written."""
+    """Saves weights, optimizer state, state that Keras omits (`_unsaved`) and the number of finished epochs atomically in one
+    file."""
     partial = path.with_name(f"partial_{path.name}")
     model.save_weights(partial)
     with h5py.File(partial, "a") as file:
@@ -75,7 +75,7 @@ def save_checkpoint(model: keras.Model, path: pathlib.Path, epochs: int) -> None
 
 
 def restore_checkpoint(model: keras.Model, path: pathlib.Path) -> int:
-    """Restores what `save_checkpoint` saved; returns the number of finished epochs, 0 without a checkpoint."""
+    """Restores a checkpoint of `save_checkpoint`; returns the number of finished epochs, 0 without a checkpoint."""
     if not path.is_file():
         return 0
     model.optimizer.build(model.trainable_variables)
@@ -89,15 +89,14 @@ def restore_checkpoint(model: keras.Model, path: pathlib.Path) -> int:
 
 
 def _unsaved(model):
-    """Variables that training needs and Keras does not save: the states of random noise, and sums of gradients of a step that
-    is not whole."""
+    """Training state that Keras does not save: random states, and the gradient sums of an incomplete step."""
     noise = [variable for variable in model.variables if variable.name == "seed_generator_state"]
     sums = getattr(model, "gradient_sums", None)
     return noise + (list(sums.variables) if sums is not None else [])
 
 
 class EpochLog(keras.callbacks.Callback):
-    """Writes the log of each epoch as a row of a CSV file. After a resumption the rows of repeated epochs are replaced.
+    """Writes the log of each epoch as a row of a CSV file. On resuming, rows of repeated epochs are replaced.
 
     Args:
         path: the file.
@@ -116,7 +115,7 @@ class EpochLog(keras.callbacks.Callback):
                 self.rows = {int(row["epoch"]): row for row in csv.DictReader(file)}
 
     def seconds(self) -> float:
-        """Time that the epochs took, over all runs."""
+        """Total time of the epochs, over all runs."""
         return sum(float(row["seconds"]) for row in self.rows.values())
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
@@ -130,7 +129,7 @@ class EpochLog(keras.callbacks.Callback):
         rows = [self.rows[number] for number in sorted(self.rows) if number <= epoch]
         partial = self.path.with_suffix(".partial")
         with partial.open("w", newline="") as file:
-            # Some figures are not there in every epoch.
+            # Not every epoch has all figures.
             writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
             writer.writeheader()
             writer.writerows(rows)

@@ -9,7 +9,7 @@ import numpy as np
 
 
 def num_replicas(model: keras.Model) -> int:
-    """Number of devices that share a batch of this model's training."""
+    """Number of devices that share a training batch."""
     if keras.backend.backend() == "tensorflow":
         return model.distribute_strategy.num_replicas_in_sync
     distribution = keras.distribution.distribution()
@@ -17,7 +17,7 @@ def num_replicas(model: keras.Model) -> int:
 
 
 def check_processes(strategy: Any, coordinator: str | None, num_processes: int, process_id: int) -> None:
-    """Raises for devices or processes that this backend cannot train on, before any data are read."""
+    """Raises for devices or processes that this backend cannot use, before any data are read."""
     backend = keras.backend.backend()
     processes = f"coordinator={coordinator!r}, num_processes={num_processes}, process_id={process_id}"
     if backend == "jax" and strategy is not None:
@@ -28,25 +28,25 @@ def check_processes(strategy: Any, coordinator: str | None, num_processes: int, 
         )
     if (coordinator is None) != (num_processes == 1) or not 0 <= process_id < num_processes:
         raise ValueError(
-            f"Several processes need a `coordinator`, their number and this one's number below it. Received: {processes}"
+            f"Several processes need a `coordinator`, `num_processes` and a smaller `process_id`. Received: {processes}"
         )
 
 
 @contextlib.contextmanager
 def distribution(strategy: Any, coordinator: str | None, num_processes: int, process_id: int) -> Iterator[None]:
-    """Spreads what is built and trained within over the devices."""
+    """Context in which models are built and trained over all devices."""
     if keras.backend.backend() == "jax":
         if coordinator is not None:
             keras.distribution.initialize(coordinator, num_processes, process_id)
         devices = keras.distribution.list_devices()
         previous = keras.distribution.distribution()
         if len(devices) > 1:
-            # Each process feeds its own share of a batch, so nothing is left to shard.
+            # Each process feeds its own share of a batch: no sharding needed.
             keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False))
         try:
             yield
         finally:
-            # What process 0 does alone afterwards must not wait for the others.
+            # Later work of process 0 alone must not wait for the others.
             keras.distribution.set_distribution(previous)
         return
     with _tensorflow_strategy(strategy).scope() if strategy is not None else contextlib.nullcontext():

@@ -1,4 +1,4 @@
-"""What the zoo knows of a model before it is trained: the types of the registry."""
+"""Types of the registry: definitions of models before they are trained."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Paper:
     Attributes:
         key: its short name on the command line.
         title: its title.
-        authors: who wrote it, and where it was submitted, as far as the paper says.
-        training: a sentence on its own trainings, for the cards.
-        headline: {metric: heading} of the columns of the README's table of its models.
+        authors: its authors, and where it was submitted, if the paper says so.
+        training: a sentence on the paper's own training, for the cards.
+        headline: {metric: heading} for the columns of the README's table of its models.
     """
 
     key: str
@@ -34,25 +34,25 @@ class Paper:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How a zoo model is trained.
+    """Training settings of a zoo model.
 
     Attributes:
         epochs: passes through the training data.
         batch_size: examples in a step, over all replicas.
         learning_rate: peak of the learning rate.
         schedule: "cosine" for a linear warm-up and a cosine decay of the learning rate, or "steps" to divide it by 10 after
-            each quarter of the training.
-        warmup: share of the steps that the rise to the peak takes.
+            each quarter of the run.
+        warmup: share of the steps spent on the rise to the peak.
         optimizer: "sgd", with momentum and coupled weight decay, or "adam".
         momentum: of SGD.
         nesterov: whether the momentum is Nesterov's.
         weight_decay: of SGD.
-        readout_decay: weight decay of the last layer's kernel, where it is another than that of the rest.
+        readout_decay: weight decay of the last layer's kernel, if it differs from the rest.
         pad: zero padding for random crops, in pixels.
         flip: whether to mirror images at random.
         min_positives: positive examples of each attribute in a batch, see `data.Batches`.
-        dtype_policy: Keras dtype policy of the training; what is saved is float32.
-        seed: seed of initial weights, order and augmentation.
+        dtype_policy: Keras dtype policy for training; saved weights are float32.
+        seed: seed for initial weights, order and augmentation.
     """
 
     epochs: int = 40
@@ -72,7 +72,7 @@ class Recipe:
     seed: int = 1
 
     def build_optimizer(self, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-        """The optimizer for a training of `epochs` epochs of so many steps."""
+        """Optimizer for `epochs` epochs of the given number of steps."""
         steps = self.epochs * steps_per_epoch
         schedules = keras.optimizers.schedules
         if self.schedule == "steps":
@@ -92,7 +92,7 @@ class Recipe:
         return CoupledSGD(schedule, self.momentum, self.nesterov, self.weight_decay, own)
 
     def describe(self, examples: int, dataset: str) -> str:
-        """A sentence on a run of this recipe, on so many examples of a dataset with that name."""
+        """A sentence on a run of this recipe, with the number of examples and the dataset's name."""
         optimizer = "Adam"
         if self.optimizer == "sgd":
             momentum = f"{'Nesterov ' if self.nesterov else ''}momentum {self.momentum}"
@@ -115,28 +115,28 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One named model. A paper's own subclass says how its models are made and measured.
+    """One named model. Each paper's subclass defines how its models are built and measured.
 
     Attributes:
-        name: `<method>_<architecture>_<data set>`.
+        name: `<method>_<architecture>_<dataset>`.
         description: one sentence.
         method: the method's name.
         paper: its `Paper`.
-        dataset: name of the data set, see `data.load`.
+        dataset: name of the dataset, see `data.load`.
         class_names: names of the outputs.
-        classes: numbers of the data set's classes that the model takes; None for all.
+        classes: indices of the dataset's classes that the model uses; None for all.
         input_shape: shape of one input.
-        test_split: the split that it is measured on.
-        lazy: whether the training images are read as they are needed, in random crops, see `data.LazyDataset`.
+        test_split: split for measuring.
+        lazy: whether to read training images on demand, in random crops, see `data.LazyDataset`.
         task: "classification" or "regression".
         options: options of the method.
-        recipe: how it is trained.
+        recipe: its `Recipe`.
         paper_metrics: the paper's figures under our metric names.
-        twin: the model that this one's card compares it with, trained on the same budget.
+        baseline: the model that its card compares it with, trained on the same budget.
         storage_dtype: dtype of the weights on disk.
-        shows_examples: whether examples of the data may come with the weights; else the golden inputs are noise, and the card
-            has no picture.
-        comparison: whether it is a row of a paper's comparisons, which lists leave out unless asked.
+        shows_examples: whether examples of the data may ship with the weights; if not, the golden inputs are noise, and the
+            card has no picture.
+        comparison: whether it is a row of a paper's comparisons, which lists omit by default.
     """
 
     name: str
@@ -153,14 +153,14 @@ class Entry:
     options: Mapping = dataclasses.field(default_factory=dict)
     recipe: Recipe = Recipe()
     paper_metrics: Mapping = dataclasses.field(default_factory=dict)
-    twin: str | None = None
+    baseline: str | None = None
     storage_dtype: str = "float32"
     shows_examples: bool = True
     comparison: bool = False
 
-    # {metric: sentence} of what `measure` measures.
+    # {metric: sentence} for the figures of `measure`.
     definitions = {}
-    # Names of the parts that objects of the data set have.
+    # Names of the parts of the dataset's objects.
     part_names = ()
 
     @property
@@ -172,38 +172,37 @@ class Entry:
         """The untrained model.
 
         Args:
-            dataset: the `ArrayDataset` that it is made for, or None: where a model scales its inputs or its target, it takes
-                the statistics from there.
+            dataset: the `ArrayDataset` to build for, or None: models that scale inputs or target take the statistics from it.
             input_shape: shape of one input.
             class_names: names of the outputs.
         """
         raise NotImplementedError
 
     def initialize(self, model: keras.Model, data_dir: PathLike | None = None) -> None:
-        """What is done with an untrained model before it is trained, as loading the weights of another one."""
+        """Prepares an untrained model for training, for example by loading the weights of another one."""
 
     def of_model(self, model: keras.Model) -> Entry:
-        """The entry of a trained model of this entry, which may have been made with other outputs or units."""
+        """Entry for a trained model of this entry, which may have been built with other outputs or units."""
         return self
 
     def measure(self, model: keras.Model, dataset: Any, data_dir: PathLike | None = None) -> dict[str, float]:
-        """The figures of a trained model on an `ArrayDataset`, {metric: float}; other data sets come from `data_dir`."""
+        """Figures of a trained model on an `ArrayDataset`, {metric: float}; other datasets come from `data_dir`."""
         raise NotImplementedError
 
-    def remark(self, values: Mapping[str, float], twin: Mapping[str, float]) -> str:
-        """A sentence for the card on the figures beside those of the twin, {metric: value} both; empty by default."""
+    def remark(self, values: Mapping[str, float], baseline: Mapping[str, float]) -> str:
+        """A sentence for the card that compares the figures with the baseline's, {metric: value} both; empty by default."""
         return ""
 
     def callbacks(self, model: keras.Model, dataset: Any, data_dir: PathLike | None = None) -> list[keras.callbacks.Callback]:
-        """Callbacks of its training on a data set, which may add figures to the log of an epoch."""
+        """Callbacks for training on a dataset, which may add figures to the log of an epoch."""
         return []
 
     def finish(self, model: keras.Model, data_dir: PathLike | None = None) -> None:
-        """What is done with a trained model before it is saved."""
+        """Finishes a trained model before it is saved."""
         model.prune()
 
     def load_data(self, split: str, data_dir: PathLike | None = None) -> Any:
-        """A split of the data set, with the classes that the model takes under the model's names, see `data.load`."""
+        """A split of the dataset, with the model's classes under the model's names, see `data.load`."""
         split = self.test_split if split == "test" else split
         if self.lazy:
             dataset = data.load_lazily(self.dataset, split, data_dir, self.input_shape[:2])
@@ -220,13 +219,13 @@ class Entry:
         class_names: Sequence[str] | None = None,
         dataset: Any = None,
     ) -> keras.Model:
-        """The untrained, uncompiled model, in the size that is asked for or that the data set has."""
+        """The untrained, uncompiled model, in the requested size or that of the dataset."""
         if dataset is not None:
             input_shape = input_shape or dataset.input_shape
             class_names = class_names or dataset.class_names
         if class_names and num_outputs and len(class_names) != num_outputs:
             raise ValueError(
-                f"There must be one label for each of {num_outputs} outputs. Received: {len(class_names)} class_names"
+                f"There must be one class name for each of {num_outputs} outputs. Received: {len(class_names)} class_names"
             )
         class_names = class_names or (self.class_names if num_outputs is None else tuple(map(str, range(num_outputs))))
         return self.make(dataset, tuple(input_shape or self.input_shape), tuple(class_names))

@@ -1,4 +1,4 @@
-"""Measuring a zoo model on the test split of its data set: every figure of `metrics.json` comes from here."""
+"""Measures zoo models on the test split of their dataset: the source of every figure in `metrics.json`."""
 
 import os
 import pathlib
@@ -12,18 +12,18 @@ from keras_interp.zoo.registry import get_entry
 
 
 def evaluate(name: str | pathlib.Path, data_dir: PathLike | None = None, dataset: Any = None) -> dict[str, Any]:
-    """Measures a model on the test split of its data set.
+    """Measures a model on the test split of its dataset.
 
     Args:
-        name: name of a zoo model; or a folder of one, whose provenance names the entry.
-        data_dir: folder of the prepared data sets, see `data.load`.
+        name: name of a zoo model, or a folder of one, whose provenance names the entry.
+        data_dir: folder of the prepared datasets, see `data.load`.
         dataset: an `ArrayDataset` to measure on instead, or the path of an `.npz` file of one.
 
     Returns:
         A dict: `split`, `examples`, `seed`, `values` {metric: value} and `definitions` {metric: sentence}.
 
     Raises:
-        ValueError: for a data set whose classes have other names than the model's outputs.
+        ValueError: for a dataset whose class names differ from the model's.
     """
     metrics.require_evaluation_extra()
     model = catalogue.load(name)
@@ -33,10 +33,10 @@ def evaluate(name: str | pathlib.Path, data_dir: PathLike | None = None, dataset
     dataset = dataset or entry.load_data("test", data_dir)
     if dataset.column_names and model.column_names:
         dataset = dataset.select_columns(model.column_names)
-    # Numbers stand for the outputs in their order; a file may lack examples of the last ones.
+    # Indices refer to the outputs in order; a file may lack examples of the last ones.
     numbered = tuple(map(str, range(len(model.class_names))))[: len(dataset.class_names)]
     if entry.task == "classification" and tuple(dataset.class_names) not in (tuple(model.class_names), numbered):
-        raise ValueError(f"The data set's classes must be {model.class_names}. Received: {tuple(dataset.class_names)}")
+        raise ValueError(f"The dataset's classes must be {model.class_names}. Received: {tuple(dataset.class_names)}")
     values = entry.measure(model, dataset, data_dir)
     return {
         "split": dataset.name,

@@ -1,4 +1,4 @@
-"""The zoo on the Hugging Face Hub: fetch models from there, checked, and publish them."""
+"""The zoo on the Hugging Face Hub: fetch models, with checks, and publish them."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImp
 
 from keras_interp.zoo import artifacts, cards
 
-# Seconds before the Hub is asked again when it is overloaded.
+# Seconds to wait before retrying an overloaded Hub.
 WAITS = (1, 2, 4)
 
 
-# Seconds that it may take to answer.
+# Timeout of a request, in seconds.
 TIMEOUT = 10
 
 
-# What `load` takes from a repository.
+# Files that `load` takes from a repository.
 NEEDED = (*artifacts.REQUIRED, artifacts.CONCEPTS)
 
 
 class HubError(OSError):
-    """Something that the Hub, or the way there, did not do; the message says what helps."""
+    """The Hub or the connection failed; the message suggests a fix."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str) -> Reference:
-        """The `Reference` that "hf://user/repo" or "hf://user/repo@revision" names.
+        """Parses "hf://user/repo" or "hf://user/repo@revision" to a `Reference`.
 
         Raises:
             ValueError: for any other text.
@@ -68,7 +68,7 @@ class Reference:
 
     @property
     def is_pinned(self) -> bool:
-        """Whether it names a commit, which alone never changes."""
+        """True if it names a commit, which never changes."""
         return re.fullmatch("[0-9a-f]{40}", self.revision or "") is not None
 
     def __str__(self):
@@ -76,7 +76,7 @@ class Reference:
 
 
 def is_reference(name: Any) -> TypeGuard[str]:
-    """Whether a name is meant as a model on the Hub."""
+    """True for the name of a model on the Hub."""
     return isinstance(name, str) and name.startswith("hf://")
 
 
@@ -87,20 +87,20 @@ def api() -> huggingface_hub.HfApi:
 
 
 def fetch(reference: Reference, pins: Mapping[str, str] | None = None, files: Sequence[str] = NEEDED) -> pathlib.Path:
-    """Downloads a model into the Hub's own cache, as far as it is not there.
+    """Downloads missing files into the Hugging Face cache.
 
     Args:
-        reference: a `Reference`. Of a branch or a tag all files are taken from the commit that it stands for; where the Hub
-            cannot be reached, from the one that is in the cache, with a warning.
-        pins: {file name: sha256} that the files must have besides, or None.
-        files: the files to take, as far as the repository has them; by default those that `load` needs.
+        reference: a `Reference`. For a branch or a tag, all files are taken from its current commit; if the Hub cannot be
+            reached, from the cached one, with a warning.
+        pins: {file name: sha256} that the files must also match, or None.
+        files: files to take if the repository has them; defaults to those that `load` needs.
 
     Returns:
-        The folder in the cache, which other programs share: it must not be written to.
+        The folder in the cache, which other programs share: do not write to it.
 
     Raises:
-        HubError: where the Hub does not give them; the message says what helps.
-        ArtifactError: for files that are not those that the Hub or the pins announce. They are taken out of the cache.
+        HubError: if the Hub does not provide them; the message suggests a fix.
+        ArtifactError: for files that differ from the Hub's or the pinned checksums. They are removed from the cache.
     """
     unanswered = None if reference.is_pinned else _unanswered(reference)
     try:
@@ -116,7 +116,7 @@ def fetch(reference: Reference, pins: Mapping[str, str] | None = None, files: Se
     except HubError as error:
         raise unanswered or error from error.__cause__
     if unanswered and not constants.HF_HUB_OFFLINE:
-        warnings.warn(f"What the cache has of {reference} is used, which can be old: {unanswered}", stacklevel=2)
+        warnings.warn(f"Using the cached copy of {reference}, which may be outdated: {unanswered}", stacklevel=2)
     paths = {path.name: path for path in pathlib.Path(folder).iterdir() if path.name in files}
     for name in artifacts.REQUIRED:
         if name not in paths:
@@ -127,20 +127,20 @@ def fetch(reference: Reference, pins: Mapping[str, str] | None = None, files: Se
     for name, path in paths.items():
         problem = _problem(path, (pins or {}).get(name))
         if problem:
-            # Otherwise every later call would find it. Another process may do the same.
+            # Otherwise every later call would find it. Another process may remove it, too.
             path.resolve().unlink(missing_ok=True)
             path.unlink(missing_ok=True)
             raise artifacts.ArtifactError(
-                f"The bytes that came from the Hub are not {problem}. They were taken out of the cache: try again, and if it "
+                f"The file from the Hub is not {problem}. It was removed from the cache: try again, and if it "
                 f"happens again, do not trust this source. Received: {reference} {name}"
             )
     return pathlib.Path(folder)
 
 
 def _unanswered(reference):
-    """The `HubError` of a Hub that cannot be asked about a branch or a tag, or None.
+    """The `HubError` if the Hub cannot be asked about a branch or a tag, else None.
 
-    The client itself would take an old commit from its cache without a word, and wait for ever on a silent Hub.
+    The client itself would silently take an old commit from its cache, and wait forever for an unresponsive Hub.
     """
     try:
         ask(reference, api().model_info, reference.repo_id, revision=reference.revision, timeout=TIMEOUT)
@@ -152,7 +152,7 @@ def _unanswered(reference):
 
 
 def _problem(path, pin):
-    """What a file in the cache should be and is not, or None."""
+    """Description of the expected file that a cached file fails to match, or None."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -160,7 +160,7 @@ def _problem(path, pin):
     sha256 = hashlib.sha256(content).hexdigest()
     if pin and sha256 != pin:
         return f"those that keras-interp pins (sha256 {pin[:12]}...)"
-    # The cache names files by what the Hub announces: the sha256 of large ones, git's hash of the others.
+    # The cache names files by the Hub's checksums: sha256 for large files, git's hash for others.
     announced = path.resolve().name
     git = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
     if re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", announced) and announced not in (sha256, git):
@@ -169,23 +169,23 @@ def _problem(path, pin):
 
 
 def models_of(user: str, pattern: str = "*") -> list[huggingface_hub.ModelInfo]:
-    """What a user or an organisation has on the Hub that was made with keras-interp, and matches an `fnmatch` pattern.
+    """Lists a user's or organization's keras-interp models on the Hub that match an `fnmatch` pattern.
 
     Returns:
         A list of `huggingface_hub.ModelInfo`, sorted by name.
 
     Raises:
-        HubError: where the Hub does not answer.
+        HubError: if the Hub does not respond.
     """
     models = ask(user, lambda: list(api().list_models(author=user, filter=cards.TAG, full=True, cardData=True)))
     return sorted((one for one in models if fnmatch.fnmatch(one.id.split("/")[1], pattern)), key=lambda one: one.id)
 
 
 def ask(subject: Any, function: Callable, *arguments: Any, retry: bool = True, **options: Any) -> Any:
-    """Calls a function of the Hub's client: again after a while where the Hub is overloaded, and with errors that help.
+    """Calls a function of the Hub's client, with retries if the Hub is overloaded and with helpful errors.
 
     Raises:
-        HubError: in the place of what the client raises.
+        HubError: in place of the client's errors.
     """
     for wait in (*(WAITS if retry else ()), None):
         try:
@@ -200,7 +200,7 @@ def ask(subject: Any, function: Callable, *arguments: Any, retry: bool = True, *
 
 
 def _reason(error):
-    """Why the client raised an error: it hides what made it fall back to its cache, or stop an upload."""
+    """Underlying cause of a client error, which hides why it fell back to its cache or stopped an upload."""
     hides = isinstance(error, (errors.LocalEntryNotFoundError, RuntimeError))
     return error.__cause__ if hides and error.__cause__ is not None else error
 
@@ -210,18 +210,18 @@ def _is_overloaded(error):
 
 
 def _is_away(error):
-    """Whether the Hub could not be asked."""
+    """True if the Hub could not be reached."""
     away = (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled)
     no_answer = isinstance(error, HTTPError) and not isinstance(error, errors.HfHubHTTPError)
     return isinstance(error, away) or no_answer or _is_overloaded(error)
 
 
 def _helpful(subject, error):
-    """The `HubError` for an error of the Hub's client: what helps, and what it said."""
+    """The `HubError` for an error of the Hub's client: a suggested fix, and its message."""
     words = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else None
     if isinstance(error, errors.GatedRepoError):
-        advice = "Access must be asked for on the repository's page; then log in with `hf auth login`."
+        advice = "Request access on the repository's page, then log in with `hf auth login`."
     elif isinstance(error, errors.RepositoryNotFoundError):
         advice = (
             "The Hub knows no such repository, or it is private and you may not see it: check the name, and log in with "
@@ -238,16 +238,16 @@ def _helpful(subject, error):
     elif status == 404:
         advice = f"There is no such page at {constants.ENDPOINT}: check the name of the repository, and HF_ENDPOINT."
     elif status == 409:
-        advice = "Somebody changed the repository meanwhile: look at its page, and try again."
+        advice = "The repository changed in the meantime: look at its page, and try again."
     elif status is not None:
-        advice = "The Hub does not answer as it should: try again later."
+        advice = "The Hub gave an unexpected response: try again later."
     elif isinstance(error, HTTPError):
         advice = (
-            f"The Hub at {constants.ENDPOINT} cannot be reached, or went away: check the network, HF_ENDPOINT and proxies, or "
+            f"The Hub at {constants.ENDPOINT} cannot be reached or disconnected: check network, HF_ENDPOINT and proxies, or "
             "set HF_HUB_OFFLINE=1 to work from the cache."
         )
     elif getattr(error, "errno", None) == errno.ENOSPC:
-        advice = f"The disk is full: make room, or set HF_HOME to another one. The cache is {constants.HF_HUB_CACHE}."
+        advice = f"The disk is full: free some space, or set HF_HOME to another disk. The cache is {constants.HF_HUB_CACHE}."
     else:
-        advice = "The transfer did not work: try again."
+        advice = "The transfer failed: try again."
     return HubError(f"{advice} Received: {subject}: {words}")

@@ -1,6 +1,6 @@
-"""What there is in the zoo, told without Keras: names, descriptions, measured figures, and what came with the installation.
+"""Contents of the zoo, read without Keras: names, descriptions, measured figures, and the files of the installation.
 
-`index.json` holds what the entries say of themselves; `python -m tools.release --index` writes it from them.
+`index.json` holds the facts of the entries; `python -m tools.release --index` writes it from them.
 """
 
 import difflib
@@ -14,30 +14,30 @@ from typing import Any
 
 _PACKAGE = pathlib.Path(__file__).parent
 INDEX, PINS = _PACKAGE / "index.json", _PACKAGE / "pins.json"
-# Where on the Hub the zoo's models are that do not come with the package, with the commit: {name: "hf://user/repo@commit"}.
+# Places on the Hub of zoo models that do not come with the package: {name: "hf://user/repo@commit"}.
 LOCATIONS = _PACKAGE / "hub.json"
 # Environment variable with the folder of a mirror, see `zoo.download`.
 MIRROR = "KERAS_INTERP_ZOO"
 
 
 def checkout() -> pathlib.Path | None:
-    """The folder of the checkout that this package runs from, or None where it is installed without one."""
+    """Folder of the checkout that this package runs from, or None if it is installed without one."""
     root = _PACKAGE.parents[1]
     return root if (root / "pyproject.toml").is_file() else None
 
 
 def shipped_root() -> pathlib.Path:
-    """The folder of all models that came with the checkout or the installed package."""
+    """Folder of all models that came with the checkout or the installed package."""
     return root / "zoo" if (root := checkout()) else _PACKAGE / "weights"
 
 
 def index() -> dict[str, dict[str, Any]]:
-    """What the entries of all models say of themselves, {name: facts}."""
+    """Facts of the entries of all models, {name: facts}."""
     return json.loads(INDEX.read_text())
 
 
 def is_trained(name: str) -> bool:
-    """Whether a model has weights, with this installation, in the mirror or on the Hub."""
+    """True if a model has weights with this installation, in the mirror or on the Hub."""
     folders = [shipped_root() / name, *([pathlib.Path(os.environ[MIRROR], name)] if MIRROR in os.environ else [])]
     return any((folder / "config.json").is_file() for folder in folders) or name in json.loads(LOCATIONS.read_text())
 
@@ -49,7 +49,7 @@ def select(
     comparisons: bool = False,
     is_trained: Callable[[str], bool] = is_trained,
 ) -> list[str]:
-    """The names that `zoo.list_models` lists, those of models with weights first.
+    """Names for `zoo.list_models`, models with weights first.
 
     Args:
         comparison: {name: whether it is a row of a paper's comparisons}.
@@ -64,14 +64,14 @@ def select(
 
 
 def unknown(name: str, names: Iterable[str]) -> KeyError:
-    """The error of a name that no model has, with the nearest ones."""
+    """Error for a name that no model has, with similar ones."""
     nearest = difflib.get_close_matches(str(name), names, n=3, cutoff=0.3)
     hint = f" Did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
     return KeyError(f"There is no model of that name.{hint} zoo.list_models() lists all. Received: {name!r}")
 
 
 def describe(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """All that is known of a model, as `zoo.info` gives it, of what its entry says of itself."""
+    """All facts about a model, as in `zoo.info`, from those of its entry."""
     pins = json.loads(PINS.read_text()).get(name, {})
     metadata = _read(shipped_root() / name / "metadata.json", pins)
     metrics = _read(shipped_root() / name / "metrics.json", pins).get("values", {})
@@ -80,11 +80,11 @@ def describe(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
         **facts,
         "parameters": int(metrics["parameters"]) if "parameters" in metrics else provenance.get("parameters"),
         "metrics": metrics,
-        # An older one may lack what later recipes say.
+        # An older one may lack fields of later recipes.
         "recipe": {**facts["recipe"], **provenance.get("recipe", {})},
         "trained": is_trained(name),
         "location": json.loads(LOCATIONS.read_text()).get(name),
-        "licence": "Apache-2.0",
+        "license": "Apache-2.0",
         "revision": metadata.get("date_saved"),
         "sha256": pins,
     }
@@ -95,5 +95,5 @@ def _read(path, pins):
         return {}
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != pins.get(path.name):
-        raise ValueError(f"A file of the zoo is not the one that was published. Received: {path}")
+        raise ValueError(f"A file of the zoo is not the published one. Received: {path}")
     return json.loads(content)

@@ -1,4 +1,4 @@
-"""Publishing a model on the Hub, after a check of all that goes there."""
+"""Publishes models on the Hub after checking everything that goes there."""
 
 import dataclasses
 import json
@@ -21,13 +21,13 @@ from keras_interp.zoo.store import copy_artifact, find_folder, load_folder
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """A model as it was published.
+    """A published model.
 
     Attributes:
         reference: `Reference` with the commit, to load exactly this.
         url: page of the commit, or of the pull request.
         tag: the tag that the commit got, or None.
-        sha256: {file name: sha256} of what was uploaded.
+        sha256: {file name: sha256} of the uploaded files.
     """
 
     reference: Reference
@@ -43,29 +43,29 @@ def publish(
     create_pr: bool = False,
     revision: str | None = None,
     tag: str | None = None,
-    licence: str | None = None,
+    license: str | None = None,
 ) -> Published:
-    """Publishes a model on the Hub, after a check of all that goes there.
+    """Publishes a model on the Hub after checking everything that goes there.
 
-    Only the files of an artifact are uploaded, whatever else the folder holds. The card is written anew, see
-    `cards.write_card`: sections that a person wrote, in the folder or on the Hub, stay.
+    Only the files of an artifact are uploaded, whatever else the folder holds. The card is rewritten, see `cards.write_card`;
+    hand-written sections, in the folder or on the Hub, are kept.
 
     Args:
         model: a folder that `save` or `train` wrote, the name of a zoo model, or a model of keras-interp.
-        repo_id: "user/repo"; made where it does not exist.
-        private: whether a new repository is private; by default as the Hub's settings have it.
+        repo_id: "user/repo"; created if it does not exist.
+        private: whether a new repository is private; defaults to the Hub's setting.
         create_pr: whether to open a pull request instead of a commit; it gets no tag.
-        revision: branch to commit to, made where it does not exist; by default the main one.
-        tag: tag of the commit; by default "v" and the version of keras-interp that saved it, where that tag is not taken yet.
-        licence: the Hub's name of the licence of the weights, as "mit"; needed for models from outside the zoo.
+        revision: branch to commit to, created if it does not exist; defaults to the main branch.
+        tag: tag of the commit; defaults to "v" and the version of keras-interp that saved it, unless that tag is taken.
+        license: the Hub's name of the weights' license, as "mit"; required for models from outside the zoo.
 
     Returns:
-        A `Published`. Its `reference` is what to load, and to pin.
+        A `Published`; load or pin its `reference`.
 
     Raises:
-        ArtifactError: for an artifact that is not whole, or does not give its golden outputs.
-        ValueError: for a model without a licence, or a tag that is taken.
-        HubError: where the Hub refuses; the message says what helps.
+        ArtifactError: for an artifact that is incomplete, or does not reproduce its golden outputs.
+        ValueError: for a model without a license, or a tag that is taken.
+        HubError: if the Hub refuses; the message suggests a fix.
     """
     client, reference = api(), Reference.parse(f"hf://{repo_id}")
     with tempfile.TemporaryDirectory() as scratch:
@@ -76,7 +76,7 @@ def publish(
         existing, tags = _look_up(client, repo_id, revision, private)
         if tag in tags:
             raise ValueError(f"The repository has a tag of that name; give another one. Received: tag={tag!r}")
-        card = cards.write_card(folder, repo_id, licence, existing, loaded)
+        card = cards.write_card(folder, repo_id, license, existing, loaded)
         ask(reference, huggingface_hub.ModelCard.load(card).validate)
         sums = {path.name: artifacts.sha256(path) for path in sorted(folder.iterdir())}
         ask(reference, client.create_repo, repo_id, private=private, exist_ok=True)
@@ -90,9 +90,9 @@ def publish(
             commit_message=f"Saved with keras-interp {version}",
             revision=revision,
             create_pr=create_pr,
-            # A picture or names that were there belong to other weights.
+            # An existing picture or names belong to other weights.
             delete_patterns=list(artifacts.FILES),
-            # A pull request that was opened and not confirmed would be opened again.
+            # No retry: an unconfirmed pull request would be opened twice.
             retry=not create_pr,
         )
     published = Reference(repo_id, commit.oid)
@@ -109,10 +109,10 @@ def publish(
 
 
 def _look_up(api, repo_id, revision, private):
-    """The text of the card in a repository, or None, and its tags.
+    """Text of the card in a repository, or None, and its tags.
 
     Raises:
-        ValueError: for a public repository that is to be private.
+        ValueError: for a public repository with `private=True`.
     """
     if not ask(repo_id, api.repo_exists, repo_id):
         return None, set()
@@ -127,7 +127,7 @@ def _look_up(api, repo_id, revision, private):
 
 
 def _collect(model, folder):
-    """The files of an artifact, and nothing else, in a folder of their own."""
+    """Copies only the files of an artifact to their own folder."""
     if isinstance(model, keras.Model):
         shape, random = (4, *model.input_shape[1:]), np.random.default_rng(0)
         if None in shape:
@@ -141,16 +141,16 @@ def _collect(model, folder):
     source = find_folder(model, artifacts.FILES)
     if model in ENTRIES:
         artifacts.verify(source, artifacts.pins_of(model, source))
-    # The cache of the Hub is made of links.
+    # The Hub's cache consists of links.
     if not source.resolve().is_relative_to(pathlib.Path(constants.HF_HUB_CACHE).expanduser().resolve()):
         for name in artifacts.FILES:
             if (source / name).is_symlink():
-                raise artifacts.ArtifactError(f"A link is not published; put the file there. Received: {source / name}")
+                raise artifacts.ArtifactError(f"Links are not published; replace it with the file. Received: {source / name}")
     return copy_artifact(source, folder)
 
 
 def _draw_explanation(model, entry, folder):
-    """Explains the golden inputs in a picture, where there is none and the inputs may be seen."""
+    """Explains the golden inputs in a picture, if there is none and the inputs may be shown."""
     shown = entry is None or entry.shows_examples
     if shown and isinstance(model, InterpretableModel) and not (folder / artifacts.EXPLANATION).is_file():
         with np.load(folder / artifacts.GOLDEN, allow_pickle=False) as golden:
@@ -158,14 +158,14 @@ def _draw_explanation(model, entry, folder):
 
 
 def check(folder: pathlib.Path) -> tuple[keras.Model, str, Entry | None]:
-    """Checks an artifact before others get it: it loads, with its names, and gives its golden outputs.
+    """Checks an artifact before publishing: it loads, with its names, and reproduces its golden outputs.
 
     Returns:
-        The model, the version of keras-interp that saved it, and the zoo's `Entry` by which it was trained, or None.
+        The model, the version of keras-interp that saved it, and its `Entry` in the zoo, or None.
 
     Raises:
-        ArtifactError: for one that is not whole.
-        ValueError: for a `concepts.json` that is damaged or of another model.
+        ArtifactError: for an incomplete artifact.
+        ValueError: for a `concepts.json` that is damaged or belongs to another model.
     """
     model = load_folder(folder)
     metadata = json.loads((folder / artifacts.METADATA).read_text()).get("keras_interp", {})

@@ -24,7 +24,7 @@ def get_entry(name: str) -> Entry:
 
 
 def facts_of(entry: Entry) -> dict[str, Any]:
-    """What an entry says of its model, as `index.json` holds it for the command."""
+    """Facts about an entry's model, as `index.json` holds them for the command."""
     names = ("name", "description", "method", "architecture", "dataset", "class_names", "input_shape", "paper_metrics")
     return {
         **{field: getattr(entry, field) for field in (*names, "comparison")},

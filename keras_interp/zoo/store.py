@@ -1,4 +1,4 @@
-"""Where a model lies: names become folders, of the installation, a mirror or the Hub."""
+"""Lookup of models: names become folders of the installation, a mirror or the Hub."""
 
 import json
 import os
@@ -19,13 +19,13 @@ from keras_interp.zoo.registry import ENTRIES, get_entry
 
 
 def location_of(name: str) -> Reference | None:
-    """The `Reference`, with its commit, of a zoo model that was published, or None."""
+    """The `Reference`, with its commit, of a published zoo model, or None."""
     locations = json.loads(LOCATIONS.read_text())
     return Reference.parse(locations[name]) if name in locations else None
 
 
 def find_local(name: str) -> pathlib.Path | None:
-    """The folder of a zoo model that came with the installation or lies in the mirror, or None."""
+    """Folder of a zoo model in the installation or the mirror, or None."""
     folder = artifacts.shipped_folder(name)
     if folder is None and MIRROR in os.environ:
         mirrored = pathlib.Path(os.environ[MIRROR], name)
@@ -34,11 +34,11 @@ def find_local(name: str) -> pathlib.Path | None:
 
 
 def find_folder(name: str | pathlib.Path, files: Sequence[str] = NEEDED) -> pathlib.Path:
-    """The folder that `load` takes a model from, after a download where it lies on the Hub.
+    """Folder that `load` takes a model from, after a download if it is on the Hub.
 
     Args:
         name: as for `load`.
-        files: the files to download, as far as there are such.
+        files: the files to download, if they exist.
 
     Returns:
         A `pathlib.Path`.
@@ -60,7 +60,7 @@ def find_folder(name: str | pathlib.Path, files: Sequence[str] = NEEDED) -> path
         return folder
     if location is None:
         raise FileNotFoundError(
-            f"No weights of this model come with this installation, nor are they on the Hub. Set {MIRROR} to the `zoo` folder "
+            f"This model's weights are neither in this installation nor on the Hub. Set {MIRROR} to the `zoo` folder "
             f"of a checkout that has them, or train it with: keras-interp train {name} --data-dir DIR, then load the folder "
             f"that it writes. Received: {name!r}"
         )
@@ -68,11 +68,11 @@ def find_folder(name: str | pathlib.Path, files: Sequence[str] = NEEDED) -> path
 
 
 def copy_artifact(source: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
-    """Copies the files of an artifact, each whole or not at all, into a folder, in the place of another one's."""
+    """Copies the files of an artifact, each atomically, into a folder, replacing those of another one."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in artifacts.FILES:
         if not (source / name).is_file():
-            # What a person wrote is not thrown away.
+            # Users' notes are kept.
             if name != artifacts.CONCEPTS:
                 (folder / name).unlink(missing_ok=True)
         else:
@@ -84,7 +84,7 @@ def copy_artifact(source: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
 def load_folder(
     folder: pathlib.Path, pins: Mapping[str, str] | None = None, custom_objects: Mapping[str, type] | None = None
 ) -> keras.Model:
-    """The model in a folder, see `artifacts.load`, with the names that persons gave to its x-features."""
+    """The model in a folder, see `artifacts.load`, with the names that users gave to its x-features."""
     model = artifacts.load(folder, pins, custom_objects)
     if isinstance(model, ConceptExplainer):
         ConceptNotes(folder / artifacts.CONCEPTS).apply(model)
@@ -92,19 +92,19 @@ def load_folder(
 
 
 def download(names: Iterable[str], folder: PathLike) -> list[pathlib.Path]:
-    """Makes a mirror of models in a folder, to work without a network.
+    """Copies models into a folder, a mirror for work without a network.
 
-    `load` takes models by name from there, where the environment variable `KERAS_INTERP_ZOO` names the folder.
+    `load` takes models by name from there if the environment variable `KERAS_INTERP_ZOO` names the folder.
 
     Args:
         names: names of zoo models, or "hf://user/repo" with or without "@revision".
-        folder: where to; each model in a folder of its name, or of its repository's.
+        folder: folder to write; each model gets a subfolder named after it or its repository.
 
     Returns:
         The folders of the models, `pathlib.Path`s.
 
     Raises:
-        KeyError, FileNotFoundError, HubError, ArtifactError: as for `load`. What was complete by then stays.
+        KeyError, FileNotFoundError, HubError, ArtifactError: as for `load`. Complete models stay.
         ValueError: for two models that would go to the same folder.
     """
     names = [names] if isinstance(names, str) else list(names)

@@ -1,4 +1,4 @@
-"""Training a zoo model by its recipe: resumable, on one device or many."""
+"""Trains zoo models by their recipes: resumable, on one or many devices."""
 
 import contextlib
 import dataclasses
@@ -36,24 +36,24 @@ def train(
     verbose: Any = 2,
     **overrides: Any,
 ) -> keras.Model:
-    """Trains a zoo model on its data set, and saves it as an artifact.
+    """Trains a zoo model on its dataset, and saves it as an artifact.
 
-    A checkpoint and the log are written after every epoch; called again with the same arguments, training goes on where it
+    A checkpoint and the log are written after every epoch; called again with the same arguments, training resumes where it
     stopped, and ends with the weights of an uninterrupted run. On TensorFlow `strategy` spreads a batch over local GPUs; on
     JAX all local devices share it, and `coordinator` joins the processes of several machines, each feeding its share.
 
     Args:
         name: name of the model, see `list_models`; or an entry that is not in the zoo.
-        data_dir: folder of the prepared data sets, see `data.load`.
+        data_dir: folder of the prepared datasets, see `data.load`.
         output: folder for checkpoints, log and the trained artifact; by default `runs/<name>`.
         dataset: an `ArrayDataset` or `LazyDataset` to train on instead of the entry's own; with other classes than the
             entry's, the model is built for these.
-        validation: share of the training examples that is held out of training and measured after each epoch, for choosing
-            hyperparameters. The test split is never read here.
+        validation: share of the training examples to hold out and measure after each epoch, for choosing hyperparameters. The
+            test split is never read here.
         strategy: None, "mirrored", or a `tf.distribute.Strategy` for one machine.
         coordinator: "HOST:PORT" of process 0, on JAX.
         num_processes: number of JAX processes.
-        process_id: this process, from 0.
+        process_id: index of this process, from 0.
         verbose: as for `model.fit`.
         **overrides: fields of the `Recipe` to change, as `epochs=10`.
 
@@ -62,7 +62,7 @@ def train(
 
     Raises:
         KeyError: for an unknown name. TypeError: for an unknown recipe field.
-        FileNotFoundError: for a data set that is not prepared. ValueError: for a strategy that cannot work here, or an output
+        FileNotFoundError: for a dataset that is not prepared. ValueError: for a strategy that cannot work here, or an output
             folder that holds a checkpoint of another run: other settings, or other data of the same name.
     """
     entry = name if isinstance(name, Entry) else get_entry(name)
@@ -100,7 +100,7 @@ def train(
             epochs=recipe.epochs,
             initial_epoch=agreed(restore_checkpoint(model, state / CHECKPOINT), num_processes),
             validation_data=held_out,
-            shuffle=False,  # Keras would shuffle the batches, which are shuffled already, by a global seed.
+            shuffle=False,  # Keras would shuffle the batches, which are already shuffled, by a global seed.
             verbose=verbose if process_id == 0 else 0,
             callbacks=[
                 keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: setattr(batches, "epoch", epoch)),
@@ -151,9 +151,9 @@ def _dtype_policy(name):
 
 
 def _hold_out(dataset, validation, recipe):
-    """The data set with the held-out examples last, drawn at random, and the number of the others.
+    """The dataset with randomly drawn held-out examples last, and the number of the others.
 
-    The held-out part is rounded to whole batches, which any number of devices that share a batch can share too.
+    The held-out part is rounded to whole batches, so that devices that share a batch can share it too.
     """
     if not validation:
         return dataset, len(dataset)

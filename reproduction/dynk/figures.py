@@ -1,4 +1,4 @@
-"""Figures of the Dynamic-K paper. Every function returns a matplotlib figure that it does not show."""
+"""Figures of the Dynamic-K paper. Every function returns a matplotlib figure without showing it."""
 
 import textwrap
 
@@ -82,7 +82,7 @@ def plot_last_layers(layers):
     """
     heights = [0.9 + 0.11 * len(names) for _, names in layers.values()]
     if not heights:
-        raise ValueError("There must be one layer at least. Received: none")
+        raise ValueError("There must be at least one layer. Received: none")
     figure = new_figure(9.6, sum(heights))
     axes = figure.subplots(len(layers), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axis, (title, (kernel, names)) in zip(axes, layers.items()):
@@ -106,7 +106,7 @@ def plot_unit_scores(scores, count=100, threshold=0.04, order=()):
         scores: {network: float array (units,)}, IoU of each unit with its best concept.
         count: units to draw; all where a network has fewer.
         threshold: from which score on a unit is called a detector of its concept; a dashed line.
-        order: names by which colours are given, see `plot_epoch_curves`.
+        order: names by which colors are given, see `plot_epoch_curves`.
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -115,7 +115,7 @@ def plot_unit_scores(scores, count=100, threshold=0.04, order=()):
         ValueError: for no networks, or scores of another rank.
     """
     if not scores:
-        raise ValueError("There must be the scores of one network at least. Received: none")
+        raise ValueError("There must be scores of at least one network. Received: none")
     figure = new_figure(5.6, 3.4)
     axis = figure.subplots()
     colors = network_colors([*order, *scores])
@@ -129,7 +129,7 @@ def plot_unit_scores(scores, count=100, threshold=0.04, order=()):
 
 
 def plot_class_units(shares, class_names, unit_names, images, regions):
-    """Which units make up some classes, and what these units respond to (Figure 6).
+    """Units that make up some classes, and the images that activate them (Figure 6).
 
     Classes stand left, units right; the wider a line, the larger the share, which stands on it. Beside each unit are the
     images that activate it most, dark outside the region where they do.
@@ -192,7 +192,7 @@ def _show_region(axis, image, region, extent):
 
 
 def plot_unit_explanations(images, titles, explanations):
-    """The units that speak most for the class of each image, and what is left beside them, for several networks (Figure 7).
+    """Units that contribute most to the class of each image, and the remainder, for several networks (Figure 7).
 
     Args:
         images: array (n, height, width, channels) of pixels in 0..255.

@@ -25,7 +25,7 @@ from reproduction.report import Report
 from reproduction.shipped import Measured, spread
 
 FULL, HALF, PLACES = "CIFAR-10, full width", "CIFAR-10, half width", "places_mini"
-# Our data sets and widths, as names of models end.
+# Our datasets and widths, as names of models end.
 SETTINGS = {FULL: "resnet18_cifar10", HALF: "resnet18w32_cifar10", PLACES: "resnet18w32_places_mini"}
 STANDARD, L1, SPARSEST, FIVE = "standard", "L1", "Dynamic-1", "Dynamic-5"
 # Our kinds of networks, as names of models begin.
@@ -153,7 +153,7 @@ def most_alike(shares):
 
 
 def residual_share(model, inputs, count=UNITS_OF_AN_IMAGE):
-    """What the `count` largest of all products w_ic x_i lack of the predicted logit, by magnitude: mean over the inputs.
+    """Share of the predicted logit that the `count` largest products w_ic x_i lack, by magnitude: mean over the inputs.
 
     All units count, also those that Dynamic-K leaves out of the logit, so that networks can be compared.
     """
@@ -216,8 +216,8 @@ class DynamicK(shipped.ShippedReport):
             ("Figure 4a: training on CIFAR-10", (), self.figure_4a),
             ("Figure 4b: weights of the last layer", (), self.figure_4b),
             ("Figure 5a: accuracy for different K", (), self.figure_5a),
-            ("Figure 5b: sparsity over the training", (), self.figure_5b),
-            ("Figure 5c: dissection over the training", (), self.figure_5c),
+            ("Figure 5b: sparsity over training", (), self.figure_5b),
+            ("Figure 5c: dissection over training", (), self.figure_5c),
             ("Figure 5d: the units that are easiest to interpret", places, self.figure_5d),
             ("Figure 6: from units to classes", (DYNK_PLACES,), self.figure_6),
             ("Figure 7: explanations of images", places, self.figure_7),
@@ -266,7 +266,8 @@ class DynamicK(shipped.ShippedReport):
         )
 
     def loss_of_accuracy(self):
-        """Sentences on Dynamic-5 and Dynamic-1 beside the standard network; two standard errors count as no difference."""
+        """Sentences comparing Dynamic-5 and Dynamic-1 with the standard network; two standard errors count as no
+        difference."""
         theirs = {kind: {PLACES: top1, FULL: cifar, HALF: cifar} for _, kind, top1, _, cifar in TABLE_1}
         sentences = []
         for kind, setting in itertools.product((FIVE, SPARSEST), SETTINGS):
@@ -302,12 +303,12 @@ class DynamicK(shipped.ShippedReport):
             rows,
             "Weights are those of the last layer; units for a share of a logit and the concepts of a class are counted by "
             "magnitude of what acts in the network, so a Dynamic-K network needs at most K units by construction. Units "
-            "without a concept count for themselves, and IoU depends on the data set that is dissected on: compare ours with "
+            "without a concept count for themselves, and IoU depends on the dataset that is dissected on: compare ours with "
             f"each other. The paper's dissection is that of its released network. {self.claims()}",
         )
 
     def claims(self):
-        """What the paper says of Dynamic-5, and whether ours agrees."""
+        """The paper's claims on Dynamic-5, and whether ours agree."""
         sentences = []
         for setting in SETTINGS:
             if sparse := self.figures(setting, "connection_sparsity", (FIVE,)):

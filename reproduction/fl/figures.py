@@ -1,4 +1,4 @@
-"""Figures of the paper on feature leveling. Every function returns a matplotlib figure that it does not show."""
+"""Figures of the paper on feature leveling. Every function returns a matplotlib figure without showing it."""
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
@@ -24,11 +24,11 @@ from keras_interp.drawing import (
 
 
 def plot_independent_xor(rows, labels):
-    """Independent XOR: x1 and x2 as the position of a point, x3 as its size, the class as its colour (Figure 1).
+    """Independent XOR: x1 and x2 as the position of a point, x3 as its size, the class as its color (Figure 1).
 
     Args:
         rows: float array (n, 3), some hundreds of rows, with x3 in [0, 1].
-        labels: class numbers (n,), 0 or 1.
+        labels: integers (n,), 0 or 1.
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -61,7 +61,7 @@ def plot_weights(networks, input_names, class_names):
     """Weights of networks of dense layers: one network in a row, one layer in a column (Figure 2).
 
     Each matrix has a row for each feature that may enter the layer. Rows of those that do not enter are hatched; where a gate
-    sends a feature to the output instead, arrows in the colour of its level leave there and arrive at the output layer.
+    sends a feature to the output instead, arrows in the color of its level leave there and arrive at the output layer.
 
     Args:
         networks: {title: (kernels, gates)}. Kernels are float arrays (features, units), the output layer's last. Gates are
@@ -115,7 +115,7 @@ def plot_weights(networks, input_names, class_names):
 
 
 def _flow(gates, sizes):
-    """Which features enter each hidden layer, and which features of each level the output takes: lists of boolean arrays."""
+    """Features that enter each hidden layer, and features of each level that the output takes: lists of boolean arrays."""
     entering, levels, reached = [], [], True
     for number, size in enumerate(sizes[:-1]):
         gate = check_array(f"gate {number + 1}", gates[number], (size,)) if len(gates) else np.ones(size)
@@ -211,7 +211,7 @@ def plot_class_gradients(gradients, class_names):
 
 
 def plot_level_gradients(image, gradients):
-    """An image, and input gradients of several networks beside it; those of one network share one scale.
+    """An image next to input gradients of several networks; those of one network share one scale.
 
     Args:
         image: array (height, width, channels) of pixels in 0..255.
@@ -226,7 +226,7 @@ def plot_level_gradients(image, gradients):
     image = check_array("image", image, ("height", "width", "channels"))
     panels = [(network, title) for network, heats in gradients.items() for title in heats]
     if not panels:
-        raise ValueError("There must be one gradient at least. Received: none")
+        raise ValueError("There must be at least one gradient. Received: none")
     figure = new_figure(0.4 + 1.5 * (1 + len(panels)), 2.4)
     axes = figure.subplots(1, 1 + len(panels))
     show(axes[0], image, "image")
@@ -273,7 +273,7 @@ def plot_column_gradients(gradients, column_names, unit):
 
 
 def plot_depth_probe(depths, hidden_layers, errors, error_name):
-    """What remains of networks of different depths, and their errors: means over seeds as lines, each seed as a point.
+    """Remaining layers of networks of different depths, and their errors: means over seeds as lines, each seed as a point.
 
     Args:
         depths: initial numbers of hidden layers, (depths,).

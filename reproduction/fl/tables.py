@@ -70,7 +70,7 @@ class Measured(shipped.Measured):
 
     @property
     def architecture(self):
-        """What remains of the network, in the paper's notation: a star marks the layer that earlier levels are joined to."""
+        """Remaining network, in the paper's notation: a star marks the layer that earlier levels are joined to."""
         if not self.values or self.entry is None:
             return None
         sizes, outputs = [int(np.prod(self.entry.input_shape)), *self.entry.hidden_units], len(self.entry.class_names)
@@ -95,7 +95,7 @@ def with_figures(rows, values=None):
 
 
 def fit_additive_model(rows, targets):
-    """A generalised additive model: a cubic spline of each number, a constant for each column of 0 and 1, ridge penalty.
+    """A generalized additive model: a cubic spline of each number, a constant for each column of 0 and 1, ridge penalty.
 
     Cross-validation on the given rows chooses the number of knots and the weight of the penalty.
 
@@ -275,7 +275,7 @@ class FeatureLeveling(shipped.ShippedReport):
             title,
             header,
             lines,
-            "California Housing, hidden layers of 32 units. The MSE is that of the standardised target; the paper does not "
+            "California Housing, hidden layers of 32 units. The MSE is that of the standardized target; the paper does not "
             "state the unit of its own. It says that its gated networks end with 3 layers when they start with more than 4. "
             "Layers that remain are those before the first gate that is closed as a whole, one number for each seed.",
         )
@@ -286,7 +286,7 @@ class FeatureLeveling(shipped.ShippedReport):
                 network: [(figures[network, depth] + [np.nan] * seeds)[:seeds] for depth in DEPTHS] for network in networks
             }
 
-        figure = figures.plot_depth_probe(DEPTHS, filled(layers), filled(errors), "test MSE, standardised target")
+        figure = figures.plot_depth_probe(DEPTHS, filled(layers), filled(errors), "test MSE, standardized target")
         caption = "The same as a picture: lines are means over seeds, points are single networks."
         return [*tables, *self.report.add_figure("figure_depth", f"{title}, as a picture", figure, caption)]
 

@@ -1,4 +1,4 @@
-"""Figures of the paper on label-sensitive gates. Every function returns a matplotlib figure that it does not show."""
+"""Figures of the paper on label-sensitive gates. Every function returns a matplotlib figure without showing it."""
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
@@ -68,7 +68,7 @@ def plot_masked_confusions(confusions, masked, class_names):
         picture = draw_matrix(axis, confusion, title, (count, count), 0.0, 1.0, rows=class_names, columns=class_names)
         for row, column in np.argwhere(np.rint(100 * np.nan_to_num(confusion)) > 0):
             share = confusion[row, column]
-            # White on the dark half of the colour map.
+            # White on the dark half of the color map.
             axis.text(
                 column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=6, color="w" if share < 0.6 else INK
             )
@@ -116,7 +116,7 @@ def plot_similarities(true_positive, false_negative, class_names):
 
 
 def _order_by_similarity(matrix):
-    """An order of the rows in which similar ones are neighbours: the Fiedler vector of the graph of similarities."""
+    """An order of the rows in which similar ones are neighbors: the Fiedler vector of the graph of similarities."""
     similarity = np.maximum(matrix + matrix.T, 0.0)
     laplacian = np.diag(similarity.sum(axis=1)) - similarity
     return np.argsort(np.linalg.eigh(laplacian)[1][:, min(1, len(matrix) - 1)], kind="stable")
@@ -171,7 +171,7 @@ def plot_filter_correlations(correlations, share_title="elements above a thresho
         ValueError: for no matrices, or one that is not square.
     """
     if not correlations:
-        raise ValueError("There must be one matrix at least. Received: none")
+        raise ValueError("There must be at least one matrix. Received: none")
     square = {title: check_array(title, matrix, (len(matrix), len(matrix))) for title, matrix in correlations.items()}
     limit = max(np.quantile(np.abs(matrix - np.diag(np.diag(matrix))), 0.995) for matrix in square.values()) or 1.0
     figure = new_figure(11.4, 0.3 + 3.3 * -(-len(square) // 2))
@@ -198,7 +198,7 @@ def plot_filter_correlations(correlations, share_title="elements above a thresho
 
 
 def plot_cluster_centers(centers, gate, class_names):
-    """Cluster centres of the features of several networks, beside the gate that one of them was trained with (Figure 9).
+    """Cluster centers of the features of several networks, beside the gate that one of them was trained with (Figure 9).
 
     Each network has a scale of its own, from 0 to its largest entry.
 
@@ -211,10 +211,10 @@ def plot_cluster_centers(centers, gate, class_names):
         A `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: for no centres, or shapes that do not fit.
+        ValueError: for no centers, or shapes that do not fit.
     """
     if not centers:
-        raise ValueError("There must be one matrix of centres at least. Received: none")
+        raise ValueError("There must be at least one matrix of centers. Received: none")
     panels = {**centers, "fixed gate": gate}
     figure, axes = make_panels(panels, rows=1, width=4.6, height=2.7)
     for axis, (title, matrix) in zip(axes, panels.items()):
@@ -246,7 +246,7 @@ def plot_training(log, gated_epochs=()):
     curves = {column: check_array(column, log[column], epochs.shape) for column in needed[1:]}
     figure = new_figure(7.0, 5.0)
     top, bottom = figure.subplots(2, 1, sharex=True)
-    # Points as well: a gated epoch stands between standard ones, and a short training has few of either.
+    # Points as well: a gated epoch stands between standard ones, and a short run has few of either.
     style = {"marker": ".", "markersize": 4, "linewidth": 1.2}
     top.plot(epochs, curves["accuracy"], color=CURVES[0], label="standard path", **style)
     top.plot(epochs, curves["gated_accuracy"], color=CURVES[1], label="gated path", **style)

@@ -47,7 +47,7 @@ CHUNK = 1024
 def compiled_predict(model, batch_size):
     """A function from up to `batch_size` images to their logits, in one compiled call.
 
-    Every call has the same shape and dtype, padded where there are fewer images: another shape would be compiled anew.
+    Every call has the same shape and dtype, padded where there are fewer images: another shape would compile again.
     """
 
     def predict(pixels):
@@ -59,7 +59,7 @@ def compiled_predict(model, batch_size):
 
 
 def shipped_gate(name):
-    """The gate (classes, filters) of a shipped model, or of one whose folder holds nothing else than its gate; else None."""
+    """The gate (classes, filters) of a shipped model, or of one whose folder holds only its gate; else None."""
     if artifacts.shipped_folder(name) is not None:
         return catalogue.load(name).gate
     folder = artifacts.shipped_root() / name
@@ -177,7 +177,7 @@ class LabelSensitiveGates:
             ("Figure 7: correlation of filters", four, self.figure_7),
             ("Table 2: inter-class filter correlation", four, self.table_2),
             ("Figure 8: the fixed gate", (FIXED_RESNET,), self.figure_8),
-            ("Figure 9: cluster centres", (STD_RESNET, FIXED_RESNET), self.figure_9),
+            ("Figure 9: cluster centers", (STD_RESNET, FIXED_RESNET), self.figure_9),
             ("Table 3: black-box attacks", pair, self.table_3),
         ):
             missing = [name for name in names if not self.is_shipped(name)]
@@ -372,7 +372,7 @@ class LabelSensitiveGates:
             figures.plot_gates(
                 {f"{own} filters for each class alone, {shared} shared": fixed.model.gate}, fixed.model.class_names
             ),
-            "The gate that stays as it is during training with the tightened constraint of section 4.4.",
+            "The gate that stays unchanged during training with the tightened constraint of section 4.4.",
         )
 
     def figure_9(self, title, std, fixed):
@@ -387,8 +387,8 @@ class LabelSensitiveGates:
             "figure_9",
             title,
             figures.plot_cluster_centers(centers, fixed.model.gate, std.model.class_names),
-            "Centres of ten k-means clusters of the pooled features, each in the row of the class whose mean features it "
-            "resembles; STD's filters are ordered by the class that activates them most. LSG's centres have a mean cosine of "
+            "Centers of ten k-means clusters of the pooled features, each in the row of the class whose mean features it "
+            "resembles; STD's filters are ordered by the class that activates them most. LSG's centers have a mean cosine of "
             f"{cosine:.2f} with the gate rows; clusters and classes agree (adjusted Rand index) by {agreement['STD']:.2f} in "
             f"STD and {agreement['LSG']:.2f} in LSG.",
         )

@@ -1,4 +1,4 @@
-"""Figures of the paper on the explanation module. Every function returns a matplotlib figure that it does not show."""
+"""Figures of the paper on the explanation module. Every function returns a matplotlib figure without showing it."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from keras_interp.drawing import LABEL_SIZE, add_scale, draw_matrix, make_panels
 def plot_concepts(rows, names):
     """Rows of images with heatmaps over them, as of the x-features of an explanation (Figures 3, 4 and 6 to 10).
 
-    Each heatmap has a scale of its own: the colour says where, the number in the title how much.
+    Each heatmap has a scale of its own: the color says where, the number in the title how much.
 
     Args:
         rows: lists of cells (title, image, heat): an array (height, width, channels) of pixels in 0..255, and a float array
@@ -38,7 +38,7 @@ def plot_concepts(rows, names):
 
 
 def plot_part_shares(shares, part_names, feature_names):
-    """How much of the heat of each x-feature falls on each part, in panels that share their scale (Figure 5).
+    """Shares of each x-feature's heat on each part, in panels that share their scale (Figure 5).
 
     Args:
         shares: {title: float array (features, parts)}, at least 0.

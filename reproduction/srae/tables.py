@@ -111,8 +111,8 @@ class Explanations(shipped.ShippedReport):
     def _held_out(self, data_dir):
         entry = get_entry(SRAE)
         birds = load_birds(entry.dataset, entry.test_split, data_dir)
-        birds = birds[srae.held_out(birds.labels, self.model(SRAE).target_numbers)]
-        return birds[np.isin(birds.labels, self.model(SRAE).target_numbers) & birds.visible.any(axis=1)]
+        birds = birds[srae.held_out(birds.labels, self.model(SRAE).target_indices)]
+        return birds[np.isin(birds.labels, self.model(SRAE).target_indices) & birds.visible.any(axis=1)]
 
     def _lasso(self, alpha):
         module = self.new_lasso(alpha)
@@ -449,7 +449,7 @@ def shifted_copy(model, shift):
     copy.set_weights(model.get_weights())
     classifier = copy._classifier_view
     classifier.get_layer("preprocessing").offset += shift
-    # Of a convolution without bias, the normalisation that follows has it as its mean.
+    # Of a convolution without bias, the normalization that follows has it as its mean.
     kernel = keras.ops.convert_to_numpy(classifier.get_layer("conv1").kernel)
     mean = classifier.get_layer("conv1_bn").moving_mean
     correction = -metrics.heatmaps.shifted_bias(kernel, np.zeros(kernel.shape[-1]), shift)

@@ -1,4 +1,4 @@
-"""Figures of the XNet paper. Every function returns a matplotlib figure that it does not show."""
+"""Figures of the XNet paper. Every function returns a matplotlib figure without showing it."""
 
 import numpy as np
 from matplotlib.patches import Rectangle
@@ -21,7 +21,7 @@ from keras_interp.drawing import (
 
 
 def plot_activation_shares(shares, attribute_names, neuron_names):
-    """How the activation of each neuron is spread over the categories, for several networks (Figure 2).
+    """Distribution of each neuron's activation over the categories, for several networks (Figure 2).
 
     The largest share of each neuron, a column, is framed.
 
@@ -69,7 +69,7 @@ def plot_category_maps(groups, attribute_names, signed):
         ValueError: for no groups, or shapes that do not fit.
     """
     if not groups:
-        raise ValueError("There must be one group at least. Received: none")
+        raise ValueError("There must be at least one group. Received: none")
     rows, columns = len(attribute_names), sum(1 + len(maps) for _, maps in groups.values())
     figure = new_figure(0.9 + 1.3 * columns, 0.7 + 1.35 * rows)
     parts = figure.subfigures(1, len(groups), squeeze=False, width_ratios=[1 + len(maps) for _, maps in groups.values()])
@@ -122,7 +122,7 @@ def plot_top_images(images, titles, captions=None):
 
 
 def plot_trade_off(curves, points=None):
-    """Accuracy beside what dropping a neuron costs at least, for networks of different weights of the drop loss.
+    """Accuracy against the smallest cost of dropping a neuron, for networks with different weights of the drop loss.
 
     Args:
         curves: {title: (costs, accuracies, names)}: float arrays (n,) and n names, as of the weights α.
@@ -135,7 +135,7 @@ def plot_trade_off(curves, points=None):
         ValueError: for no curves, or arrays of different lengths.
     """
     if not curves:
-        raise ValueError("There must be one curve at least. Received: none")
+        raise ValueError("There must be at least one curve. Received: none")
     figure = new_figure(6.4, 4.2)
     axis = figure.subplots()
     for number, (title, (costs, accuracies, names)) in enumerate(curves.items()):

@@ -64,7 +64,7 @@ class DropLoss(shipped.ShippedReport):
         return (
             ("Table 1: accuracy", (), self.table_1),
             ("Beyond the paper: what a dropped neuron costs", (), self.costs),
-            ("Figure 1: drop losses over the training", (), functools.partial(self.curves, "figure_1", pair)),
+            ("Figure 1: drop losses over training", (), functools.partial(self.curves, "figure_1", pair)),
             ("Figure 2: activations by category", pair, self.figure_2),
             ("Figure 3: saliency maps", pair, functools.partial(self.maps, "figure_3")),
             ("Figure 4: class activation maps", pair, functools.partial(self.maps, "figure_4")),
@@ -123,7 +123,7 @@ class DropLoss(shipped.ShippedReport):
         )
 
     def verdict(self):
-        """Sentences on each XNet beside the network that differs in what is to be told."""
+        """Sentences comparing each XNet with the network that differs in the aspect of interest."""
         pairs = (XNET, STD), (CAPPED, STD), (CAPPED, ORIENTED), (BALANCED, CAPPED)
         sentences = []
         for name, other in pairs:
@@ -165,7 +165,7 @@ class DropLoss(shipped.ShippedReport):
             name,
             title,
             plot_epoch_curves(panels, "drop loss, nats", order=("mean", *ATTRIBUTES)),
-            f"Mean drop loss over the training images of each attribute during an epoch, of the neuron that it is matched to. "
+            f"Mean drop loss over training images of each attribute during an epoch, of the neuron that it is matched to. "
             f"{captions[name]} Ours: {'; '.join(rising)}.",
         )
 
@@ -186,7 +186,7 @@ class DropLoss(shipped.ShippedReport):
             title,
             figures.plot_activation_shares(shares, ATTRIBUTES, [f"neuron for {name}" for name in ATTRIBUTES]),
             "Mean activation of a neuron on the test images of each category, as a share of the column. The paper finds the "
-            "neurons of XNet more specialised. Ours, mean share on the own category: "
+            "neurons of XNet more specialized. Ours, mean share on the own category: "
             + "; ".join(f"{network} {text}" for network, text in own.items())
             + ".",
         )
@@ -220,7 +220,7 @@ class DropLoss(shipped.ShippedReport):
         )
 
     def loss_costs(self, test):
-        """How much the loss of each image rises when the XNet's neuron for each attribute is dropped: (n, attributes)."""
+        """Rise of each image's loss when the XNet's neuron for each attribute is dropped: (n, attributes)."""
         model = self.model(XNET)
         _, neurons, logits = model.features(test.inputs)
         log_probabilities = keras.ops.convert_to_numpy(keras.ops.log_softmax(logits))
@@ -263,7 +263,7 @@ class DropLoss(shipped.ShippedReport):
             "figure_trade_off",
             title,
             figures.plot_trade_off(curves, points),
-            "Lines: neurons and logits trained anew on the pooled features of the shipped baseline, whose backbone is held "
+            "Lines: neurons and logits retrained on the pooled features of the shipped baseline, whose backbone is held "
             f"fixed, for {HEAD_EPOCHS} epochs with Adam; the number at a point is α. Across: how much accuracy the images of "
             "an attribute lose when its neuron is dropped, the smallest over the neurons. All on the test split; the cap and "
             "the α of the shipped model were chosen on the validation split.",
@@ -287,7 +287,7 @@ class DropLoss(shipped.ShippedReport):
 
 
 def train_head(features, dataset, alpha, oriented, cap, seed=1):
-    """An `XNet` on features (n, filters) of a data set with attributes."""
+    """An `XNet` on features (n, filters) of a dataset with attributes."""
     keras.utils.set_random_seed(seed)
     inputs = keras.Input(features.shape[1:])
     scaling = keras.layers.Normalization()

@@ -162,7 +162,7 @@ def test_slices(toy_dataset):
     [
         (lambda d: Batches(d, batch_size=65), ValueError, "at most the 64 examples"),
         (lambda d: Batches(d, batch_size=16, process=(0, 3)), ValueError, "divide by the 3 processes"),
-        (lambda d: ArrayDataset(d.inputs, d.targets[:3], d.class_names), ValueError, "as many inputs as targets"),
+        (lambda d: ArrayDataset(d.inputs, d.targets[:3], d.class_names), ValueError, "one target for each"),
         (lambda d: ArrayDataset(d.inputs, d.targets + 1.5, d.class_names), TypeError, "integers"),
         (lambda d: ArrayDataset(d.inputs, d.targets, d.class_names[:3]), ValueError, r"\[0, 3\)"),
         (lambda d: ArrayDataset(d.inputs[0], d.targets, d.class_names), ValueError, "batch axis"),
@@ -179,7 +179,7 @@ def test_missing_data_set_names_the_command(tmp_path):
         data.load("cifar10", "train", tmp_path)
     with pytest.raises(FileNotFoundError, match="keras-interp prepare no_such_set"):
         data.load("no_such_set", "train", tmp_path)
-    with pytest.raises(FileNotFoundError, match="no folder of data sets"):
+    with pytest.raises(FileNotFoundError, match="no folder of datasets"):
         data.load("cifar10", "train", tmp_path / "absent")
 
 

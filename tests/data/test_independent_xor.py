@@ -48,7 +48,7 @@ def test_published_arrays(tmp_path, rng):
         (np.zeros((4, 2)), np.eye(2)[[0, 1, 1, 0]], r"\(n, 3\). Received: shape=\(4, 2\)"),
         (np.zeros((4, 3)), np.array([0, 1, 1, 0]), r"one-hot.*Received: shape=\(4,\)"),
         (np.zeros((4, 3)), np.full((4, 2), 0.5), "one-hot"),
-        (np.zeros((4, 3)), np.eye(2)[[0, 1, 1]], "as many inputs as targets"),
+        (np.zeros((4, 3)), np.eye(2)[[0, 1, 1]], "one target for each"),
         (np.full((4, 3), np.nan), np.eye(2)[[0, 1, 1, 0]], "must be finite"),
         (np.array([None] * 4), np.eye(2)[[0, 1, 1, 0]], "allow_pickle=False"),
     ],

@@ -205,7 +205,7 @@ def test_categories_can_only_be_dropped(trained):
     model, _, frame = trained
     groups = [name for name, group in zip(model.unit_names, model._unit_groups()) if len(group) > 1]
     for name in groups:
-        with pytest.raises(ValueError, match="can be dropped"):
+        with pytest.raises(ValueError, match="can only be dropped"):
             model.intervene(frame, {name: 2.0})
     with pytest.raises(ValueError, match="by feature leveling"):
         models.Classifier(backbones.mlp((4,), (2,)), num_classes=2).explain(np.zeros((1, 2))).by_column()

@@ -280,7 +280,7 @@ def test_unit_names_tell_the_classes():
         ({"first_gated_epoch": -1}, "first_gated_epoch"),
         ({"fixed_gate": []}, r"\(10, 16\)"),
         ({"align_readout": True}, "fixed_gate"),
-        ({"align_readout": True, "fixed_gate": np.ones((10, 16))}, "to themselves"),
+        ({"align_readout": True, "fixed_gate": np.ones((10, 16))}, "exclusive to one class"),
     ],
 )
 def test_bad_options(options, message):

@@ -25,15 +25,15 @@ def test_list_and_info():
 def test_entries_are_complete():
     for name, entry in registry.ENTRIES.items():
         assert entry.name == name and entry.description.endswith(".")
-        assert entry.twin is None or entry.twin in registry.ENTRIES
+        assert entry.baseline is None or entry.baseline in registry.ENTRIES
         # A pair is compared on the same budget.
-        if entry.twin and entry.name != "lsg_dense_resnet20_cifar10":
-            balanced = registry.ENTRIES[entry.twin].recipe.min_positives
+        if entry.baseline and entry.name != "lsg_dense_resnet20_cifar10":
+            balanced = registry.ENTRIES[entry.baseline].recipe.min_positives
             recipe = dataclasses.replace(entry.recipe, min_positives=balanced)
             if name == "lsg_alternating_resnet20_cifar10":
                 # Every third epoch goes through the gate: the standard path has as many as that of the baseline.
                 recipe = dataclasses.replace(recipe, epochs=recipe.epochs * 2 // 3)
-            assert recipe == registry.ENTRIES[entry.twin].recipe
+            assert recipe == registry.ENTRIES[entry.baseline].recipe
         if isinstance(entry, lsg.FilterEntry):
             assert entry.build().get_layer(entry.last_convolution).filters == entry.build().num_filters
 

@@ -31,7 +31,7 @@ def test_loads_with_its_golden_outputs(name):
 def test_card_and_metrics(name):
     folder = artifacts.shipped_folder(name)
     info, metrics = zoo.info(name), json.loads((folder / "metrics.json").read_text())
-    assert info.trained and info.licence and info.parameters and info.sha256 and info.revision
+    assert info.trained and info.license and info.parameters and info.sha256 and info.revision
     assert metrics["examples"] >= 2_000 and set(metrics["values"]) == set(metrics["definitions"])
     assert set(metrics["values"]) <= set(get_entry(name).definitions)
     assert all(np.isfinite(value) for value in metrics["values"].values())

@@ -57,17 +57,17 @@ def test_other_attributes_are_measured_under_their_names(rng, tmp_path):
     assert set(found["values"]) == set(found["definitions"]) and "Smiling" in found["definitions"]["drop_loss_Smiling"]
 
 
-def test_the_card_says_what_rose_beside_the_twin():
+def test_the_card_says_what_rose_over_the_baseline():
     names = [f"{kind}_{one}" for kind in ("drop_loss", "accuracy_cost", "accuracy_cost_of_others") for one in xnet.ATTRIBUTES]
-    twin = {"accuracy": 0.9, **dict.fromkeys(names, 0.1)}
-    values = {**twin, "accuracy": 0.88, "drop_loss_Bald": 0.5, "accuracy_cost_Bald": 0.31}
+    baseline = {"accuracy": 0.9, **dict.fromkeys(names, 0.1)}
+    values = {**baseline, "accuracy": 0.88, "drop_loss_Bald": 0.5, "accuracy_cost_Bald": 0.31}
     entry = registry.ENTRIES["xnet_resnet18w32_celeb_a_mini"]
-    remark = entry.remark(values, twin)
+    remark = entry.remark(values, baseline)
     assert remark.startswith(
-        "Beside `std_resnet18w32_celeb_a_mini`: -2.00 points of accuracy; 1 of 3 drop losses are higher, "
+        "Compared with `std_resnet18w32_celeb_a_mini`: -2.00 points of accuracy; 1 of 3 drop losses are higher, "
     )
     assert "and 1 accuracy costs at least three times" in remark and "The paper finds that all rise." in remark
-    assert "more than all, on Bangs" in entry.remark(values, {**twin, "accuracy_cost_Bangs": 0.4})
+    assert "more than all, on Bangs" in entry.remark(values, {**baseline, "accuracy_cost_Bangs": 0.4})
     assert entry.remark(values, {}) == ""
 
 

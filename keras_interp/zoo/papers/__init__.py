@@ -1,1 +1,1 @@
-"""The models of each paper: one file for each, with what is measured of them."""
+"""The models of each paper and their metrics, one file per paper."""

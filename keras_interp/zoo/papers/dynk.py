@@ -1,4 +1,4 @@
-"""The models of the paper on Dynamic-K activation, its baselines, and how they are measured."""
+"""The models of the paper on Dynamic-K activation, its baselines, and their metrics."""
 
 import dataclasses
 import functools
@@ -48,20 +48,20 @@ DEFINITIONS = {
     "dissection_top100": "the same, mean over the 100 best units",
     "dissection_detectors": "share of the units with an IoU above 0.04",
 }
-# From this IoU a unit counts as a detector of its concept, as in Network Dissection.
+# IoU at which a unit counts as a detector of its concept, as in Network Dissection.
 DETECTOR = 0.04
-# Every so many epochs of a training its units are dissected, for Figure 5c.
+# Interval in epochs at which a run's units are dissected, for Figure 5c.
 DISSECTED_EPOCHS = 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ConnectionEntry(Entry):
-    """A classifier whose connections from units to classes are looked at.
+    """A classifier, measured by its connections from units to classes.
 
     Attributes:
         model_class: class of the model.
         backbone: function (input_shape) to a `keras.Model`.
-        segmented: name of the data set with label maps that the units are dissected on, or None.
+        segmented: name of the dataset with label maps for dissection, or None.
     """
 
     model_class: type
@@ -91,19 +91,19 @@ class ConnectionEntry(Entry):
 
         return [keras.callbacks.LambdaCallback(on_epoch_end=look)]
 
-    def remark(self, values, twin):
-        own, other = values.get("dissection_mean"), twin.get("dissection_mean")
+    def remark(self, values, baseline):
+        own, other = values.get("dissection_mean"), baseline.get("dissection_mean")
         if own is None or other is None:
             return ""
         relation = "higher than" if own > other else "not higher than"
         sentence = (
             f"The mean IoU of its units with their best concept, {own:.4f}, is {relation} that of the units of "
-            f"`{self.twin}`, {other:.4f}; the paper finds it higher for Dynamic-K, on Places365 and Broden."
+            f"`{self.baseline}`, {other:.4f}; the paper finds it higher for Dynamic-K, on Places365 and Broden."
         )
-        connected = values.get("dissection_connected"), twin.get("dissection_connected")
+        connected = values.get("dissection_connected"), baseline.get("dissection_connected")
         if None in connected:
             return sentence
-        return f"{sentence} Of the units that a class is connected to it is {connected[0]:.4f}, beside {connected[1]:.4f}."
+        return f"{sentence} For connected units it is {connected[0]:.4f}, compared with {connected[1]:.4f}."
 
     def finish(self, model, data_dir=None):
         super().finish(model, data_dir)
@@ -167,7 +167,7 @@ def _networks(suffix, ks, published, **fields):
             model_class=models.DynamicKClassifier,
             options={"k": k},
             paper_metrics=published.get(k, {}),
-            twin=f"std_{suffix}",
+            baseline=f"std_{suffix}",
             **fields,
         )
 
@@ -231,12 +231,12 @@ ENTRIES = [
     ConnectionEntry(
         name="l1_resnet18w32_cifar10",
         description="An L1 term on the last layer, the paper's other baseline.",
-        method="L1 regularisation",
+        method="L1 regularization",
         model_class=models.Classifier,
         options={"l1_weight": 1e-3},
         backbone=_resnet(18, "cifar", 32),
         recipe=_CIFAR10,
-        twin="std_resnet18w32_cifar10",
+        baseline="std_resnet18w32_cifar10",
         **_IS_CIFAR10,
     ),
     *_networks(

@@ -1,4 +1,4 @@
-"""The models of the paper on feature leveling, its baselines, and how they are measured."""
+"""The models of the paper on feature leveling, its baselines, and their metrics."""
 
 import dataclasses
 
@@ -42,7 +42,7 @@ DEFINITIONS = {
 
 NETWORKS = {
     "fl": ("feature leveling", models.FeatureLevelingNetwork),
-    "l0": ("L0 regularisation", models.L0Network),
+    "l0": ("L0 regularization", models.L0Network),
     "senn": ("self-explaining network", models.SelfExplainingNetwork),
     "std": ("standard training", None),
 }
@@ -142,7 +142,7 @@ def count_weights(model):
 
 
 def _entries(dataset_key, dataset, class_names, input_shape, hidden_units, recipe, networks, **fields):
-    """The entries of one data set: the paper's network and its baselines, on the same budget."""
+    """The entries of one dataset: the paper's network and its baselines, on the same budget."""
     for network, (description, options, paper_metrics) in networks.items():
         name = f"{network}_mlp_{dataset_key}"
         yield NetworkEntry(
@@ -156,14 +156,14 @@ def _entries(dataset_key, dataset, class_names, input_shape, hidden_units, recip
             options=options,
             recipe=recipe,
             paper_metrics=paper_metrics,
-            twin=None if network == "std" else f"std_mlp_{dataset_key}",
+            baseline=None if network == "std" else f"std_mlp_{dataset_key}",
             **fields,
         )
 
 
 DIGITS = tuple("0123456789")
-# Adam as the paper (with Keras's decay rates), with a warm-up and a cosine decay that its long trainings do without. λ, epochs
-# and learning rates of MNIST, California Housing and IXOR were chosen in a few trainings on held-out training examples.
+# Adam as in the paper (with Keras's decay rates), plus a warm-up and a cosine decay, which its long runs do not use. λ, epochs
+# and learning rates of MNIST, California Housing and IXOR were chosen in a few runs on held-out training examples.
 _ADAM = Recipe(
     optimizer="adam",
     learning_rate=1e-3,
@@ -193,7 +193,7 @@ ENTRIES = [
         {
             "std": ("784-300-100-10 with standard training, a baseline.", {}, {"accuracy": 0.984, "weights": 266_200}),
             "l0": (
-                "784-300-100-10 whose inputs and hidden units are pruned by L0 regularisation.",
+                "784-300-100-10 whose inputs and hidden units are pruned by L0 regularization.",
                 {"l0_weight": 0.1, "gate_options": {"per_sample_noise": True}},
                 {"accuracy": 0.986, "weights": 240_962},
             ),
@@ -297,7 +297,7 @@ ENTRIES = [
         hidden_units=(16, 8),
         options={"l0_weight": 1.0, **_IXOR_GATES},
         recipe=_IXOR,
-        twin="std_mlp_ixor",
+        baseline="std_mlp_ixor",
     ),
     NetworkEntry(
         name="fl_cnn_mnist",

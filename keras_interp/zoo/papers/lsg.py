@@ -1,4 +1,4 @@
-"""The models of the paper on label-sensitive gates, and how they are measured."""
+"""The models of the paper on label-sensitive gates, and their metrics."""
 
 import dataclasses
 import functools
@@ -43,7 +43,7 @@ DEFINITIONS = {
     "correlated_share": "share of pairs of filters whose cosine exceeds 0.3",
     "mutual_information_score": "mean over filters of the largest mutual information with a class, in nats, 2,000 images",
     "cluster_agreement": "adjusted Rand index of ten k-means clusters of pooled features with the labels",
-    "cluster_gate_similarity": "mean cosine of the cluster centres with the gate rows that they are matched to (Figure 9)",
+    "cluster_gate_similarity": "mean cosine of the cluster centers with the gate rows that they are matched to (Figure 9)",
     "cam_kept": "mean probability of the predicted class when only the top 30% pixels of its activation map are kept, "
     "first 1,000 images",
     "cam_lost": "mean loss of that probability when these pixels are removed, first 1,000 images",
@@ -52,13 +52,13 @@ DEFINITIONS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FilterEntry(Entry):
-    """A classifier whose last filters are looked at.
+    """A classifier, measured by its last filters.
 
     Attributes:
         model_class: class of the model.
         backbone: function (input_shape) to a `keras.Model`.
-        last_convolution: name of the layer whose filters the method speaks of.
-        filters_per_class: number m of filters that stand for a class where a metric needs a number (Table 2).
+        last_convolution: name of the layer with the method's filters.
+        filters_per_class: number m of filters per class for metrics that need a fixed number (Table 2).
     """
 
     model_class: type
@@ -165,7 +165,7 @@ def _cifar10_alexnet(name, **fields):
 
 STANDARD = {"method": "standard training", "model_class": models.Classifier}
 GATED = {"method": "label-sensitive gates", "model_class": models.LabelSensitiveClassifier}
-# The joint scheme (footnote 1 of the paper): in short trainings of one seed, measured on held-out training images, it kept the
+# The joint scheme (footnote 1 of the paper): in short runs with one seed, measured on held-out training images, it kept the
 # accuracy of standard training, where the alternating scheme, with every third epoch on the gated path alone, fell behind.
 JOINT = {"scheme": "joint", "gate_weight": 0.3, "gate_learning_rate": 1.0}
 # With a readout that starts in agreement with the fixed gate all of a class's filters stay in use. From random values (the
@@ -188,7 +188,7 @@ ENTRIES = [
         "lsg_resnet20_cifar10",
         description="ResNet-20 whose last 64 filters learned which classes they answer for.",
         options=JOINT,
-        twin="std_resnet20_cifar10",
+        baseline="std_resnet20_cifar10",
         paper_metrics={"accuracy": 0.9062, "gate_density": 0.1742, "filter_ambiguity": 0.2203},
         **GATED,
     ),
@@ -197,7 +197,7 @@ ENTRIES = [
         description="ResNet-20 with a learned gate, by alternating epochs as in the paper's Algorithm 1.",
         # A third of the epochs go through the gate, so that the standard path has as many as the other models.
         recipe=Recipe(epochs=60),
-        twin="std_resnet20_cifar10",
+        baseline="std_resnet20_cifar10",
         paper_metrics={"accuracy": 0.9062, "gate_density": 0.1742, "filter_ambiguity": 0.2203},
         **GATED,
     ),
@@ -205,7 +205,7 @@ ENTRIES = [
         "lsg_fixed_resnet20_cifar10",
         description="ResNet-20 with a fixed gate: 6 filters for each class alone, 4 shared.",
         options={**_ALIGNED, "fixed_gate": 6},
-        twin="std_resnet20_cifar10",
+        baseline="std_resnet20_cifar10",
         paper_metrics={"inter_class_filter_correlation_magnitude": 0.1022},
         **GATED,
     ),
@@ -214,7 +214,7 @@ ENTRIES = [
         description="ResNet-20 with a fixed gate, its readout from random values.",
         comparison=True,
         options={**JOINT, "fixed_gate": 6},
-        twin="std_resnet20_cifar10",
+        baseline="std_resnet20_cifar10",
         **GATED,
     ),
     _cifar10_resnet20(
@@ -222,7 +222,7 @@ ENTRIES = [
         description="ResNet-20 with a learned gate without the sparsity term (Figure 3b).",
         options={**JOINT, "sparsity_weight": 0.0},
         recipe=Recipe(epochs=8),
-        twin="std_resnet20_cifar10",
+        baseline="std_resnet20_cifar10",
         **GATED,
     ),
     _cifar10_alexnet(
@@ -235,7 +235,7 @@ ENTRIES = [
         "lsg_fixed_alexnet_cifar10",
         description="AlexNet for 32x32 images with a fixed gate: 25 filters for each class alone, 6 shared.",
         options={**_ALIGNED, "fixed_gate": 25},
-        twin="std_alexnet_cifar10",
+        baseline="std_alexnet_cifar10",
         paper_metrics={"inter_class_filter_correlation_magnitude": 0.0684},
         **GATED,
     ),
@@ -244,7 +244,7 @@ ENTRIES = [
         description="AlexNet for 32x32 images with a fixed gate, its readout from random values.",
         comparison=True,
         options={**JOINT, "fixed_gate": 25},
-        twin="std_alexnet_cifar10",
+        baseline="std_alexnet_cifar10",
         **GATED,
     ),
 ]

@@ -1,4 +1,4 @@
-"""The models of the paper on explanation modules, the classifiers that they explain, and how they are measured."""
+"""The models of the paper on explanation modules, the classifiers that they explain, and their metrics."""
 
 import dataclasses
 import functools
@@ -59,7 +59,7 @@ class BirdEntry(OnBirds):
 
     Attributes:
         backbone: function (input_shape, weights) to a `keras.Model`, see `backbones.mobilenet`.
-        pretrained: file of the ImageNet weights, which is taken from the folder `weights` of the data sets where it lies
+        pretrained: file of the ImageNet weights, which is taken from the folder `weights` of the datasets where it lies
             there; else Keras downloads its own.
     """
 
@@ -142,8 +142,8 @@ class ExplanationEntry(OnBirds):
         layer: name of the layer that is explained.
         heatmap_layer: name of the layer where heatmaps end.
         explained: names of the classes that are explained.
-        copies: copies of each training image that are cropped and mirrored at random. A classifier is surer of the images
-            that it has learned than of others, and modules that see those alone rebuild the logits of others less well.
+        copies: copies of each training image that are cropped and mirrored at random. A classifier is more confident on images
+            that it was trained on, and modules that see only those rebuild other logits less well.
     """
 
     classifier: BirdEntry
@@ -205,23 +205,23 @@ class ExplanationEntry(OnBirds):
     def measure(self, model, dataset, data_dir=None):
         """The figures of the modules, see `DEFINITIONS`."""
         birds = load_birds(self.dataset, self.test_split, data_dir, self.input_shape[:2])
-        birds = birds[held_out(birds.labels, model.target_numbers)]
+        birds = birds[held_out(birds.labels, model.target_indices)]
         z, logits = model.activations(dataset.inputs)
         measured = faithfulness(model, z, logits, dataset.targets)
         return measured | heat(model, birds, model.heatmaps)
 
 
 def faithfulness(module, z, logits, classes):
-    """What `DEFINITIONS` says of logits and decisions.
+    """Metrics of logits and decisions in `DEFINITIONS`.
 
     Args:
         module: a trained module.
         z, logits: activations (n, dimensions) and the classifier's logits (n, classes), of `module.activations`.
-        classes: class numbers (n,).
+        classes: labels (n,).
     """
     rebuilt = module.rebuild(z)
     rows = []
-    for number, predictions in zip(module.target_numbers, rebuilt.T):
+    for number, predictions in zip(module.target_indices, rebuilt.T):
         positive = classes == number
         own = metrics.logit_faithfulness(predictions, logits[:, number], positive)
         rows.append(
@@ -238,7 +238,7 @@ def faithfulness(module, z, logits, classes):
 
 
 def part_histograms(birds, maps):
-    """Where the heat (n, features, h, w) of each x-feature falls on the birds of a `BirdDataset`, as `metrics` has it."""
+    """Distribution of each x-feature's heat (n, features, h, w) over the parts of the birds of a `BirdDataset`."""
     size = birds.images.shape[1:3]
     # From x before y to rows before columns.
     boxes = np.clip(birds.boxes[:, [1, 0, 3, 2]].round().astype(int), 0, np.array([*size, *size]))
@@ -246,18 +246,18 @@ def part_histograms(birds, maps):
 
 
 def heat(module, birds, heatmaps):
-    """What `DEFINITIONS` says of heatmaps, of a trained module on a `BirdDataset`.
+    """Metrics of heatmaps in `DEFINITIONS`, for a trained module on a `BirdDataset`.
 
     Args:
         module: the module.
         birds: held-out images; only those of the explained classes are looked at.
         heatmaps: function (images, classes) to float arrays (n, features, h, w), as `module.heatmaps`.
     """
-    birds = birds[np.isin(birds.labels, module.target_numbers) & birds.visible.any(axis=1)]
+    birds = birds[np.isin(birds.labels, module.target_indices) & birds.visible.any(axis=1)]
     maps = heatmaps(birds.images, [module.class_names[number] for number in birds.labels])
     histograms = part_histograms(birds, maps)
     rows = []
-    for number in module.target_numbers:
+    for number in module.target_indices:
         own = birds.labels == number
         sums = maps[own].sum(axis=(2, 3), keepdims=True)
         # Each map counts alike, as a distribution over the pixels.
@@ -307,7 +307,7 @@ _MODULES = {
     "heatmap_layer": "conv_pw_3_relu",
 }
 # Chosen on images held out of training, with eight or ten of the species. There are some fifty positives of each, which are
-# soon learned by heart: the more they weigh, the larger is the error of new ones.
+# soon memorized: the more they weigh, the larger the error on new ones.
 _OPTIONS = {"hidden_units": (160, 40), "dropout": 0.0, "kernel_weight": 1e-5, "positive_share": 0.2}
 # From the classifier's hidden layer there is less to learn, and larger steps would undo the start.
 _WARM = {"start": "classifier"}

@@ -1,4 +1,4 @@
-"""The models of the XNet paper, its ablations, and how they are measured."""
+"""The models of the XNet paper, its ablations, and their metrics."""
 
 import dataclasses
 import functools
@@ -34,7 +34,7 @@ class AttributeEntry(Entry):
 
     Attributes:
         backbone: function (input_shape) to a `keras.Model`.
-        attributes: names of the attributes that the neurons answer for.
+        attributes: names of the neurons' attributes.
         matching: None, or the mode of a `models.NeuronMatching` over the training data.
         oriented: whether neurons are turned towards the classes of their attributes before training, see `XNet.orient`.
     """
@@ -112,20 +112,20 @@ class AttributeEntry(Entry):
         values["own_activation"] = metrics.dropping.activation_shares(neurons, attributes)[own].mean()
         return {metric: float(value) for metric, value in values.items()}
 
-    def remark(self, values, twin):
-        if not twin:
+    def remark(self, values, baseline):
+        if not baseline:
             return ""
-        text = f"Beside `{self.twin}`: {comparison(values, twin, self.attributes)}"
-        if self.oriented or _rising(values, twin, self.attributes) == len(self.attributes):
+        text = f"Compared with `{self.baseline}`: {comparison(values, baseline, self.attributes)}"
+        if self.oriented or _rising(values, baseline, self.attributes) == len(self.attributes):
             return text
         return (
-            f"{text} The paper finds that all rise. Here a neuron may come to speak against the class of its images, and then "
-            "dropping it helps them; a variant with oriented neurons does without."
+            f"{text} The paper finds that all rise. Here a neuron may come to oppose the class of its images, and then "
+            "dropping it helps them; a variant with oriented neurons avoids this."
         )
 
 
 def comparison(values, other, attributes):
-    """Sentences on the figures of an XNet beside those of another network, {metric: value} both."""
+    """Sentences that compare the figures of an XNet with another network's, {metric: value} both."""
     count = len(attributes)
     costs = [(values[f"accuracy_cost_{one}"], other[f"accuracy_cost_{one}"]) for one in attributes]
     # A neuron that costs nothing has not become important, whatever the other network's does.
@@ -198,19 +198,19 @@ def _networks(architecture, backbone, dataset, recipe, published=(None, None), v
     suffix = f"{architecture}_{dataset}"
     fields = {"backbone": backbone, "dataset": dataset, "recipe": recipe}
     figures = [{} if accuracy is None else {"accuracy": accuracy} for accuracy in published]
-    twin = f"std_{suffix}"
-    yield AttributeEntry(name=twin, options={"alpha": 0.0}, paper_metrics=figures[0], **_BASELINE, **fields)
+    baseline = f"std_{suffix}"
+    yield AttributeEntry(name=baseline, options={"alpha": 0.0}, paper_metrics=figures[0], **_BASELINE, **fields)
     description = "One neuron for each of three attributes, whose smallest drop loss is raised."
     yield AttributeEntry(
-        name=f"xnet_{suffix}", description=description, twin=twin, paper_metrics=figures[1], **_METHOD, **fields
+        name=f"xnet_{suffix}", description=description, baseline=baseline, paper_metrics=figures[1], **_METHOD, **fields
     )
     for name, variant in _VARIANTS.items() if variants else ():
         yield AttributeEntry(
-            name=f"xnet_{name}_{suffix}", twin=twin, comparison=name != "capped", **_METHOD, **{**fields, **variant}
+            name=f"xnet_{name}_{suffix}", baseline=baseline, comparison=name != "capped", **_METHOD, **{**fields, **variant}
         )
 
 
-# The paper's rate of 0.1 silences its ReLU neurons for good, in the baseline all of them, unless their inputs are centred.
+# The paper's rate of 0.1 permanently deactivates ReLU neurons, in the baseline all of them, unless inputs are centered.
 _resnet18 = functools.partial(backbones.resnet, depth=18, stem="small", normalize_output=True)
 
 ENTRIES = [
