@@ -243,8 +243,8 @@ def _helpful(subject, error):
         advice = "The Hub gave an unexpected response: try again later."
     elif isinstance(error, HTTPError):
         advice = (
-            f"The Hub at {constants.ENDPOINT} cannot be reached or disconnected: check network, HF_ENDPOINT and proxies, or "
-            "set HF_HUB_OFFLINE=1 to work from the cache."
+            f"The Hub at {constants.ENDPOINT} cannot be reached or has disconnected: check network, HF_ENDPOINT and proxies, "
+            "or set HF_HUB_OFFLINE=1 to work from the cache."
         )
     elif getattr(error, "errno", None) == errno.ENOSPC:
         advice = f"The disk is full: free some space, or set HF_HOME to another disk. The cache is {constants.HF_HUB_CACHE}."

@@ -141,7 +141,7 @@ def test_bad_attributes():
             with_attributes(dataset, attributes)
     with pytest.raises(ValueError, match=r"\(n, 1\)"):
         dataclasses.replace(dataset, attributes=np.zeros((20, 2)), attribute_names=("one",))
-    with pytest.raises(ValueError, match=r"no example of an attribute.*'attribute 1'"):
+    with pytest.raises(ValueError, match=r"No example of the dataset has the attribute.*'attribute 1'"):
         Batches(with_attributes(dataset, np.eye(2)[[0] * 20]), 8, min_positives=1)
     with pytest.raises(ValueError, match="`min_positives`"):
         Batches(with_attributes(dataset, np.ones((20, 2))), 8, min_positives=5)

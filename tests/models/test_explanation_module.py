@@ -375,7 +375,7 @@ def with_side_output():
         (
             lambda: module_of(nested_classifier()),
             ValueError,
-            "one of .*, inner, .* layer of the nested model 'inner'.*'units'",
+            "one of .*, inner, .* layer lies in the nested model 'inner'.*'units'",
         ),
         (lambda: module_of(targets="jay"), TypeError, "sequence.*'jay'"),
         (lambda: module_of(targets=1), TypeError, "sequence.*1"),

@@ -164,7 +164,7 @@ def test_an_altered_log_is_refused(tmp_path, monkeypatch, shipped):
 
 
 def test_options_of_another_paper_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="no use for `full_attacks`"):
+    with pytest.raises(ValueError, match="does not use `full_attacks`"):
         reproduction.reproduce("fl", output=tmp_path, full_attacks=True)
 
 
