@@ -196,7 +196,7 @@ def test_classifiers_of_birds_are_fine_tuned_as_the_zoo_does(birds, script_of, t
 @pytest.mark.parametrize("name", ["srae_mobilenet_cub100", "srae_cold_mobilenet_cub100", "cae_mobilenet_cub100"])
 def test_explanation_modules_are_trained_as_the_zoo_does(name, birds, script_of, monkeypatch):
     entry = get_entry(name)
-    changes = {"classifier": "small_birds", "heatmap_layer": None, "explained": entry.explained[:3]}
+    changes = {"classifier": ENTRIES["small_birds"], "heatmap_layer": None, "explained": entry.explained[:3]}
     monkeypatch.setitem(ENTRIES, name, dataclasses.replace(entry, **changes))
     model = script_of(name).train(name, birds, **SMALL)
     assert_equal(model, zoo.train(name, dataset=birds, verbose=0, **SMALL))

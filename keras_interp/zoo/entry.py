@@ -229,3 +229,11 @@ class Entry:
             )
         class_names = class_names or (self.class_names if num_outputs is None else tuple(map(str, range(num_outputs))))
         return self.make(dataset, tuple(input_shape or self.input_shape), tuple(class_names))
+
+
+def resnet_name(backbone: Any) -> str:
+    """Name of the architecture of a partial of `backbones.resnet`; of another function, its own name."""
+    options = getattr(backbone, "keywords", {})
+    if "depth" not in options:
+        return getattr(backbone, "func", backbone).__name__
+    return f"ResNet-{options['depth']}" + (f" of width {options['width']}" if options.get("width", 64) != 64 else "")

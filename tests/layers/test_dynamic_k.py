@@ -236,9 +236,9 @@ def test_units_of_contributions(units, message):
 
 
 def test_bad_shapes():
-    with pytest.raises(ValueError, match="at most the 6 inputs"):
+    with pytest.raises(ValueError, match="at most the number of inputs, 6"):
         DynamicKDense(4, 7)(np.ones((2, 6)))
-    with pytest.raises(ValueError, match="at most the 6 inputs"):
+    with pytest.raises(ValueError, match="at most the number of inputs, 6"):
         DynamicKConv2D(4, 3, 7)(np.ones((2, 5, 5, 6)))
     with pytest.raises(ValueError, match=r"\(batch, inputs\)"):
         DynamicKDense(4, 2)(np.ones((2, 3, 6)))

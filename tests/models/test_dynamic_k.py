@@ -142,7 +142,7 @@ def test_shares_of_nothing(images):
 def test_bad_arguments(images):
     with pytest.raises(ValueError, match="each of 16 units"):
         DynamicKClassifier(tiny_backbone(), 3, k=2).concepts = ["sky", "sea"]
-    with pytest.raises(ValueError, match="at most the 16 inputs"):
+    with pytest.raises(ValueError, match="at most the number of inputs, 16"):
         DynamicKClassifier(tiny_backbone(), 3, k=17)
     with pytest.raises(ValueError, match="at least 1"):
         convert(Classifier(tiny_backbone(), 3), k=0)

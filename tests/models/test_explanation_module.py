@@ -375,7 +375,7 @@ def with_side_output():
         (
             lambda: module_of(nested_classifier()),
             ValueError,
-            "one of .*, inner, .* layer lies in the nested model 'inner'.*'units'",
+            "one of .*, inner, .*lies in the nested model 'inner'.*'units'",
         ),
         (lambda: module_of(targets="jay"), TypeError, "sequence.*'jay'"),
         (lambda: module_of(targets=1), TypeError, "sequence.*1"),
@@ -418,7 +418,7 @@ def with_side_output():
         (lambda: fit(np.ones((8, 5)), np.ones(8, int)), ValueError, r"\(n, 6\)"),
         (lambda: fit(np.ones((8, 6)), np.full(8, 4)), ValueError, r"\[0, 4\)"),
         (lambda: module_of().explain(np.full((2, 6), np.nan)), ValueError, "finite"),
-        (lambda: module_of().heatmaps(np.ones((2, 6))), ValueError, "of images"),
+        (lambda: module_of().heatmaps(np.ones((2, 6))), ValueError, "need images"),
         (lambda: module_of().explain(np.ones((2, 6)), "crow"), ValueError, "'jay', 'wren'.*'crow'"),
     ],
 )

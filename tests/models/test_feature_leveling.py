@@ -265,7 +265,7 @@ def test_l0_network(eager):
         ({"input_shape": None}, "input_shape"),
         ({"kernel_size": 3}, "input_shape"),
         ({"strides": (1,)}, "strides"),
-        ({"column_names": ["a"]}, "name of its own"),
+        ({"column_names": ["a"]}, "a unique name"),
         ({"num_outputs": 2, "class_names": ["a"]}, "class_names"),
         ({"task": "regression", "num_outputs": 2, "class_names": ["a", "b"]}, "one output"),
         ({"gate_learning_rate_multiplier": 0.0}, "learning_rate_multiplier"),

@@ -380,7 +380,7 @@ def with_attributes(change):
         (lambda rng: row_model().drop_losses(np.ones((2, 5)), [0]), ValueError, "2 images"),
         (lambda rng: row_model().neuron_maps(np.ones((2, 5))), ValueError, "feature maps"),
         (lambda rng: row_model().orient([0, 1], np.eye(3)), ValueError, r"2 labels.*3 rows"),
-        (lambda rng: row_model().saliency(np.ones((2, 5))), ValueError, "of images"),
+        (lambda rng: row_model().saliency(np.ones((2, 5))), ValueError, "need images"),
         (lambda rng: row_model().match([0.0, 1.0, 2.0]), ValueError, "permutation"),
         (lambda rng: row_model().fit(*batch_of(rng), class_weight={0: 1.0}), ValueError, "`sample_weight`"),
         (lambda rng: NeuronMatching(None, "sometimes"), ValueError, "'sometimes'"),

@@ -534,7 +534,7 @@ def test_connection_refused(hub, files, tmp_path, monkeypatch):
     zoo.load(f"hf://{REPOSITORY}")
     # Once loaded, the cache will do.
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    with pytest.warns(UserWarning, match=r"What the cache has of hf://alice/jays is used.*cannot be reached"):
+    with pytest.warns(UserWarning, match=r"Using the cached copy of hf://alice/jays.*cannot be reached"):
         zoo.load(f"hf://{REPOSITORY}")
     check_cache(tmp_path)
 

@@ -9,7 +9,7 @@ import keras
 
 from keras_interp import backbones, metrics, models
 from keras_interp.data.segmentation import load_segmentation
-from keras_interp.zoo.entry import Entry, Paper, Recipe
+from keras_interp.zoo.entry import Entry, Paper, Recipe, resnet_name
 from keras_interp.zoo.papers.lsg import CIFAR10_LABELS
 
 PAPER = Paper(
@@ -73,10 +73,7 @@ class ConnectionEntry(Entry):
 
     @property
     def architecture(self):
-        options = getattr(self.backbone, "keywords", {})
-        if "depth" not in options:
-            return getattr(self.backbone, "func", self.backbone).__name__
-        return f"ResNet-{options['depth']}" + (f" of width {options['width']}" if options.get("width", 64) != 64 else "")
+        return resnet_name(self.backbone)
 
     def make(self, dataset, input_shape, class_names):
         return self.model_class(

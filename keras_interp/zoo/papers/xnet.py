@@ -10,7 +10,7 @@ import numpy as np
 from keras_interp import backbones, data, metrics, models
 from keras_interp.data.sources import FACE_ATTRIBUTES
 from keras_interp.numerics import group_means
-from keras_interp.zoo.entry import Entry, Paper, Recipe
+from keras_interp.zoo.entry import Entry, Paper, Recipe, resnet_name
 
 PAPER = Paper(
     "xnet",
@@ -51,8 +51,7 @@ class AttributeEntry(Entry):
 
     @property
     def architecture(self):
-        options = self.backbone.keywords
-        return f"ResNet-{options['depth']}" + (f" of width {options['width']}" if options.get("width", 64) != 64 else "")
+        return resnet_name(self.backbone)
 
     @property
     def definitions(self):
