@@ -88,8 +88,8 @@ def union_of_rows(gate: Tensor, labels: Tensor) -> Tensor:
 
     Examples:
 
-    >>> np.asarray(union_of_rows(np.array([[1.0, 0.2], [0.0, 1.0]]), np.array([[1, 0], [1, 1], [0, 0]]))).tolist()
-    [[1.0, 0.2], [1.0, 1.0], [1.0, 1.0]]
+    >>> np.asarray(union_of_rows(np.array([[1.0, 0.25], [0.0, 1.0]]), np.array([[1, 0], [1, 1], [0, 0]]))).tolist()
+    [[1.0, 0.25], [1.0, 1.0], [1.0, 1.0]]
     """
     labels = ops.cast(labels, gate.dtype)
     largest = ops.max(labels[:, :, None] * gate[None], axis=1)
