@@ -6,6 +6,7 @@ import re
 import pytest
 
 from keras_interp import zoo
+from keras_interp.zoo import registry
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -24,4 +25,10 @@ def test_an_example_runs_by_itself(block, tmp_path, monkeypatch):
     if not {"lsg_resnet20_cifar10", "std_mobilenet_cub100"} <= set(zoo.list_models(trained=True)):
         pytest.skip("models are not shipped")
     monkeypatch.chdir(tmp_path)
-    exec(compile(block, "example", "exec"), {"__name__": "example"})
+    entries = dict(registry.ENTRIES)
+    try:
+        exec(compile(block, "example", "exec"), {"__name__": "example"})
+    finally:
+        # One example adds a model to the zoo.
+        registry.ENTRIES.clear()
+        registry.ENTRIES.update(entries)
