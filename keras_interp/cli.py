@@ -471,12 +471,12 @@ def reproduce(paper: str, data_dir: pathlib.Path | None, output: pathlib.Path, f
     paper's."""
     import sys
 
-    from keras_interp.zoo import artifacts
+    from keras_interp.zoo import listing
 
-    if artifacts.checkout() is None:
+    if listing.checkout() is None:
         raise ValueError("Tables and figures of the papers are made in a checkout of the repository; none was found.")
     # Of this checkout, whatever else is called so.
-    sys.path.insert(0, str(artifacts.checkout()))
+    sys.path.insert(0, str(listing.checkout()))
     import reproduction
 
     for path in reproduction.reproduce(paper, data_dir, output, full_attacks):  # pyright: ignore[reportArgumentType]

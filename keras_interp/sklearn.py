@@ -16,6 +16,7 @@ from keras_interp.checks import as_array, check_options, is_named_table
 from keras_interp.data.schema import Table
 from keras_interp.explain.explanation import Explanation
 from keras_interp.models import FeatureLevelingNetwork, L0Network
+from keras_interp.numerics import log_softmax
 
 # Rows in a batch of predictions, which are filled up: a row gets the same answer in any company.
 ROWS = 256
@@ -166,9 +167,7 @@ class _Classifier(ClassifierMixin, _GatedEstimator):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities (n, classes), in the order of `classes_`."""
-        logits = self._outputs(X).astype("float64")
-        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return shifted / shifted.sum(axis=1, keepdims=True)
+        return np.exp(log_softmax(self._outputs(X).astype("float64")))
 
     def predict(self, X: Any) -> np.ndarray:
         """The predicted class of each row, (n,)."""

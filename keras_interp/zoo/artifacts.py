@@ -21,6 +21,7 @@ import numpy as np
 from keras_interp.explain.concept_notes import FILE_NAME as CONCEPTS
 from keras_interp.graphs import set_weights
 from keras_interp.typing import PathLike
+from keras_interp.zoo.listing import PINS, shipped_root
 
 FORMAT = 1
 CONFIG, METADATA, WEIGHTS, GOLDEN, METRICS = "config.json", "metadata.json", "model.weights.h5", "golden.npz", "metrics.json"
@@ -28,9 +29,6 @@ LOG, CARD, EXPLANATION = "training_log.csv", "README.md", "explanation.png"
 # Files that `load` needs, and all files of an artifact.
 REQUIRED = (CONFIG, METADATA, WEIGHTS)
 FILES = (*REQUIRED, GOLDEN, METRICS, LOG, CARD, EXPLANATION, CONCEPTS)
-
-_PACKAGE = pathlib.Path(__file__).parent
-PINS = _PACKAGE / "pins.json"
 
 _KERAS_MODULES = ("keras", "keras.layers", "keras.initializers", "keras.regularizers", "keras.constraints")
 # Layers whose config holds code, or a path to it.
@@ -45,17 +43,6 @@ def shipped_folder(name: str) -> pathlib.Path | None:
     """Folder of a model that came with the checkout or the installed package, or None."""
     folder = shipped_root() / name
     return folder if (folder / CONFIG).is_file() else None
-
-
-def checkout() -> pathlib.Path | None:
-    """Folder of the checkout that this package runs from, or None if it is installed without one."""
-    root = _PACKAGE.parents[1]
-    return root if (root / "pyproject.toml").is_file() else None
-
-
-def shipped_root() -> pathlib.Path:
-    """Folder of all models that came with the checkout or the installed package."""
-    return root / "zoo" if (root := checkout()) else _PACKAGE / "weights"
 
 
 def save(
